@@ -1,0 +1,142 @@
+"""Train pico's UNet: `python -m pico.diffusion` encodes renders once, then trains on their latents with CLIP's text states."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from transformers import CLIPModel
+
+from pico import clip, training, vae
+from pico.world import GROUNDS, draw_caption, draw_scene, objects, Scene
+
+WORK = Path(__file__).parent / "work"
+SCHEDULE = dict(
+    num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+    prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False, steps_offset=1,
+    timestep_spacing="trailing",
+)  # fmt: skip
+
+
+def build() -> UNet2DConditionModel:
+    """A fresh UNet: 16², 8² and 4² with 48, 96 and 192 channels, text attended to on every level, heads of 48."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("CrossAttnDownBlock2D",) * 3,
+        up_block_types=("CrossAttnUpBlock2D",) * 3,
+        block_out_channels=(48, 96, 192),
+        layers_per_block=1,
+        cross_attention_dim=160,
+        attention_head_dim=(1, 2, 4),
+        norm_num_groups=16,
+    ).to(memory_format=torch.channels_last)
+
+
+def encode(rank: int, processes: int, count: int) -> None:
+    """Writes this process's share of `count` renders as latents, with the numbers of their objects and grounds."""
+    model = vae.load(WORK / "vae")
+    rng = np.random.default_rng((rank, 23))
+    factor = vae.latent_scale(model, vae.pixels(np.random.default_rng(5), 256, styled=0.0))
+    names, grounds = objects(), list(GROUNDS)
+    latents, labels = [], []
+    for start in range(0, count // processes, 50):
+        scenes = [draw_scene(rng) for _ in range(50)]
+        batch = torch.from_numpy(np.stack([np.asarray(s.render()) for s in scenes])).permute(0, 3, 1, 2).float()
+        batch = batch.div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            latents.append((model.encode(batch).latent_dist.mode() * factor).half())
+        labels += [(names.index(s.name), grounds.index(s.ground)) for s in scenes]
+        if rank == 0 and start % 2000 == 0:
+            print(f"encoded {start * processes} of {count}", flush=True)
+    content = {"latents": torch.cat(latents).contiguous(), "labels": torch.tensor(labels)}
+    save_file(content | {"factor": torch.tensor([factor])}, WORK / f"latents-{rank}.safetensors")
+
+
+class TextStates:
+    """CLIP's text states of captions, each encoded once: [77 160], padded with the end token as in Stable Diffusion."""
+
+    def __init__(self, model: CLIPModel) -> None:
+        self.model, self.tokenizer = model.text_model, clip.load_tokenizer()
+        self.known: dict[str, torch.Tensor] = {}
+
+    @torch.no_grad()
+    def __call__(self, captions: list[str]) -> torch.Tensor:
+        """The states of captions, [b 77 160]."""
+        new = sorted({c for c in captions if c not in self.known})
+        if new:
+            ids = self.tokenizer(new, padding="max_length", truncation=True, return_tensors="pt").input_ids
+            self.known.update(zip(new, self.model(ids).last_hidden_state.half(), strict=True))
+        return torch.stack([self.known[c] for c in captions]).float()
+
+
+def timesteps(rng: np.random.Generator, count: int) -> torch.Tensor:
+    """Half of them uniform, half near the middle, where an object takes shape. Source: Esser et al. 2024, section 3.1."""
+    uniform, middle = rng.random(count), 1 / (1 + np.exp(-rng.normal(size=count)))
+    return torch.from_numpy((np.where(rng.random(count) < 0.5, uniform, middle) * 1000).astype(np.int64))
+
+
+def denoise(unet: UNet2DConditionModel, rng: np.random.Generator, batch: int) -> Iterator[dict[str, torch.Tensor]]:
+    """The v-prediction loss of each next batch; one caption in ten is empty."""
+    shards = [load_file(path) for path in sorted(WORK.glob("latents-*.safetensors"))]
+    latents, labels = torch.cat([s["latents"] for s in shards]), torch.cat([s["labels"] for s in shards])
+    names, grounds = objects(), list(GROUNDS)
+    states, schedule = TextStates(clip.load()), DDIMScheduler(**SCHEDULE)
+    while True:
+        chosen = torch.from_numpy(rng.integers(0, len(latents), size=batch))
+        scenes = [Scene(names[o], grounds[g], 0.8, 0.5, 0.5) for o, g in labels[chosen].tolist()]
+        captions = ["" if rng.random() < 0.1 else draw_caption(rng, s) for s in scenes]
+        clean = latents[chosen].float().contiguous(memory_format=torch.channels_last)
+        noise, times = torch.randn_like(clean), timesteps(rng, batch)
+        noisy = schedule.add_noise(clean, noise, times)
+        target = schedule.get_velocity(clean, noise, times)
+        yield {"loss": (unet(noisy, times, states(captions)).sample - target).square().mean()}
+
+
+def load(folder: Path = WORK / "unet") -> UNet2DConditionModel:
+    """The UNet with the averaged weights in a training folder."""
+    unet = build()
+    training.load_average(folder, {"unet": unet})
+    return unet.eval()
+
+
+def work(rank: int, folder: str, budget: training.Budget, count: int) -> None:
+    """One process: its share of the encoding if that is not done, then the training."""
+    if not (WORK / f"latents-{rank}.safetensors").exists():
+        encode(rank, budget.processes, count)
+    if budget.processes > 1:
+        dist.barrier()
+    torch.manual_seed(0)
+    unet = build()
+    trainer = training.Trainer({"unet": unet}, WORK / folder, budget, rank)
+    trainer.restore()
+    torch.manual_seed(trainer.step * 2 + rank)
+    trainer.run(denoise(unet, np.random.default_rng((trainer.step, rank, 13)), budget.batch))
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=90)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--muon", type=float)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--renders", type=int, default=24_000)
+    parser.add_argument("--folder", default="unet", help="the training folder's name under pico/work")
+    options = parser.parse_args()
+    budget = training.Budget(
+        options.minutes, options.batch, options.rate, muon_rate=options.muon, processes=options.processes
+    )
+    if options.processes == 1:
+        torch.set_num_threads(1)
+    training.launch(work, options.processes, options.folder, budget, options.renders)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Train pico's autoencoder: `python -m pico.vae` writes `pico/work/vae/`, resumes there, and prints PSNR on renders it never saw."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+
+from pico import training
+from pico.styles import PRACTICE
+from pico.world import draw_scene
+
+WORK = Path(__file__).parent / "work"
+
+
+def build() -> AutoencoderKL:
+    """A fresh autoencoder: three levels, 64 px → 16×16×4, without attention so that it takes any size."""
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(24, 32, 96),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=64,
+        mid_block_add_attention=False,
+    )
+    with torch.no_grad():  # without this the sampled latents are all noise for the first thousand steps
+        vae.quant_conv.bias[4:] = -5.0
+        for name, parameter in vae.named_parameters():
+            if name.endswith("conv2.weight"):  # each residual block begins as the identity
+                parameter.zero_()
+    return vae.to(memory_format=torch.channels_last)
+
+
+def pixels(rng: np.random.Generator, count: int, *, styled: float = 0.35, held_out: bool = False) -> torch.Tensor:
+    """`count` renders in −1..1, [b 3 64 64]; a share `styled` of them redrawn in one of the practice styles."""
+    styles = list(PRACTICE.values())
+    pictures: list[np.ndarray] = []
+    for _ in range(count):
+        picture = draw_scene(rng, held_out=held_out).render()
+        if rng.random() < styled:
+            picture = styles[int(rng.integers(len(styles)))](picture, rng)
+        pictures.append(np.asarray(picture))
+    batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
+    return batch.div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def psnr(vae: AutoencoderKL, pictures: torch.Tensor) -> float:
+    """The mean over pictures of the peak signal-to-noise ratio of decode(encode(picture)), in dB."""
+    decoded = torch.cat([vae.decode(vae.encode(p).latent_dist.mode()).sample.clamp(-1, 1) for p in pictures.split(32)])
+    error = ((decoded - pictures) / 2).square().mean((1, 2, 3))
+    return float((-10 * error.log10()).mean())
+
+
+@torch.no_grad()
+def latent_scale(vae: AutoencoderKL, pictures: torch.Tensor) -> float:
+    """One over the standard deviation of the latents of renders: the scaling factor."""
+    return float(1 / torch.cat([vae.encode(p).latent_dist.mode() for p in pictures.split(32)]).std())
+
+
+def reconstruct(vae: AutoencoderKL, rng: np.random.Generator, batch: int) -> Iterator[dict[str, torch.Tensor]]:
+    """The loss of each next batch: squared and a little absolute error, and a faint pull of latents to the normal."""
+    while True:
+        pictures = pixels(rng, batch)
+        posterior = vae.encode(pictures).latent_dist
+        decoded = vae.decode(posterior.sample()).sample
+        squared = (decoded - pictures).square().mean()
+        yield {"loss": squared + 0.1 * (decoded - pictures).abs().mean() + 1e-6 * posterior.kl().mean(), "mse": squared}
+
+
+def refine(vae: AutoencoderKL, rng: np.random.Generator, batch: int) -> Iterator[dict[str, torch.Tensor]]:
+    """The loss of each next batch with the encoder at rest: the latents, and what was trained on them, stay valid."""
+    while True:
+        pictures = pixels(rng, batch)
+        with torch.no_grad():
+            latents = vae.encode(pictures).latent_dist.sample()
+        decoded = vae.decode(latents).sample
+        squared = (decoded - pictures).square().mean()
+        yield {"loss": squared + 0.1 * (decoded - pictures).abs().mean(), "mse": squared}
+
+
+def load(folder: Path) -> AutoencoderKL:
+    """The autoencoder with the averaged weights in a training folder."""
+    vae = build()
+    training.load_average(folder, {"vae": vae})
+    return vae.eval()
+
+
+def work(rank: int, stage: str, budget: training.Budget) -> None:
+    """One process of the training."""
+    torch.manual_seed(0)
+    vae = build() if stage == "vae" else load(WORK / "vae")
+    frozen: list[nn.Module] = [] if stage == "vae" else [vae.encoder, vae.quant_conv]
+    for module in frozen:
+        module.requires_grad_(False)
+    trainer = training.Trainer({"vae": vae}, WORK / stage, budget, rank)
+    trainer.restore()
+    torch.manual_seed(1 + rank)
+    rng = np.random.default_rng((trainer.step, rank, 7))
+    steps: Callable[..., Iterator[dict[str, torch.Tensor]]] = reconstruct if stage == "vae" else refine
+    trainer.run(steps(vae, rng, budget.batch))
+    if rank == 0:
+        trainer.use_average()
+        rng = np.random.default_rng(2**31)
+        held = pixels(rng, 200, styled=0.0, held_out=True)
+        print(f"PSNR on held-out renders {psnr(vae, held):.2f} dB, in practice styles {psnr(vae, pixels(rng, 200, styled=1.0)):.2f} dB")
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=["vae", "decoder"], nargs="?", default="vae")
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--batch", type=int, default=6)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--muon", type=float, default=0.015)
+    options = parser.parse_args()
+    budget = training.Budget(
+        options.minutes, options.batch, 2e-3, muon_rate=options.muon, weight_decay=0.0, processes=options.processes
+    )
+    training.launch(work, options.processes, options.stage, budget)
+
+
+if __name__ == "__main__":
+    main()

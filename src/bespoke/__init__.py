@@ -1,0 +1,18 @@
+"""bespoke customises Stable Diffusion on one's own images."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bespoke.pipeline import demo, new, sample, train
+
+__version__ = "0.1.0"
+__all__ = ["demo", "new", "sample", "train"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - the verbs have their own signatures
+    """The verbs, loaded when they are first used, so that `import bespoke` stays quick."""
+    if name in __all__:
+        import importlib
+
+        return getattr(importlib.import_module("bespoke.pipeline"), name)
+    raise AttributeError(f"module 'bespoke' has no attribute {name!r}")

@@ -1,0 +1,104 @@
+"""Recipes read from and written to TOML, with `--set section.key=value` on top."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from pydantic import BaseModel, ValidationError
+
+from bespoke.errors import BespokeError
+from bespoke.recipe.tree import Recipe
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in `path`, with each `section.key=value` of `overrides` put in.
+
+    Raises: BespokeError when the file is missing, is not TOML, or holds a key or value that no recipe has.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BespokeError(
+            f"There is no recipe at {path}.", "Make one with: bespoke new DIR --images FOLDER_OF_PICTURES"
+        ) from None
+    except IsADirectoryError:
+        raise BespokeError(f"{path} is a folder, not a recipe.", f"Name the file in it: {path / 'recipe.toml'}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BespokeError(f"{path} is not valid TOML: {error}", "Text values need quotation marks.") from None
+    for override in overrides:
+        content = put(content, override)
+    return parse(content, str(path))
+
+
+def put(content: Mapping[str, Any], override: str) -> dict[str, Any]:
+    """`content` with one `section.key=value` put in; a value that is not TOML is taken as text.
+
+    Raises: BespokeError when the override has another form.
+    """
+    name, equals, value = override.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (equals and dot and section and key):
+        raise BespokeError(f"--set {override} is not of the form section.key=value.", "Example: --set model.rank=8")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    table = content.get(section, {})
+    return {**content, section: {**table, key: parsed} if isinstance(table, Mapping) else {key: parsed}}
+
+
+def parse(content: Mapping[str, Any], where: str) -> Recipe:
+    """The recipe that `content` describes.
+
+    Raises: BespokeError naming every wrong key, with the nearest right one, and every wrong value.
+    """
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        lines = [_complaint(detail["loc"], detail["type"], detail["msg"], detail.get("input")) for detail in error.errors()]
+        raise BespokeError(f"{where}: " + " ".join(lines), "docs/recipe.md explains every key.") from None
+
+
+def _complaint(location: tuple[int | str, ...], kind: str, message: str, value: object) -> str:
+    name = ".".join(str(part) for part in location)
+    if kind != "extra_forbidden":
+        return f"{name} = {value!r}: {message}."
+    known = _keys(location[:-1])
+    near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+    elsewhere = [f"{s}.{location[-1]}" for s in Recipe.model_fields if str(location[-1]) in _keys((s,))]
+    guess = f"Did you mean {'.'.join([*map(str, location[:-1]), near[0]])}?" if near else ""
+    if elsewhere:
+        guess = f"Did you mean {elsewhere[0]}?"
+    return f"there is no key {name}. {guess or 'Known: ' + ', '.join(known) + '.'}"
+
+
+def _keys(location: tuple[int | str, ...]) -> list[str]:
+    tree: type[BaseModel] = Recipe
+    for part in location:
+        annotation = tree.model_fields[str(part)].annotation if str(part) in tree.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        tree = annotation
+    return list(tree.model_fields)
+
+
+def dump(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str:
+    """The recipe as TOML: what differs from the defaults, and each derived value with its reason as a comment."""
+    reasons = reasons or {}
+    document = tomlkit.document()
+    for section, values in recipe.model_dump(mode="json").items():
+        defaults = type(getattr(recipe, section))().model_dump(mode="json")
+        table = tomlkit.table()
+        for key, value in values.items():
+            why = reasons.get(f"{section}.{key}")
+            if value is None or (value == defaults[key] and why is None and (section, key) != ("model", "base")):
+                continue
+            table[key] = value
+            if why:
+                table[key].comment(why)  # pyright: ignore[reportAttributeAccessIssue]
+        if len(table):
+            document[section] = table
+    return tomlkit.dumps(document)

@@ -1,0 +1,96 @@
+"""What stages hand each other: pictures, verdicts and datasets as plain records."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Split = Literal["train", "validation"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One kept picture of a dataset; `file` is relative to the dataset's `train/` folder."""
+
+    file: str
+    text: str
+    sha256: str
+    pixels: str
+    """SHA-256 of the decoded RGB pixels and their size: equal for equal pictures, however they are stored."""
+    width: int
+    height: int
+    source: str
+    """The path it came from, as the person named it."""
+    split: Split = "train"
+    notes: tuple[str, ...] = ()
+    """What was mended when it was read: "rotated as its EXIF says", "16 bits a channel brought to 8"."""
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """One file that is not used; `file` is its name in `set-aside/`, or empty when there was nothing to copy."""
+
+    source: str
+    file: str
+    reason: str
+    """A short, countable reason: "unreadable", "duplicate", "no caption", …"""
+    detail: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A checked dataset: every file that came in is either a kept picture or set aside."""
+
+    pictures: tuple[Picture, ...] = ()
+    set_aside: tuple[SetAside, ...] = ()
+
+    @property
+    def files(self) -> int:
+        """How many files came in."""
+        return len(self.pictures) + len(self.set_aside)
+
+    def part(self, split: Split) -> tuple[Picture, ...]:
+        """The pictures of one split."""
+        return tuple(p for p in self.pictures if p.split == split)
+
+    def reasons(self) -> dict[str, int]:
+        """How many files were set aside for each reason, most frequent first."""
+        counts: dict[str, int] = {}
+        for item in self.set_aside:
+            counts[item.reason] = counts.get(item.reason, 0) + 1
+        return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+
+    def to_json(self) -> dict[str, Any]:
+        """The dataset as `dataset.json` holds it."""
+        return {"version": 1, "pictures": [asdict(p) for p in self.pictures], "set_aside": [asdict(s) for s in self.set_aside]}
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> "Dataset":
+        """The dataset that `to_json` wrote."""
+        pictures = tuple(Picture(**{**p, "notes": tuple(p["notes"])}) for p in content["pictures"])
+        return Dataset(pictures, tuple(SetAside(**s) for s in content["set_aside"]))
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measured number of one model, with its 95 % interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    count: int
+    """How many pictures it rests on."""
+    better: Literal["lower", "higher"] = "higher"
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The score as a report holds it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A measured curve over training steps, for plots."""
+
+    name: str
+    steps: tuple[int, ...] = field(default=())
+    values: tuple[float, ...] = field(default=())

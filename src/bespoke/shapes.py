@@ -1,0 +1,17 @@
+"""The names of tensor axes, declared once.
+
+Keys: b pictures of a batch; h w latent rows and columns; c latent channels; H W pixels; l text tokens; d features;
+n m pictures of a set.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Latents = Float[Tensor, "b c h w"]
+Moments = Float[Tensor, "b c2 h w"]
+Pixels = Float[Tensor, "b 3 H W"]
+TextStates = Float[Tensor, "b l d"]
+Timesteps = Int[Tensor, " b"]
+PerItem = Float[Tensor, " b"]
+Features = Float[np.ndarray, "n d"]

@@ -1,0 +1,195 @@
+"""Where a project's files lie, and how they are written so that a kill at any moment leaves the old file or the new one."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bespoke.errors import BespokeError
+
+MANIFEST = "manifest.json"
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that becomes `path` when the block ends well, and is removed when it does not.
+
+    Raises: BespokeError when the disk is full; what stood at `path` stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with _explained(path):
+        try:
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `path`, with a manifest of sizes and hashes written last.
+
+    Raises: BespokeError when the disk is full; FileExistsError when `path` exists.
+    """
+    if path.exists():
+        raise FileExistsError(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
+    with _explained(path):
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            files = sorted(f for f in temporary.rglob("*") if f.is_file())
+            manifest = {
+                f.relative_to(temporary).as_posix(): {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in files
+            }
+            (temporary / MANIFEST).write_text(json.dumps({"files": manifest}, indent=1), encoding="utf-8")
+            for file in (*files, temporary / MANIFEST, temporary):
+                _sync(file)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def verified(folder: Path) -> bool:
+    """Whether `folder` is complete: its manifest is there and every file has the size and hash it names."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return all(
+            (folder / name).stat().st_size == facts["bytes"] and sha256(folder / name) == facts["sha256"]
+            for name, facts in files.items()
+        )
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` to `path` atomically, in UTF-8."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, content: Any) -> None:  # noqa: ANN401 - whatever JSON holds
+    """Writes `content` to `path` atomically as indented JSON."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """The hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Project:
+    """The paths of a project's folder."""
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe."""
+        return self.root / "recipe.toml"
+
+    @property
+    def cache(self) -> Path:
+        """Latents and text states; safe to delete."""
+        return self.root / "cache"
+
+    @property
+    def runs(self) -> Path:
+        """The run folders."""
+        return self.root / "runs"
+
+    def new_run(self) -> "Run":
+        """A new, empty run folder, named by the time it began (UTC)."""
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        for suffix in ("", *(f"-{n}" for n in range(2, 100))):
+            with contextlib.suppress(FileExistsError):
+                (self.runs / f"{stamp}{suffix}").mkdir(parents=True)
+                return Run(self.runs / f"{stamp}{suffix}")
+        raise BespokeError(f"{self.runs} already has a hundred runs of this second", "Wait a second and try again.")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The paths of one run's folder."""
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe as resolved: every derived value written out."""
+        return self.root / "recipe.toml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line for each event of the training."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def adapter(self) -> Path:
+        """The best adapter by validation."""
+        return self.root / "adapter.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """The folder of the weights at the last step."""
+        return self.root / "last"
+
+    @property
+    def samples(self) -> Path:
+        """Pictures drawn for this run."""
+        return self.root / "samples"
+
+    @property
+    def result(self) -> Path:
+        """How the training ended; there only when it did."""
+        return self.root / "result.json"
+
+    @property
+    def report(self) -> Path:
+        """The page to open."""
+        return self.root / "report" / "index.html"
+
+    def state(self, step: int) -> Path:
+        """The folder from which training resumes after `step`."""
+        return self.root / "state" / f"step-{step:06d}"
+
+    def states(self) -> list[Path]:
+        """The folders of saved states, oldest first; not checked for completeness."""
+        return sorted(self.root.glob("state/step-*"))
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = f"What stood at {path} before is untouched. Free some space there and run the same command again."
+            raise BespokeError(f"The disk is full: {path} could not be written.", hint) from error
+        raise
+
+
+def _sync(path: Path) -> None:
+    """Asks the system to write a file or a folder's entries to disk; folders cannot be opened so on Windows."""
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
