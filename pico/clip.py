@@ -118,7 +118,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=96)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    work(0, training.Budget(options.minutes, options.batch, 1e-3, processes=1, warmup_steps=50, ema=0.99, weight_decay=0.05))
+    work(
+        0,
+        training.Budget(
+            options.minutes, options.batch, 1e-3, processes=1, warmup_steps=50, ema=0.99, weight_decay=0.05
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Two one-thread processes train faster on two cores than one process of two threa
 import json
 import math
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,6 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch import nn
-
-Loss = Callable[[torch.Tensor | None, int], dict[str, torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -225,12 +224,15 @@ def launch(work: Callable[..., None], processes: int, *arguments: object) -> Non
     if processes == 1:
         work(0, *arguments)
         return
-    mp.spawn(_joined, args=(work, processes, arguments), nprocs=processes)  # type: ignore[no-untyped-call]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(_joined, args=(work, processes, port, arguments), nprocs=processes)  # type: ignore[no-untyped-call]
 
 
-def _joined(rank: int, work: Callable[..., None], processes: int, arguments: tuple[object, ...]) -> None:
+def _joined(rank: int, work: Callable[..., None], processes: int, port: int, arguments: tuple[object, ...]) -> None:
     torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=os.environ.get("PICO_PORT", "29517"))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=processes)
     work(rank, *arguments)
     dist.destroy_process_group()

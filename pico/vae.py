@@ -36,7 +36,7 @@ def build() -> AutoencoderKL:
     return vae.to(memory_format=torch.channels_last)
 
 
-def pixels(rng: np.random.Generator, count: int, *, styled: float = 0.35, held_out: bool = False) -> torch.Tensor:
+def pixels(rng: np.random.Generator, count: int, *, styled: float = 0.2, held_out: bool = False) -> torch.Tensor:
     """`count` renders in −1..1, [b 3 64 64]; a share `styled` of them redrawn in one of the practice styles."""
     styles = list(PRACTICE.values())
     pictures: list[np.ndarray] = []
@@ -70,7 +70,7 @@ def reconstruct(vae: AutoencoderKL, rng: np.random.Generator, batch: int) -> Ite
         posterior = vae.encode(pictures).latent_dist
         decoded = vae.decode(posterior.sample()).sample
         squared = (decoded - pictures).square().mean()
-        yield {"loss": squared + 0.1 * (decoded - pictures).abs().mean() + 1e-6 * posterior.kl().mean(), "mse": squared}
+        yield {"loss": squared + 0.1 * (decoded - pictures).abs().mean() + 1e-7 * posterior.kl().mean(), "mse": squared}
 
 
 def refine(vae: AutoencoderKL, rng: np.random.Generator, batch: int) -> Iterator[dict[str, torch.Tensor]]:
@@ -108,7 +108,9 @@ def work(rank: int, stage: str, budget: training.Budget) -> None:
         trainer.use_average()
         rng = np.random.default_rng(2**31)
         held = pixels(rng, 200, styled=0.0, held_out=True)
-        print(f"PSNR on held-out renders {psnr(vae, held):.2f} dB, in practice styles {psnr(vae, pixels(rng, 200, styled=1.0)):.2f} dB")
+        print(
+            f"PSNR on held-out renders {psnr(vae, held):.2f} dB, in practice styles {psnr(vae, pixels(rng, 200, styled=1.0)):.2f} dB"
+        )
 
 
 def main() -> None:

@@ -125,11 +125,25 @@ class Scene:
     def render(self, size: int = SIZE) -> Image.Image:
         """The RGB picture of this scene, `size` pixels square."""
         picture = Image.new("RGB", (size, size), self.colour())
+        art = self._art(size)
+        picture.paste(art, self._corner(art, size), art)
+        return picture
+
+    def mask(self, size: int = SIZE) -> Image.Image:
+        """Where the object is: 255 inside, 0 on the ground."""
+        mask = Image.new("L", (size, size))
+        art = self._art(size)
+        mask.paste(art.getchannel("A"), self._corner(art, size))
+        return mask
+
+    def _art(self, size: int) -> Image.Image:
         art = sprite(self.name)
         ratio = self.scale * size / max(art.size)
-        art = art.resize((max(1, round(art.width * ratio)), max(1, round(art.height * ratio))), Image.Resampling.LANCZOS)
-        picture.paste(art, (round(self.x * size - art.width / 2), round(self.y * size - art.height / 2)), art)
-        return picture
+        shape = (max(1, round(art.width * ratio)), max(1, round(art.height * ratio)))
+        return art.resize(shape, Image.Resampling.LANCZOS)
+
+    def _corner(self, art: Image.Image, size: int) -> tuple[int, int]:
+        return round(self.x * size - art.width / 2), round(self.y * size - art.height / 2)
 
 
 def draw_scene(rng: np.random.Generator, names: Sequence[str] | None = None, held_out: bool = False) -> Scene:

@@ -60,12 +60,16 @@ class Dataset:
 
     def to_json(self) -> dict[str, Any]:
         """The dataset as `dataset.json` holds it."""
-        return {"version": 1, "pictures": [asdict(p) for p in self.pictures], "set_aside": [asdict(s) for s in self.set_aside]}
+        return {
+            "version": 1,
+            "pictures": [asdict(p) for p in self.pictures],
+            "set_aside": [asdict(s) for s in self.set_aside],
+        }
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> "Dataset":
         """The dataset that `to_json` wrote."""
-        pictures = tuple(Picture(**{**p, "notes": tuple(p["notes"])}) for p in content["pictures"])
+        pictures = tuple(Picture(**dict(p, notes=tuple(p["notes"]))) for p in content["pictures"])
         return Dataset(pictures, tuple(SetAside(**s) for s in content["set_aside"]))
 
 

@@ -1,4 +1,4 @@
-"""Where a project's files lie, and how they are written so that a kill at any moment leaves the old file or the new one."""
+"""Where a project's files lie, and how they are written: a kill at any moment leaves the old file or the new."""
 
 import contextlib
 import errno
@@ -7,11 +7,13 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from bespoke.errors import BespokeError
 
@@ -19,14 +21,14 @@ MANIFEST = "manifest.json"
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Generator[Path, None, None]:
     """A temporary path beside `path` that becomes `path` when the block ends well, and is removed when it does not.
 
     Raises: BespokeError when the disk is full; what stood at `path` stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
             _sync(temporary)
@@ -37,16 +39,17 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Generator[Path, None, None]:
     """A temporary folder that becomes `path`, with a manifest of sizes and hashes written last.
 
     Raises: BespokeError when the disk is full; FileExistsError when `path` exists.
     """
     if path.exists():
         raise FileExistsError(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    # One level up, so that `state/` holds complete steps only, even after a kill.
     temporary = path.parent.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
     with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             temporary.mkdir(parents=True)
             yield temporary
@@ -55,8 +58,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 f.relative_to(temporary).as_posix(): {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in files
             }
             (temporary / MANIFEST).write_text(json.dumps({"files": manifest}, indent=1), encoding="utf-8")
-            for file in (*files, temporary / MANIFEST, temporary):
-                _sync(file)
+            for entry in (*temporary.rglob("*"), temporary):
+                _sync(entry)
             os.replace(temporary, path)
             _sync(path.parent)
         finally:
@@ -71,7 +74,7 @@ def verified(folder: Path) -> bool:
             (folder / name).stat().st_size == facts["bytes"] and sha256(folder / name) == facts["sha256"]
             for name, facts in files.items()
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
@@ -174,14 +177,22 @@ class Run:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path) -> Generator[None, None, None]:
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, SafetensorError) as error:
+        if _is_full(error):
             hint = f"What stood at {path} before is untouched. Free some space there and run the same command again."
             raise BespokeError(f"The disk is full: {path} could not be written.", hint) from error
         raise
+
+
+def _is_full(error: Exception) -> bool:
+    codes = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError):
+        return error.errno in codes
+    # safetensors hands on the system's error in words only.
+    return any(f"(os error {code})" in str(error) for code in codes)
 
 
 def _sync(path: Path) -> None:

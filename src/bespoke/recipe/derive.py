@@ -42,21 +42,33 @@ def derive(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
     train = recipe.train
     fill("model", "alpha", recipe.model.rank, "equal to the rank: the adapter's scale is 1")
     resolution = fill("data", "resolution", facts.native_resolution, "what the base model was trained at")
-    fill("text", "trigger", facts.trigger, "what all captions begin with" if facts.trigger else "captions share no first words")
+    why = "what all captions begin with" if facts.trigger else "captions share no first words"
+    trigger = fill("text", "trigger", facts.trigger, why)
     small = isinstance(resolution, int) and resolution <= 128
     batch = fill("train", "train_batch_size", *_batch(facts, small=small))
     assert isinstance(batch, int)
     seen_per_step = batch * train.gradient_accumulation_steps
     seen = min(MOST_IMAGES_SEEN, max(LEAST_IMAGES_SEEN, IMAGES_SEEN_PER_PICTURE * facts.pictures))
-    steps = fill("train", "max_train_steps", max(1, round(seen / seen_per_step)), f"{seen} images seen, {seen_per_step} a step")
+    steps = fill(
+        "train", "max_train_steps", max(1, round(seen / seen_per_step)), f"{seen} images seen, {seen_per_step} a step"
+    )
     assert isinstance(steps, int)
     fill("train", "lr_warmup_steps", min(100, max(1, steps // 20)), "5 % of the steps, at most 100")
-    precision = ("bf16", "the device multiplies bfloat16 fast") if facts.bf16 else ("no", f"bfloat16 is not fast on this {facts.device}")
+    precision = (
+        ("bf16", "the device multiplies bfloat16 fast")
+        if facts.bf16
+        else ("no", f"bfloat16 is not fast on this {facts.device}")
+    )
     fill("train", "mixed_precision", *precision)
     fill("train", "checkpointing_steps", max(1, steps // 4), "four states in the run")
     fill("validation", "validation_steps", max(1, steps // 10), "ten measurements in the run")
-    prior = min(facts.pictures, 200) if facts.trigger else 0
-    why = "one plain picture for each training picture" if prior else "without a trigger no prompt is plain"
+    # A trigger that the person names counts as much as one found in the captions.
+    prior = min(facts.pictures, 200) if trigger else 0
+    rate = (1e-3, "the model is small") if small else (1e-4, "what attention LoRAs of Stable Diffusion learn at")
+    fill("train", "learning_rate", *rate)
+    why = (
+        "one plain picture for each training picture, at most 200" if prior else "without a trigger no prompt is plain"
+    )
     fill("train", "num_class_images", prior, why)
     updated = {name: getattr(recipe, name).model_copy(update=values) for name, values in changes.items()}
     return recipe.model_copy(update=updated), reasons

@@ -19,13 +19,15 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises: BespokeError when the file is missing, is not TOML, or holds a key or value that no recipe has.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise BespokeError(
             f"There is no recipe at {path}.", "Make one with: bespoke new DIR --images FOLDER_OF_PICTURES"
         ) from None
     except IsADirectoryError:
-        raise BespokeError(f"{path} is a folder, not a recipe.", f"Name the file in it: {path / 'recipe.toml'}") from None
+        raise BespokeError(
+            f"{path} is a folder, not a recipe.", f"Name the file in it: {path / 'recipe.toml'}"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BespokeError(f"{path} is not valid TOML: {error}", "Text values need quotation marks.") from None
     for override in overrides:
@@ -58,21 +60,33 @@ def parse(content: Mapping[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        lines = [_complaint(detail["loc"], detail["type"], detail["msg"], detail.get("input")) for detail in error.errors()]
+        lines = [
+            _complaint(detail["loc"], detail["type"], detail["msg"], detail.get("input")) for detail in error.errors()
+        ]
         raise BespokeError(f"{where}: " + " ".join(lines), "docs/recipe.md explains every key.") from None
 
 
 def _complaint(location: tuple[int | str, ...], kind: str, message: str, value: object) -> str:
     name = ".".join(str(part) for part in location)
-    if kind != "extra_forbidden":
-        return f"{name} = {value!r}: {message}."
-    known = _keys(location[:-1])
-    near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-    elsewhere = [f"{s}.{location[-1]}" for s in Recipe.model_fields if str(location[-1]) in _keys((s,))]
-    guess = f"Did you mean {'.'.join([*map(str, location[:-1]), near[0]])}?" if near else ""
-    if elsewhere:
-        guess = f"Did you mean {elsewhere[0]}?"
-    return f"there is no key {name}. {guess or 'Known: ' + ', '.join(known) + '.'}"
+    if kind == "extra_forbidden":
+        return f"there is no key {name}. {_guess(location)}"
+    if kind == "model_type":
+        return f"{name} = {value!r}: {name} is a table, [{name}], with keys of its own."
+    return f"{name} = {value!r}: {message}."
+
+
+def _guess(location: tuple[int | str, ...]) -> str:
+    """What the person may have meant: the same word in another section, else the nearest word here, else anywhere."""
+    here, word = ".".join(map(str, location[:-1])), str(location[-1])
+    everywhere = {f"{section}.{key}": key for section in Recipe.model_fields for key in _keys((section,))}
+    same = [name for name, key in everywhere.items() if key == word]
+    near = difflib.get_close_matches(word, _keys(location[:-1]), n=1, cutoff=0.6)
+    far = difflib.get_close_matches(word, everywhere.values(), n=1, cutoff=0.7)
+    if near and not same:
+        return f"Did you mean {here}.{near[0]}?" if here else f"Did you mean [{near[0]}]?"
+    if same or far:
+        return f"Did you mean {' or '.join(name for name, key in everywhere.items() if key in (word, *far[:1]))}?"
+    return f"Known: {', '.join(_keys(location[:-1]))}."
 
 
 def _keys(location: tuple[int | str, ...]) -> list[str]:
@@ -102,3 +116,15 @@ def dump(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str:
         if len(table):
             document[section] = table
     return tomlkit.dumps(document)
+
+
+def comments(text: str) -> dict[str, str]:
+    """The comment beside each `section.key` of a recipe's TOML: the reasons that `dump` wrote."""
+    document = tomlkit.parse(text)
+    return {
+        f"{section}.{key}": value.trivia.comment.removeprefix("# ")
+        for section, table in document.items()
+        if isinstance(table, tomlkit.items.Table)
+        for key, value in table.items()
+        if value.trivia.comment
+    }

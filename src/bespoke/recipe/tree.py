@@ -6,13 +6,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
+Prompts = Annotated[tuple[str, ...], Field(strict=False)]  # TOML has lists, no tuples
 Rate = Annotated[float, Field(gt=0.0)]
 
 
 class Section(BaseModel):
-    """A table of the recipe; unknown keys are refused."""
+    """A table of the recipe; unknown keys are refused, and so is `true` for a number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Model(Section):
@@ -21,6 +25,7 @@ class Model(Section):
     base: str = "pico"
     """`pico`, a diffusers folder or a hub id."""
     method: Literal["lora"] = "lora"
+    """What is trained: low-rank matrices beside the attention layers."""
     rank: Positive = 16
     """Rank of the low-rank matrices."""
     alpha: Positive | None = None
@@ -36,10 +41,9 @@ class Data(Section):
     """The dataset's folder, from the recipe's."""
     resolution: Positive | None = None
     """Side of the training pictures in pixels; by default the model's own."""
-    center_crop: bool = True
     random_flip: bool = False
     """Also train on the mirrored picture; leave it off where left and right matter."""
-    validation_fraction: Share = 0.12
+    validation_fraction: BelowOne = 0.12
     """Part of the pictures kept out of training to measure it."""
 
 
@@ -56,57 +60,86 @@ class Train(Section):
     """`[train]`: the optimisation, in diffusers' words."""
 
     seed: int = 0
+    """Seeds the order of the pictures, the noise and the timesteps."""
     max_train_steps: Positive | None = None
+    """Optimiser steps; by default from the number of pictures."""
     train_batch_size: Positive | None = None
+    """Pictures in one pass; by default from the machine and the resolution."""
     gradient_accumulation_steps: Positive = 1
-    learning_rate: Rate = 1e-4
+    """Passes that make one optimiser step."""
+    learning_rate: Rate | None = None
+    """The highest rate, reached after the warm-up; by default from the size of the model."""
     lr_scheduler: Literal["cosine", "linear", "constant"] = "cosine"
-    lr_warmup_steps: int | None = Field(None, ge=0)
-    adam_beta1: Share = 0.9
-    adam_beta2: Share = 0.99
-    adam_weight_decay: float = Field(0.01, ge=0)
+    """How the rate falls after the warm-up."""
+    lr_warmup_steps: int | None = Field(default=None, ge=0)
+    """Steps over which the rate rises from nothing; by default 5 % of the steps, at most 100."""
+    adam_beta1: BelowOne = 0.9
+    """AdamW's memory of the gradient."""
+    adam_beta2: BelowOne = 0.99
+    """AdamW's memory of the squared gradient."""
+    adam_weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's pull of the weights towards nothing."""
     adam_epsilon: Rate = 1e-8
+    """Keeps AdamW from dividing by nothing."""
     max_grad_norm: Rate = 1.0
+    """Longer gradients are shortened to this length."""
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
+    """Number format of the networks' arithmetic; by default bf16 where the machine is fast at it."""
     use_ema: bool = False
-    ema_decay: Share = 0.99
+    """Also keep a running average of the weights."""
+    ema_decay: BelowOne = 0.99
+    """The running average's memory."""
     snr_gamma: Rate | None = None
     """Min-SNR weighting of the loss; off by default."""
-    noise_offset: float = Field(0.0, ge=0)
-    num_class_images: int | None = Field(None, ge=0)
+    noise_offset: float = Field(default=0.0, ge=0)
+    """Shifts the noise of each channel as a whole, so that very dark and very bright pictures are learnt."""
+    num_class_images: int | None = Field(default=None, ge=0)
     """Plain pictures drawn by the base before training, so that plain prompts stay as they are (prior preservation)."""
-    prior_loss_weight: float = Field(1.0, ge=0)
+    prior_loss_weight: float = Field(default=1.0, ge=0)
+    """What the plain pictures count for beside the training pictures."""
     checkpointing_steps: Positive | None = None
+    """Steps between two states to resume from; by default four in the run."""
     checkpoints_total_limit: Positive = 5
     """How many states to resume from are kept, besides the best."""
     log_every: Positive = 10
+    """Steps between two lines of metrics."""
 
 
 class Validation(Section):
     """`[validation]`: the loss on pictures kept apart."""
 
     validation_steps: Positive | None = None
+    """Steps between two measurements; by default ten in the run."""
     strata: Positive = 8
     """Fixed timesteps measured for each picture, one from each of so many equal parts."""
     max_items: Positive = 64
+    """Most pictures measured each time."""
     seed: int = 0
+    """Seeds the noise of the measurement, equal at every measurement."""
 
 
 class Sample(Section):
     """`[sample]`: how pictures are drawn."""
 
     num_inference_steps: Positive = 20
-    guidance_scale: float = Field(4.0, ge=0)
+    """Steps from noise to picture."""
+    guidance_scale: float = Field(default=4.0, ge=0)
+    """How strongly the prompt pulls; 1 is no pull beyond the model's own."""
     negative_prompt: str = ""
+    """What pictures are pulled away from."""
     seed: int = 0
+    """Seeds the pictures' first noise; the next picture of a prompt has the next seed."""
     batch_size: Positive = 8
+    """Pictures drawn at once."""
 
 
 class Objective(Section):
     """`[objective]`: what should change and what must stay, said before training."""
 
-    change_prompts: tuple[str, ...] = ()
-    keep_prompts: tuple[str, ...] = ()
+    change_prompts: Prompts = ()
+    """Prompts that should look different after training."""
+    keep_prompts: Prompts = ()
+    """Prompts that should look as before."""
     max_agreement_loss: Share = 0.05
     """How much of the agreement with plain prompts may be lost."""
     max_distance_ratio: Share = 0.5

@@ -1,0 +1,38 @@
+# `make demo` and `make test` each work from a bare clone. Users need no make: pip install and `bespoke` suffice.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed.stamp
+OFFLINE := HF_HUB_OFFLINE=1
+
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test check
+
+help:
+	@echo "make setup   a virtual environment in .venv with the pinned packages"
+	@echo "make demo    the whole loop on the bundled example; ends with a report in demo/"
+	@echo "make test    the tests"
+	@echo "make check   format, lint, types, layers, then the tests"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "bespoke needs Python 3.11 or newer. Name one with: make PYTHON=python3.12 …" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+# torch comes first and alone, so that the pinned build is there before anything else asks for one.
+	$(BIN)/python -m pip install -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	$(OFFLINE) $(BIN)/bespoke demo --out demo
+
+test: $(STAMP)
+	$(OFFLINE) $(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(MAKE) test

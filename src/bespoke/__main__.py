@@ -1,0 +1,5 @@
+"""`python -m bespoke` is `bespoke`."""
+
+from bespoke.cli import main
+
+main()

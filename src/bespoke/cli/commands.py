@@ -1,0 +1,163 @@
+"""Words typed in a shell turned into the verbs of `bespoke.pipeline`; nothing heavy is loaded before a verb is called."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bespoke.cli.display import Bars, errors, explained, relative, result
+from bespoke.errors import BespokeError
+
+app = typer.Typer(
+    help="Customise Stable Diffusion on your own images.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; progress goes to standard error.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a value of the recipe.")
+]
+
+
+@contextmanager
+def _working(*, debug: bool) -> Iterator[Bars]:
+    with explained(debug=debug), Bars() as bars:
+        yield bars
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder of the demo's project.")] = Path("demo"),
+    settings: Set = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The whole loop on bundled pictures with pico: minutes on two CPU cores, ends with a report page."""
+    with _working(debug=debug) as bars:
+        from bespoke.pipeline import demo as run
+
+        done = run(out, overrides=tuple(settings or ()), report=bars)
+    content = {
+        "run": done.run, "report": done.report, "adapter": done.adapter, "pictures": done.pictures,
+        "scores": {m: {n: s.to_json() for n, s in scores.items()} for m, scores in done.scores.items()},
+        "seconds": done.seconds,
+    }  # fmt: skip
+    words = f"Done in {sum(done.seconds.values()):.0f} seconds. Open the page:\n  {relative(done.report)}"
+    result(content, words, as_json=as_json)
+
+
+@app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.")],
+    images: Annotated[Path, typer.Option(help="A folder of pictures with captions.")],
+    base: Annotated[str, typer.Option(help="pico, a diffusers folder or a hub id.")] = "pico",
+    settings: Set = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """A project from a folder of pictures: the dataset checked, the recipe written."""
+    with _working(debug=debug) as bars:
+        from bespoke.pipeline.new import new as run
+
+        made = run(folder, images, base=base, overrides=tuple(settings or ()), report=bars)
+    dataset = made.dataset
+    content = {
+        "project": made.project, "recipe": made.recipe, "files": dataset.files, "kept": len(dataset.pictures),
+        "set_aside": dataset.reasons(),
+    }  # fmt: skip
+    aside = "".join(f"\n  {count} {reason}" for reason, count in dataset.reasons().items())
+    words = f"{dataset.files} files: {len(dataset.pictures)} kept, {len(dataset.set_aside)} set aside{aside}"
+    result(content, f"{words}\nTrain with:\n  bespoke train {relative(made.recipe)}", as_json=as_json)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path | None, typer.Argument(metavar="RECIPE", help="A recipe.toml.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run instead.")] = None,
+    settings: Set = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """An adapter from a recipe, or the rest of a run that was stopped."""
+    with _working(debug=debug) as bars:
+        if (recipe is None) == (resume is None):
+            raise BespokeError("Name either a recipe or a run to resume.", "bespoke train recipe.toml")
+        if resume is not None and settings:
+            raise BespokeError("A run is resumed as it began; --set cannot change it.", "Start a new run with --set.")
+        from bespoke.pipeline.train import resume as go_on
+        from bespoke.pipeline.train import train as begin
+
+        if resume is not None:
+            done = go_on(resume, report=bars)
+        else:
+            assert recipe is not None
+            done = begin(recipe, settings or (), report=bars)
+    content = {
+        "run": done.run, "adapter": done.adapter, "steps": done.steps, "best_step": done.best_step,
+        "reason": done.reason, "seconds": done.seconds,
+    }  # fmt: skip
+    words = f"{done.steps} steps; {done.reason}.\nAdapter: {relative(done.adapter)}\nDraw with:\n"
+    result(content, f'{words}  bespoke sample {relative(done.run)} "…"', as_json=as_json)
+
+
+@app.command()
+def sample(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="pico, a run folder, RUN@last, a diffusers folder, a hub id.")
+    ],
+    prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT…", help="What to draw.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--prompts", metavar="FILE", help="A text file, one prompt a line.")
+    ] = None,
+    n: Annotated[int, typer.Option(help="Pictures of each prompt.")] = 1,
+    seed: Annotated[int | None, typer.Option(help="Seed of the first picture; the next has the next.")] = None,
+    out: Annotated[Path, typer.Option(help="The folder of the pictures.")] = Path("pictures"),
+    safety_checker: Annotated[bool, typer.Option(help="Use the model's safety checker, where it has one.")] = True,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Pictures, one PNG for each prompt and seed, and a grid."""
+    with _working(debug=debug) as bars:
+        from bespoke.pipeline.sample import read_prompts
+        from bespoke.pipeline.sample import sample as run
+
+        wanted = [*(prompts or []), *(read_prompts(file) if file else [])]
+        done = run(model, wanted, out=out, n=n, seed=seed, safety_checker=safety_checker, report=bars)
+    words = f"{len(done.pictures)} pictures in {relative(out)}; together: {relative(done.grid)}"
+    result({"pictures": list(done.pictures), "grid": done.grid}, words, as_json=as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False, debug: Debug = False) -> None:
+    """What this machine can do, and what is missing."""
+    with explained(debug=debug):
+        from bespoke.hardware import free_disk_gb, machine, versions
+
+        here, found = machine(), versions()
+        disk = free_disk_gb(Path.cwd())
+    missing = [name for name, version in found.items() if version == "missing"]
+    precision = "bf16" if here.bf16 else "float32: bfloat16 is not fast here"
+    content = {
+        "device": here.device, "name": here.name, "cores": here.cores, "memory_gb": round(here.memory_gb, 1),
+        "precision": precision, "free_disk_gb": round(disk, 1), "versions": found, "missing": missing,
+    }  # fmt: skip
+    lines = [
+        f"device      {here.device} ({here.name})",
+        f"cores       {here.cores}",
+        f"memory      {here.memory_gb:.0f} GB",
+    ]
+    lines += [f"arithmetic  {precision}", f"free disk   {disk:.0f} GB here"]
+    lines += [f"{name:<12}{version}" for name, version in found.items()]
+    lines.append(f"Missing: {', '.join(missing)}. Install bespoke again." if missing else "Everything needed is here.")
+    result(content, "\n".join(lines), as_json=as_json)
+
+
+def main() -> None:
+    """The command `bespoke`; an error that is ours shows its traceback and leaves with 1."""
+    errors.quiet = False
+    app()

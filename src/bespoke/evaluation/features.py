@@ -1,0 +1,24 @@
+"""What an extractor made of pictures or texts, turned into float64 features that are fit to be measured."""
+
+import numpy as np
+from jaxtyping import Float
+
+from bespoke.errors import BespokeError
+
+FeatureSet = Float[np.ndarray, "_ _"]
+"""Features of any number of pictures or texts. That sizes agree is checked where sets meet, in words for the person."""
+
+
+def measurable(features: FeatureSet, what: str) -> FeatureSet:
+    """The features in float64: a difference of nearly equal sums is taken of them. `what` names them in errors.
+
+    Raises:
+        BespokeError: a feature is infinite or not a number.
+    """
+    broken = int((~np.isfinite(features)).any(axis=1).sum())
+    if broken:
+        raise BespokeError(
+            f"{broken} of {len(features)} {what} have features that are no finite numbers.",
+            "Compute the features in float32 and look at these pictures: black ones are often a model that diverged.",
+        )
+    return features.astype(np.float64)

@@ -1,0 +1,170 @@
+"""A model's name turned into its networks: `pico`, a diffusers folder or a hub id, all by the same code."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bespoke.errors import BespokeError
+from bespoke.models.families import Family, family_of
+
+HERE = Path(__file__).parent
+PICO = HERE / "pico"
+PICO_CLIP = HERE / "pico_clip"
+WEIGHTS = ("*.json", "*.txt", "*.safetensors", "*.model")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A Stable Diffusion on disk in diffusers' layout; each network is read when it is asked for."""
+
+    name: str
+    folder: Path
+    family: Family
+
+    def tokenizer(self) -> Any:
+        """The tokenizer."""
+        from transformers import CLIPTokenizer
+
+        return CLIPTokenizer.from_pretrained(self.folder / "tokenizer")
+
+    def text_encoder(self) -> Any:
+        """The frozen text encoder, in float32."""
+        from transformers import CLIPTextModel
+
+        return _frozen(CLIPTextModel, self.folder / "text_encoder")
+
+    def vae(self) -> Any:
+        """The frozen autoencoder, in float32."""
+        from diffusers import AutoencoderKL
+
+        return _frozen(AutoencoderKL, self.folder / "vae")
+
+    def unet(self) -> Any:
+        """The frozen UNet, in float32."""
+        from diffusers import UNet2DConditionModel
+
+        return _frozen(UNet2DConditionModel, self.folder / "unet")
+
+    def pipeline(self, adapter: Path | None = None, *, safety_checker: bool = True) -> Any:
+        """The whole pipeline in float32, with an adapter if one is given; the checker is left out only on request.
+
+        Raises: BespokeError when the adapter does not fit the model.
+        """
+        from diffusers import StableDiffusionPipeline
+
+        with quiet():
+            options = {} if safety_checker else {"safety_checker": None, "requires_safety_checker": False}
+            pipeline = StableDiffusionPipeline.from_pretrained(self.folder, torch_dtype=torch.float32, **options)
+            pipeline.set_progress_bar_config(disable=True)
+            if adapter is not None:
+                load_adapter(pipeline, adapter, self.name)
+        return pipeline
+
+    @property
+    def scheduler_config(self) -> dict[str, Any]:
+        """The scheduler's settings."""
+        return json.loads((self.folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+
+    @property
+    def scaling_factor(self) -> float:
+        """What the autoencoder's latents are multiplied with."""
+        return float(json.loads((self.folder / "vae" / "config.json").read_text())["scaling_factor"])
+
+    @property
+    def resolution(self) -> int:
+        """The side, in pixels, that the model was trained at."""
+        unet, vae = (json.loads((self.folder / part / "config.json").read_text()) for part in ("unet", "vae"))
+        return int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
+
+    def fingerprint(self, part: str) -> str:
+        """A hash of one part's files: equal exactly when the part is."""
+        digest = hashlib.sha256()
+        for file in sorted(f for f in (self.folder / part).iterdir() if f.suffix in (".json", ".txt", ".safetensors")):
+            with file.open("rb") as content:
+                digest.update(file.name.encode() + hashlib.file_digest(content, "sha256").digest())
+        return digest.hexdigest()[:16]
+
+
+def find(name: str) -> Checkpoint:
+    """The checkpoint of that name: `pico`, a folder, or a hub id such as `stable-diffusion-v1-5/stable-diffusion-v1-5`.
+
+    Raises: BespokeError when there is no such model, or it is of a kind that is not known.
+    """
+    folder = PICO if name == "pico" else Path(name)
+    if name != "pico" and not folder.is_dir():
+        folder = _from_hub(name)
+    index = folder / "model_index.json"
+    if not index.is_file():
+        hint = "A model folder holds model_index.json and the folders unet, vae, text_encoder, tokenizer, scheduler."
+        raise BespokeError(
+            f"{folder} is not a Stable Diffusion in diffusers' layout: it has no model_index.json.", hint
+        )
+    pipeline = json.loads(index.read_text(encoding="utf-8")).get("_class_name", "unknown kind of model")
+    return Checkpoint(name, folder, family_of(pipeline, name))
+
+
+def load_adapter(pipeline: Any, adapter: Path, model: str) -> None:
+    """Puts an adapter file into a pipeline, in place, as diffusers does.
+
+    Raises: BespokeError when the file is missing, is no adapter, or does not fit the model.
+    """
+    if not adapter.is_file():
+        raise BespokeError(f"There is no adapter at {adapter}.", "Name a run folder or an adapter.safetensors file.")
+    try:
+        pipeline.load_lora_weights(str(adapter.parent), weight_name=adapter.name)
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        first = str(error).splitlines()[0]
+        raise BespokeError(
+            f"{adapter} does not fit {model}: {first}", "Use it with the base it was trained on."
+        ) from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """A block in which diffusers and transformers print no progress and no advice."""
+    import diffusers.utils.logging as diffusers_logging
+    import transformers.utils.logging as transformers_logging
+
+    loggers = (diffusers_logging, transformers_logging)
+    levels = [log.get_verbosity() for log in loggers]
+    for log in loggers:
+        log.set_verbosity_error()
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log, level in zip(loggers, levels, strict=True):
+            log.set_verbosity(level)
+
+
+def _from_hub(name: str) -> Path:
+    """The folder of a hub model, downloaded unless it is there already."""
+    hint = (
+        "Name `pico`, a folder in diffusers' layout, or a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5."
+    )
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or os.sep * 2 in name:
+        raise BespokeError(f"There is no model {name!r}.", hint)
+    from diffusers import StableDiffusionPipeline
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    with quiet():
+        try:
+            return Path(StableDiffusionPipeline.download(name))
+        except (RepositoryNotFoundError, HFValidationError):
+            raise BespokeError(f"The hub has no model {name!r}.", hint) from None
+        except (LocalEntryNotFoundError, OSError) as error:
+            problem = f"{name!r} is no folder here, and the hub could not be asked: {str(error).splitlines()[0]}"
+            raise BespokeError(problem, hint) from None
+
+
+def _frozen(kind: Any, folder: Path) -> Any:
+    with quiet():
+        network = kind.from_pretrained(folder, torch_dtype=torch.float32)
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,182 @@
+"""Curves and scores turned into inline SVG that the page's style sheet colours, in light and in dark."""
+
+import math
+from collections.abc import Sequence
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bespoke.page.wording import MINUS
+from bespoke.records import Curve, Score
+
+WIDTH, HEIGHT = 360.0, 220.0
+LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 20.0, 24.0
+MOST_POINTS = 500
+AVERAGED_PART = 15
+"""The bold loss is averaged over this part of the curve: enough to see a trend of a tenth of the noise."""
+
+Floats = NDArray[np.float64]
+
+
+def loss(curve: Curve | None) -> str:
+    """The training loss as SVG: each measurement faint, their running mean bold; empty without measurements."""
+    steps, values = _finite(curve)
+    if not len(steps):
+        return ""
+    smooth = _running_mean(values, max(1, len(values) // AVERAGED_PART))
+    # Single steps of a diffusion loss vary tenfold with the timestep: the rarest would flatten everything else.
+    low, high = np.percentile(values, [1, 99])
+    axes = _Axes(steps, np.array([low, high, smooth.min(), smooth.max()]), "Training loss")
+    axes.line(*_thinned(steps, np.clip(values, axes.low, axes.high)), "raw")
+    axes.line(*_thinned(steps, smooth), "curve")
+    return axes.svg()
+
+
+def validation(curve: Curve | None, best_step: int | None) -> str:
+    """The validation log-ratio as SVG, with the base model's line and the best step marked; empty without any."""
+    steps, values = _finite(curve)
+    if not len(steps):
+        return ""
+    axes = _Axes(steps, np.append(values, 0.0), "Validation, log-ratio to the base model")
+    axes.level(0.0, "the base model")
+    axes.line(steps, values, "curve")
+    axes.dots(steps, values)
+    if best_step is not None and steps[0] <= best_step <= steps[-1]:
+        axes.best(float(best_step), float(np.interp(best_step, steps, values)))
+    return axes.svg()
+
+
+def learning_rate(curve: Curve | None) -> str:
+    """The learning rate as SVG; empty without measurements."""
+    steps, values = _finite(curve)
+    if not len(steps):
+        return ""
+    axes = _Axes(steps, np.append(values, 0.0), "Learning rate")
+    axes.line(*_thinned(steps, values), "curve")
+    return axes.svg()
+
+
+def whiskers(base: Score, tuned: Score) -> str:
+    """Both scores as dots on whiskers over one scale, as SVG that stretches; empty where one was not measured."""
+    bounds = [v for s in (base, tuned) for v in (s.value, s.low, s.high)]
+    if not all(math.isfinite(v) for v in bounds):
+        return ""
+    low, span = min(bounds), (max(bounds) - min(bounds)) or 1.0
+
+    def place(value: float) -> str:
+        return f"{5 + 90 * (value - low) / span:.2f}%"
+
+    both = (("base", base), ("tuned", tuned))
+    words = "; ".join(f"{who} {s.value:.4g}, 95 % interval {s.low:.4g} to {s.high:.4g}" for who, s in both)
+    svg = Element("svg", {"class": "whiskers", "role": "img", "aria-label": words, "width": "100%", "height": "34"})
+    SubElement(svg, "title").text = words
+    for score, name, y in ((base, "base", "10"), (tuned, "tuned", "24")):
+        row = SubElement(svg, "g", {"class": name})
+        SubElement(row, "line", {"class": "scale", "x1": "0", "x2": "100%", "y1": y, "y2": y})
+        SubElement(row, "line", {"class": "whisker", "x1": place(score.low), "x2": place(score.high), "y1": y, "y2": y})
+        SubElement(row, "circle", {"class": "dot", "cx": place(score.value), "cy": y, "r": "4.5"})
+    return tostring(svg, encoding="unicode")
+
+
+class _Axes:
+    """Axes over steps and values; what is drawn on them is kept until `svg`."""
+
+    def __init__(self, steps: Floats, values: Floats, title: str) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        self.first, self.last = float(steps.min()), float(steps.max())
+        rows = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(float(values.min()), float(values.max()))
+        self.low, self.high = float(rows[0]), float(rows[-1])
+        columns = MaxNLocator(4, steps=[1, 2, 5, 10], integer=True).tick_values(self.first, self.last)
+        box = f"0 0 {WIDTH:.0f} {HEIGHT:.0f}"
+        self.root = Element("svg", {"class": "plot", "role": "img", "aria-label": title, "viewBox": box})
+        SubElement(self.root, "title").text = title
+        for value in rows:
+            self._row(float(value))
+        for step in columns:
+            if self.first <= step <= self.last:
+                self._text(self.x(float(step)), HEIGHT - BOTTOM + 16, f"{step:.0f}", "tick", "middle")
+        self._text(LEFT - 14, HEIGHT - BOTTOM + 16, "step", "tick", "end")
+
+    def x(self, step: float) -> float:
+        """The horizontal place of a step."""
+        return LEFT + (WIDTH - LEFT - RIGHT) * (step - self.first) / ((self.last - self.first) or 1.0)
+
+    def y(self, value: float) -> float:
+        """The vertical place of a value."""
+        return TOP + (HEIGHT - TOP - BOTTOM) * (self.high - value) / (self.high - self.low)
+
+    def line(self, steps: Floats, values: Floats, name: str) -> None:
+        """Draws a line through the points."""
+        points = " ".join(f"{self.x(s):.1f},{self.y(v):.1f}" for s, v in zip(steps, values, strict=True))
+        SubElement(self.root, "polyline", {"class": name, "points": points})
+
+    def dots(self, steps: Floats, values: Floats) -> None:
+        """Draws a dot at each point: a lone measurement has no line."""
+        for step, value in zip(steps, values, strict=True):
+            SubElement(self.root, "circle", {"class": "dot", **self._centre(step, value), "r": "2.2"})
+
+    def level(self, value: float, words: str) -> None:
+        """Draws a named horizontal line."""
+        y = f"{self.y(value):.1f}"
+        SubElement(self.root, "line", {"class": "level", "x1": str(LEFT), "x2": str(WIDTH - RIGHT), "y1": y, "y2": y})
+        self._text(WIDTH - RIGHT, self.y(value) + 14, words, "note", "end")
+
+    def best(self, step: float, value: float) -> None:
+        """Marks the step whose weights were kept."""
+        x = f"{self.x(step):.1f}"
+        SubElement(self.root, "line", {"class": "best", "x1": x, "x2": x, "y1": str(TOP), "y2": str(HEIGHT - BOTTOM)})
+        SubElement(self.root, "circle", {"class": "best", **self._centre(step, value), "r": "5"})
+        # Beside its line, on the side that has room.
+        shift, anchor = (-6, "end") if self.x(step) > WIDTH / 2 else (6, "start")
+        self._text(self.x(step) + shift, TOP - 6, f"best: step {step:.0f}", "note best", anchor)
+
+    def svg(self) -> str:
+        """The drawing."""
+        return tostring(self.root, encoding="unicode")
+
+    def _row(self, value: float) -> None:
+        y = f"{self.y(value):.1f}"
+        SubElement(self.root, "line", {"class": "grid", "x1": str(LEFT), "x2": str(WIDTH - RIGHT), "y1": y, "y2": y})
+        self._text(LEFT - 7, self.y(value) + 4, _tick(value, max(abs(self.low), abs(self.high))), "tick", "end")
+
+    def _text(self, x: float, y: float, words: str, name: str, anchor: str) -> None:
+        place = {"class": name, "x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor}
+        SubElement(self.root, "text", place).text = words
+
+    def _centre(self, step: float, value: float) -> dict[str, str]:
+        return {"cx": f"{self.x(step):.1f}", "cy": f"{self.y(value):.1f}"}
+
+
+def _tick(value: float, largest: float) -> str:
+    """The words at a line of the grid; powers of ten on the whole axis where the values are small."""
+    if value == 0 or largest >= 0.01:
+        return f"{value:.4g}".replace("-", MINUS)
+    mantissa, exponent = f"{value:.3e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}".replace("-", MINUS)
+
+
+def _finite(curve: Curve | None) -> tuple[Floats, Floats]:
+    """The steps and values of the finite measurements, by step."""
+    steps: Sequence[int] = curve.steps if curve else ()
+    values: Sequence[float] = curve.values if curve else ()
+    table = np.array([steps, values], dtype=np.float64)
+    table = table[:, np.isfinite(table[1])]
+    table = table[:, np.argsort(table[0], kind="stable")]
+    return table[0], table[1]
+
+
+def _running_mean(values: Floats, window: int) -> Floats:
+    """The mean of the neighbours of each value, over fewer at the ends."""
+    ones = np.ones(window)
+    return np.convolve(values, ones, "same") / np.convolve(np.ones_like(values), ones, "same")
+
+
+def _thinned(steps: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """At most about `MOST_POINTS` points that keep the extremes: finer than a screen shows only makes the page slow."""
+    if len(values) <= MOST_POINTS:
+        return steps, values
+    runs = np.array_split(np.arange(len(values)), MOST_POINTS // 2)
+    kept = np.unique([int(pick(values[run]) + run[0]) for run in runs for pick in (np.argmin, np.argmax)])
+    return steps[kept], values[kept]

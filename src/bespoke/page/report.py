@@ -1,0 +1,250 @@
+"""The facts of a training run, as frozen records, turned into one self-contained HTML page."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Literal, cast
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bespoke.page import plots, wording
+from bespoke.page.links import link, shown
+from bespoke.records import Curve, Dataset, Score
+from bespoke.workspace import write_text
+
+SHOWN_AT_ONCE = 24
+"""How many pairs or thumbnails of a group are open; the others are folded away below them."""
+
+
+@dataclass(frozen=True)
+class Hero:
+    """The picture at the top: one grid, the base model's row above the tuned model's."""
+
+    picture: Path
+    prompt: str
+    caption: str = "Above: the base model. Below: the tuned one, with the same seeds."
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One question that the run was to answer; `ok` is None where the measurements cannot tell."""
+
+    question: str
+    answer: str
+    ok: bool | None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One prompt drawn by both models with the same seed."""
+
+    prompt: str
+    base: Path
+    tuned: Path
+
+
+@dataclass(frozen=True)
+class PairGroup:
+    """Pairs that answer the same question, and what to look for in them."""
+
+    title: str
+    explanation: str
+    pairs: tuple[Pair, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One score of both models; which direction is better is `tuned.better`."""
+
+    label: str
+    base: Score
+    tuned: Score
+    explanation: str = ""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the training went; `loss` is raw, the page averages it; `validation` is the log-ratio to the base model."""
+
+    loss: Curve | None = None
+    validation: Curve | None = None
+    learning_rate: Curve | None = None
+    steps: int | None = None
+    best_step: int | None = None
+    images_per_second: float | None = None
+    reason: str = ""
+    """Why it stopped, as a sentence."""
+
+
+@dataclass(frozen=True)
+class Thumb:
+    """One file that was set aside; `path` is None where nothing could be kept of it."""
+
+    path: Path | None
+    source: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class AsideGroup:
+    """The files that were set aside for one reason."""
+
+    reason: str
+    thumbs: tuple[Thumb, ...] = ()
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What became of the files that came in."""
+
+    train: int = 0
+    validation: int = 0
+    aside: tuple[AsideGroup, ...] = ()
+
+    @property
+    def set_aside(self) -> int:
+        """How many files were set aside."""
+        return sum(len(group.thumbs) for group in self.aside)
+
+    @property
+    def files(self) -> int:
+        """How many files came in."""
+        return self.train + self.validation + self.set_aside
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of the run: derived (with its reason), asked for by the person, or a fixed default."""
+
+    key: str
+    value: str
+    reason: str = ""
+    origin: Literal["derived", "asked", "default"] = "derived"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How long one stage of the run took; `note` says, for example, that it was reused."""
+
+    name: str
+    seconds: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One fact about the machine or one version of a library."""
+
+    label: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """Code to copy, under a heading that says where it runs."""
+
+    title: str
+    code: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the page shows; whatever is empty is left out of it."""
+
+    title: str
+    base_model: str = ""
+    finished: datetime | None = None
+    seconds: float | None = None
+    adapter: Path | None = None
+    """The file to use; its size is read from the disk."""
+    hero: Hero | None = None
+    findings: tuple[Finding, ...] = ()
+    groups: tuple[PairGroup, ...] = ()
+    scores: tuple[ScoreRow, ...] = ()
+    training: Training | None = None
+    intake: Intake | None = None
+    settings: tuple[Setting, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    machine: tuple[Fact, ...] = ()
+    versions: tuple[Fact, ...] = ()
+    snippets: tuple[Snippet, ...] = ()
+
+
+def write(report: Report, path: Path) -> None:
+    """Writes the page to `path`, atomically; pictures are linked relative to its folder, never copied."""
+    template = _environment(path.parent).get_template("report.html")
+    page = template.render(report=report, sections=_sections(report), shown_at_once=SHOWN_AT_ONCE)
+    # File names that are not UTF-8 reach Python as lone surrogates, which no UTF-8 file can hold.
+    write_text(path, page.encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def intake_of(dataset: Dataset, set_aside: Path) -> Intake:
+    """What came in, from a dataset's record and the folder in which the set-aside files lie."""
+    groups = tuple(
+        AsideGroup(
+            reason,
+            tuple(
+                Thumb(set_aside / item.file if item.file else None, item.source, item.detail)
+                for item in dataset.set_aside
+                if item.reason == reason
+            ),
+        )
+        for reason in dataset.reasons()
+    )
+    return Intake(len(dataset.part("train")), len(dataset.part("validation")), groups)
+
+
+def _environment(folder: Path) -> Environment:
+    """Jinja with everything escaped, and with the words, links and plots of this package as filters."""
+    environment = Environment(
+        loader=PackageLoader("bespoke.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # Jinja declares no type for its filters: a checker takes those it ships for the only ones.
+    cast("dict[str, Callable[..., object]]", environment.filters).update(
+        {
+            "link": partial(link, folder=folder),
+            "shown": partial(shown, folder=folder),
+            "size": _size,
+            "date": wording.date,
+            "duration": wording.duration,
+            "interval": wording.interval,
+            "number": wording.number,
+            "loss_plot": plots.loss,
+            "validation_plot": plots.validation,
+            "learning_rate_plot": plots.learning_rate,
+            "whiskers": plots.whiskers,
+        }
+    )
+    return environment
+
+
+def _size(path: Path) -> str:
+    """The size of a file in words; empty where there is none, or a folder."""
+    return wording.file_size(path.stat().st_size) if path.is_file() else ""
+
+
+def _sections(report: Report) -> dict[str, str]:
+    """The sections that have something to show, in the page's order: the anchor of each and its name."""
+    named = {
+        "verdict": ("Verdict", bool(report.findings)),
+        "pictures": ("Side by side", any(group.pairs for group in report.groups)),
+        "scores": ("Scores", bool(report.scores)),
+        "training": ("Training", report.training is not None and report.training != Training()),
+        "intake": ("What came in", report.intake is not None and report.intake.files > 0),
+        "settings": ("Settings", bool(report.settings)),
+        "time": ("Time and machine", _any(report.stages, report.machine, report.versions)),
+        "use": ("Use it", bool(report.snippets)),
+    }
+    return {anchor: name for anchor, (name, present) in named.items() if present}
+
+
+def _any(*parts: Iterable[object]) -> bool:
+    """Whether any of the parts holds something."""
+    return any(True for part in parts for _ in part)

@@ -1,0 +1,94 @@
+"""The whole loop on the bundled example: pictures checked, a LoRA trained on pico, base and tuned compared on one page."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import bespoke
+from bespoke import data
+from bespoke import recipe as recipes
+from bespoke.errors import BespokeError
+from bespoke.pipeline.compare import Prompts, compare
+from bespoke.pipeline.naming import named
+from bespoke.pipeline.new import new
+from bespoke.pipeline.reporting import Reporter, Stopwatch, silent
+from bespoke.pipeline.showing import show
+from bespoke.pipeline.train import train
+from bespoke.records import Score
+from bespoke.text import plain
+from bespoke.workspace import Run
+
+REFERENCE_PROMPTS, GENERAL_PROMPTS = 50, 24
+HERO = "city view"
+
+
+@dataclass(frozen=True)
+class Demonstrated:
+    """What the demo left behind."""
+
+    run: Path
+    report: Path
+    adapter: Path
+    pictures: Mapping[str, Path]
+    """The folders of both models' pictures of the reference prompts."""
+    scores: Mapping[str, Mapping[str, Score]]
+    seconds: Mapping[str, float]
+
+
+def demo(out: str | Path = "demo", *, overrides: tuple[str, ...] = (), report: Reporter = silent) -> Demonstrated:
+    """The example's project in `out`, trained, compared and shown; a second call trains a second run.
+
+    Raises: BespokeError when `out` holds something else.
+    """
+    watch, example = Stopwatch(), example_folder()
+    with watch.stage("check"):
+        made = new(out, example / "train", report=report)
+    trained = train(made.recipe, overrides, report=report)
+    run = Run(trained.run)
+    recipe = recipes.load(run.recipe)
+    with watch.stage("compare"):
+        tuned = named(str(trained.run))
+        compared = compare(
+            named(recipe.model.base),
+            tuned,
+            prompts(example, recipe),
+            example / "reference",
+            run.samples,
+            recipe.sample,
+            report,
+        )
+    seconds = {"check": watch.seconds["check"] + trained.seconds.get("check", 0.0)}
+    seconds |= {stage: value for stage, value in trained.seconds.items() if stage != "check"}
+    with watch.stage("report"):
+        shown = show(trained, compared, made.dataset, made.project / recipe.data.path, seconds | watch.seconds)
+    pictures = {model: folders["reference"] for model, folders in compared.folders.items()}
+    scores = {"base": compared.scores.base, "tuned": compared.scores.tuned}
+    return Demonstrated(trained.run, shown, trained.adapter, pictures, scores, seconds | watch.seconds)
+
+
+def prompts(example: Path, recipe: recipes.Recipe) -> Prompts:
+    """The demo's prompts: the references' captions, and plain captions half of unseen and half of seen objects."""
+    trigger = recipe.text.trigger or ""
+    unseen, seen = (_captions(example / part / "metadata.csv") for part in ("reference", "train"))
+    half = GENERAL_PROMPTS // 2
+    general = [plain(caption, trigger) for caption in (*unseen[-half:], *seen[:half])]
+    # Every object of the references once, in the words of its first picture.
+    return Prompts(tuple(unseen[:REFERENCE_PROMPTS]), tuple(general), f"{trigger} of {HERO}", recipe.sample.seed)
+
+
+def example_folder() -> Path:
+    """The bundled example: beside the package's code when it was installed, in the checkout when it was not.
+
+    Raises: BespokeError when neither has it.
+    """
+    package = Path(bespoke.__file__).parent
+    for folder in (package / "examples" / "8bit", package.parent.parent / "examples" / "8bit"):
+        if (folder / "train" / "metadata.csv").is_file():
+            return folder
+    raise BespokeError("The bundled example is missing from this installation.", "Install bespoke again.")
+
+
+def _captions(table: Path) -> list[str]:
+    with table.open(encoding="utf-8", newline="") as rows:
+        return [row["text"] for row in csv.DictReader(rows) if row["text"]]

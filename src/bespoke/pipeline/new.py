@@ -1,0 +1,51 @@
+"""A folder of pictures turned into a project: a checked dataset and a recipe with its defaults."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bespoke import data
+from bespoke import recipe as recipes
+from bespoke.errors import BespokeError
+from bespoke.pipeline.reporting import Reporter, silent
+from bespoke.records import Dataset
+from bespoke.workspace import Project, write_text
+
+
+@dataclass(frozen=True)
+class Made:
+    """A new project."""
+
+    project: Path
+    recipe: Path
+    dataset: Dataset
+
+
+def new(
+    folder: str | Path,
+    images: str | Path,
+    *,
+    base: str = "pico",
+    overrides: tuple[str, ...] = (),
+    report: Reporter = silent,
+) -> Made:
+    """A project in `folder` with the pictures of `images`; what is there already is kept.
+
+    Raises: BespokeError when the pictures cannot be used, or `folder` holds another project.
+    """
+    project = Project(Path(folder))
+    content: dict[str, dict[str, object]] = {"model": {"base": base}}
+    for override in overrides:
+        content = recipes.put(content, override)
+    recipe = recipes.parse(content, "--set") if not project.recipe.exists() else recipes.load(project.recipe, overrides)
+    if project.root.is_file():
+        raise BespokeError(f"{folder} is a file.", "Name a folder for the project; it need not exist.")
+    dataset = data.build(
+        Path(images),
+        project.root / recipe.data.path,
+        validation_fraction=recipe.data.validation_fraction,
+        seed=recipe.validation.seed,
+        progress=lambda done, total: report("check pictures", done, total),
+    )
+    if not project.recipe.exists():
+        write_text(project.recipe, recipes.dump(recipe))
+    return Made(project.root, project.recipe, dataset)

@@ -1,0 +1,83 @@
+"""A model's name and prompts turned into PNG files and a grid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bespoke.errors import BespokeError
+from bespoke.pipeline.naming import named
+from bespoke.pipeline.reporting import Reporter, silent
+from bespoke.recipe.tree import Sample
+from bespoke.sampling import Drawn, Request, draw, grid, save_png
+from bespoke.workspace import atomic_file
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Pictures on disk, in the order of the prompts, and the grid of them all."""
+
+    pictures: tuple[Path, ...]
+    grid: Path
+
+
+def sample(
+    model: str,
+    prompts: Sequence[str],
+    *,
+    out: str | Path = "pictures",
+    n: int = 1,
+    seed: int | None = None,
+    settings: Sample | None = None,
+    safety_checker: bool = True,
+    report: Reporter = silent,
+) -> Sampled:
+    """`n` pictures of each prompt by the model, with seeds `seed`, `seed + 1`, …, one row of the grid for each prompt.
+
+    Raises: BespokeError when there is no such model, or no prompt.
+    """
+    if not prompts or n < 1:
+        raise BespokeError("There is nothing to draw.", 'Give at least one prompt: bespoke sample pico "a red apple"')
+    source = named(model)
+    settings = settings or source.settings
+    first = settings.seed if seed is None else seed
+    requests = [Request(prompt, first + k) for prompt in prompts for k in range(n)]
+    folder = Path(out)
+    pipeline = source.pipeline(safety_checker=safety_checker)
+    drawn = write(pipeline, requests, folder, settings, source.name, report)
+    sheet = folder / "grid.png"
+    with atomic_file(sheet) as temporary:
+        grid([d.picture for d in drawn], n if n > 1 else min(6, len(drawn))).save(temporary, format="PNG")
+    return Sampled(tuple(folder / file_name(k, r) for k, r in enumerate(requests)), sheet)
+
+
+def write(
+    pipeline: Any, requests: Sequence[Request], folder: Path, settings: Sample, model: str, report: Reporter, stage: str = "draw"
+) -> list[Drawn]:  # fmt: skip
+    """The pictures of the requests, each written as soon as it is drawn."""
+    drawn: list[Drawn] = []
+    report(stage, 0, len(requests))
+    for number, one in enumerate(draw(pipeline, requests, settings)):
+        save_png(one, folder / file_name(number, one.request), settings, model)
+        drawn.append(one)
+        report(stage, number + 1, len(requests))
+    return drawn
+
+
+def file_name(number: int, request: Request) -> str:
+    """The file of the `number`-th request."""
+    return f"{number:03d}-seed{request.seed}.png"
+
+
+def read_prompts(file: Path) -> list[str]:
+    """The prompts in a text file, one a line; empty lines and lines that begin with # are left out.
+
+    Raises: BespokeError when the file cannot be read.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BespokeError(
+            f"The prompts in {file} cannot be read: {error}", "Give a text file, one prompt a line."
+        ) from None
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -1,0 +1,37 @@
+"""A drawn picture turned into a PNG that says how it was made, and that a machine made it."""
+
+from pathlib import Path
+
+from PIL.PngImagePlugin import PngInfo
+
+from bespoke.recipe.tree import Sample
+from bespoke.sampling.generate import Drawn
+from bespoke.workspace import atomic_file
+
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+
+
+def save_png(drawn: Drawn, path: Path, settings: Sample, model: str) -> None:
+    """Writes the picture with its prompt and settings, atomically.
+
+    Source: the `parameters` text is AUTOMATIC1111's form, which galleries read; the source type is IPTC's.
+    """
+    info = PngInfo()
+    info.add_itxt("parameters", _parameters(drawn, settings, model))
+    info.add_text("digitalSourceType", SOURCE_TYPE)
+    with atomic_file(path) as temporary:
+        drawn.picture.save(temporary, format="PNG", pnginfo=info)
+
+
+def _parameters(drawn: Drawn, settings: Sample, model: str) -> str:
+    width, height = drawn.picture.size
+    facts = {
+        "Steps": settings.num_inference_steps,
+        "CFG scale": settings.guidance_scale,
+        "Seed": drawn.request.seed,
+        "Size": f"{width}x{height}",
+        "Model": model,
+        "Version": "bespoke",
+    }
+    negative = f"\nNegative prompt: {settings.negative_prompt}" if settings.negative_prompt else ""
+    return drawn.request.prompt + negative + "\n" + ", ".join(f"{key}: {value}" for key, value in facts.items())

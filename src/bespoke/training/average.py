@@ -1,0 +1,42 @@
+"""Weights turned into their running average, which draws better than the weights of any one step."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+class Average:
+    """An exponential moving average of named parameters; without decay it is the parameters themselves.
+
+    The decay rises to its full value over the first steps. Source: Tan & Le 2019's TensorFlow schedule,
+    min(decay, (1 + step) / (10 + step)).
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor], decay: float | None) -> None:
+        self.parameters, self.decay = parameters, decay
+        self.values = {} if decay is None else {name: p.detach().clone() for name, p in parameters.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Takes in the parameters after `step`."""
+        if self.decay is None:
+            return
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.values.values()), list(self.parameters.values()), weight)  # noqa: SLF001
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """A block in which the parameters hold their averages."""
+        kept = {name: self.parameters[name].detach().clone() for name in self.values}
+        self._copy(self.values)
+        try:
+            yield
+        finally:
+            self._copy(kept)
+
+    @torch.no_grad()
+    def _copy(self, values: Mapping[str, Tensor]) -> None:
+        for name, value in values.items():
+            self.parameters[name].copy_(value)
