@@ -1,4 +1,4 @@
-"""Put pico together, `python -m pico.assemble`: the trained parts as fp16 safetensors in the package, in diffusers' layout."""
+"""Put pico together, `python -m pico.assemble`: the trained parts in the package, fp16, in diffusers' layout."""
 
 import argparse
 import shutil

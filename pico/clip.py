@@ -1,4 +1,4 @@
-"""Train pico-CLIP, `python -m pico.clip`: text and image towers by contrast on renders and their captions, plain and in practice styles."""
+"""Train pico-CLIP, `python -m pico.clip`: text and image towers by contrast on renders and their captions."""
 
 import argparse
 from collections.abc import Iterator

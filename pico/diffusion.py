@@ -1,4 +1,4 @@
-"""Train pico's UNet: `python -m pico.diffusion` encodes renders once, then trains on their latents with CLIP's text states."""
+"""Train pico's UNet, `python -m pico.diffusion`: renders encoded once, then learnt with CLIP's text states."""
 
 import argparse
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPModel
 
 from pico import clip, training, vae
-from pico.world import GROUNDS, draw_caption, draw_scene, objects, Scene
+from pico.world import GROUNDS, Scene, draw_caption, draw_scene, objects
 
 WORK = Path(__file__).parent / "work"
-SCHEDULE = dict(
-    num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-    prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False, steps_offset=1,
-    timestep_spacing="trailing",
-)  # fmt: skip
+SCHEDULE = {
+    "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction", "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1,
+    "timestep_spacing": "trailing",
+}  # fmt: skip
 
 
 def build() -> UNet2DConditionModel:
@@ -76,7 +76,10 @@ class TextStates:
 
 
 def timesteps(rng: np.random.Generator, count: int) -> torch.Tensor:
-    """Half of them uniform, half near the middle, where an object takes shape. Source: Esser et al. 2024, section 3.1."""
+    """Half of them uniform, half near the middle, where an object takes shape.
+
+    Source: Esser et al. 2024, section 3.1.
+    """
     uniform, middle = rng.random(count), 1 / (1 + np.exp(-rng.normal(size=count)))
     return torch.from_numpy((np.where(rng.random(count) < 0.5, uniform, middle) * 1000).astype(np.int64))
 

@@ -1,4 +1,4 @@
-"""Draw the example, `python -m pico.example`: `examples/8bit/` with training pictures, a dozen bad files, and references."""
+"""Draw the example, `python -m pico.example`: training pictures, a dozen bad files, and references."""
 
 import csv
 import shutil
@@ -29,7 +29,7 @@ def picture(scene: Scene) -> Image.Image:
 
 
 def draw(names: list[str], count: int, seed: int) -> list[tuple[Scene, str]]:
-    """`count` scenes of the objects in turn, each on another ground each time, with captions; one in five names no ground."""
+    """`count` scenes of the objects in turn, on another ground each time; one caption in five names none."""
     rng = np.random.default_rng(seed)
     scenes: list[tuple[Scene, str]] = []
     used: set[tuple[str, str]] = set()

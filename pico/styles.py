@@ -1,4 +1,4 @@
-"""Ways to redraw a picture: the 8-bit style of the example, and the styles that the autoencoder and CLIP practise on."""
+"""Ways to redraw a picture: the example's 8-bit style, and the styles that the autoencoder and CLIP practise on."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ Style = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
 def eight_bit(picture: Image.Image, sprite_mask: Image.Image, colours: int = 10, cells: int = 16) -> Image.Image:
-    """The picture as an 8-bit illustration: `cells` × `cells` flat blocks, few colours, a dark outline of the object."""
+    """The picture as an 8-bit illustration: `cells` × `cells` flat blocks, few colours, a dark outline."""
     small = picture.resize((cells, cells), Image.Resampling.BOX)
     small = ImageEnhance.Color(small).enhance(1.35)
     small = small.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).convert("RGB")

@@ -1,7 +1,8 @@
-"""Train pico's tokenizer, `python -m pico.tokenizer`: byte-pair encoding in CLIP's format over the world's captions and plain English."""
+"""Train pico's tokenizer, `python -m pico.tokenizer`: byte-pair encoding in CLIP's format, over captions."""
 
 import importlib
 import inspect
+import itertools
 import json
 import re
 from collections import Counter
@@ -35,7 +36,7 @@ def words() -> Counter[str]:
         text = draw_caption(rng, draw_scene(rng))
         counts.update(re.findall(r"[a-z]+", text))
     for style in PRACTICE:
-        counts.update({word: 2000 for word in style.split()})
+        counts.update(dict.fromkeys(style.split(), 2000))
     for name in ENGLISH.split():
         module = importlib.import_module(name)
         for _, thing in inspect.getmembers(module, lambda t: inspect.isclass(t) or inspect.isfunction(t)):
@@ -50,7 +51,7 @@ def merges(counts: Counter[str], number: int) -> list[tuple[str, str]]:
     for _ in range(number):
         pairs: Counter[tuple[str, str]] = Counter()
         for word, parts in pieces.items():
-            for pair in zip(parts, parts[1:], strict=False):
+            for pair in itertools.pairwise(parts):
                 pairs[pair] += counts[word]
         best = max(pairs, key=lambda p: (pairs[p], p))
         found.append(best)

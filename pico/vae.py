@@ -1,4 +1,4 @@
-"""Train pico's autoencoder: `python -m pico.vae` writes `pico/work/vae/`, resumes there, and prints PSNR on renders it never saw."""
+"""Train pico's autoencoder, `python -m pico.vae`, then its decoder alone, `python -m pico.vae decoder`; resumable."""
 
 import argparse
 from collections.abc import Callable, Iterator
@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from torch import nn
 
 from pico import training
 from pico.styles import PRACTICE
@@ -95,7 +94,7 @@ def work(rank: int, stage: str, budget: training.Budget) -> None:
     """One process of the training."""
     torch.manual_seed(0)
     vae = build() if stage == "vae" else load(WORK / "vae")
-    frozen: list[nn.Module] = [] if stage == "vae" else [vae.encoder, vae.quant_conv]
+    frozen = [] if stage == "vae" else [vae.encoder, vae.quant_conv]
     for module in frozen:
         module.requires_grad_(False)
     trainer = training.Trainer({"vae": vae}, WORK / stage, budget, rank)
@@ -108,9 +107,8 @@ def work(rank: int, stage: str, budget: training.Budget) -> None:
         trainer.use_average()
         rng = np.random.default_rng(2**31)
         held = pixels(rng, 200, styled=0.0, held_out=True)
-        print(
-            f"PSNR on held-out renders {psnr(vae, held):.2f} dB, in practice styles {psnr(vae, pixels(rng, 200, styled=1.0)):.2f} dB"
-        )
+        styled = pixels(rng, 200, styled=1.0)
+        print(f"PSNR on held-out renders {psnr(vae, held):.2f} dB, in practice styles {psnr(vae, styled):.2f} dB")
 
 
 def main() -> None:

@@ -147,7 +147,7 @@ class Scene:
 
 
 def draw_scene(rng: np.random.Generator, names: Sequence[str] | None = None, held_out: bool = False) -> Scene:
-    """A random scene of one of `names` (all by default), of pairs that training sees or, if `held_out`, of the others."""
+    """A random scene of one of `names` (all by default), of pairs training sees or, if `held_out`, of the others."""
     names = names or objects()
     while True:
         name, ground = str(rng.choice(names)), str(rng.choice(list(GROUNDS)))

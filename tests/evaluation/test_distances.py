@@ -126,6 +126,19 @@ def test_intervals_depend_on_level_and_seed_and_on_nothing_else():
     assert kid_interval(x, y, seed=3) == kid_interval(x, y, seed=3) != kid_interval(x, y, seed=4)
 
 
+def test_both_sets_are_drawn_anew():
+    """Copies of one picture are the same however they are drawn, so what moves the interval is the other set."""
+    copies, other = np.ones((20, 4)), gaussian(1, 20)
+    assert kid_interval(copies, other, seed=1) != kid_interval(copies, other, seed=2)
+    assert kid_interval(other, copies, seed=1) != kid_interval(other, copies, seed=2)
+
+
+def test_however_copies_of_one_picture_are_drawn_they_are_at_no_distance():
+    """Only if each draw's sum is divided by the pairs it holds."""
+    copies = np.ones((9, 4))
+    assert kid_interval(copies, copies) == pytest.approx((0, 0), abs=1e-12)
+
+
 def test_two_pictures_have_an_interval():
     low, high = kid_interval(gaussian(1, 2), gaussian(2, 2))
     assert np.isfinite([low, high]).all() and low <= high

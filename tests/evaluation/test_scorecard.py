@@ -70,7 +70,7 @@ def test_what_tuning_changed_is_measured_over_pairs():
 
 @pytest.mark.parametrize("extractor", ["pico-CLIP", "DINOv2 ViT-S/14", "Inception v3"])
 def test_a_distance_always_says_on_whose_features_it_is(extractor):
-    card = scorecard(**{**features(), "extractor": extractor})
+    card = scorecard(**(features() | {"extractor": extractor}))
     assert card.labels[card.distance] == f"KID on {extractor} features"
     assert card.distance.startswith("kid_") and card.distance.endswith("_reference") and card.distance.isidentifier()
     assert card.verdict(**MARGINS)[0].detail.startswith(f"KID on {extractor} features")
@@ -82,7 +82,7 @@ def test_a_distance_of_few_pictures_says_so_in_the_score_and_the_verdict():
         assert scores[DISTANCE].note == "rests on only 12 pictures (12 drawn, 60 of yours)"
         assert scores[DISTANCE].count == 12
     assert "rests on only 12 pictures" in card.verdict(**MARGINS)[0].detail
-    few_references = scorecard(**{**features(), "reference": gaussian(4, 20)})
+    few_references = scorecard(**(features() | {"reference": gaussian(4, 20)}))
     assert "only 20 pictures (60 drawn, 20 of yours)" in few_references.base[DISTANCE].note
 
 

@@ -39,8 +39,9 @@ def test_few_pairs_have_the_exact_p_of_scipy(count):
 
 
 def test_a_tie_counts_although_sums_in_another_order_differ_in_the_last_digit():
-    """Six equal differences: of 64 patterns of signs only all and none are as far from nothing."""
-    assert paired_difference(np.zeros(6), np.full(6, 0.1)).p == 2 / 64
+    """Where all differences are above nothing, of all patterns of signs only all and none are as far from it."""
+    for seed in range(50):
+        assert paired_difference(np.zeros(11), np.abs(normal(seed, 11)), draws=2).p == 2 / 2**11
     assert paired_difference(np.zeros(20), np.zeros(20)).p == 1
 
 

@@ -1,6 +1,6 @@
-"""Words typed in a shell turned into the verbs of `bespoke.pipeline`; nothing heavy is loaded before a verb is called."""
+"""Words typed in a shell turned into the verbs of `bespoke.pipeline`; nothing heavy is loaded before a verb runs."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +25,7 @@ Set = Annotated[
 
 
 @contextmanager
-def _working(*, debug: bool) -> Iterator[Bars]:
+def _working(*, debug: bool) -> Generator[Bars, None, None]:
     with explained(debug=debug), Bars() as bars:
         yield bars
 

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ errors = Console(stderr=True, soft_wrap=True)
 
 
 class Bars:
-    """A reporter that draws one bar for each stage, with the rate and the time left; without a terminal it prints stages."""
+    """A reporter that draws one bar for each stage, with the time left; without a terminal it prints the stages."""
 
     def __init__(self) -> None:
         columns = (
@@ -74,8 +74,8 @@ def relative(path: Path) -> str:
 
 
 @contextmanager
-def explained(*, debug: bool) -> Iterator[None]:
-    """A block whose errors a person understands: what is wrong, what to do, and the exit code that says whose fault it is."""
+def explained(*, debug: bool) -> Generator[None, None, None]:
+    """A block whose errors a person understands: what is wrong, what to do, and an exit code that says whose fault."""
     try:
         yield
     except BespokeError as error:

@@ -41,7 +41,7 @@ class Schedule:
         betas = _betas(cast(Betas, kind), count, start, end)
         if config.get("rescale_betas_zero_snr"):
             betas = _without_terminal_signal(betas)
-        return Schedule(torch.cumprod(1 - betas, 0), prediction)
+        return Schedule(torch.cumprod(1 - betas, 0), cast(Prediction, prediction))
 
     @property
     def steps(self) -> int:

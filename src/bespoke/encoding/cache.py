@@ -62,11 +62,7 @@ class Cache:
 
     def _index(self) -> dict[str, np.ndarray]:
         """Every row on disk by its key, memory-mapped."""
-        index: dict[str, np.ndarray] = {}
-        for shard in sorted(self.folder.glob("*.safetensors")):
-            for key, row in _mapped(shard):
-                index[key] = row
-        return index
+        return {key: row for shard in sorted(self.folder.glob("*.safetensors")) for key, row in _mapped(shard)}
 
 
 def _mapped(shard: Path) -> Iterator[tuple[str, np.ndarray]]:

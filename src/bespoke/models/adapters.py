@@ -34,13 +34,13 @@ def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def save(unet: Any, path: Path) -> None:
-    """Writes the adapter as the one file that diffusers, ComfyUI and A1111 read, atomically, with rank and alpha in it."""
+    """Writes the adapter as one file in diffusers' form, atomically, with rank and alpha in it."""
     from diffusers import StableDiffusionPipeline
     from diffusers.utils import convert_state_dict_to_diffusers
     from peft.utils import get_peft_model_state_dict
 
-    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
-    layers = {name: _plain(tensor) for name, tensor in layers.items()}
+    found = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
+    layers: dict[str, Any] = {name: _plain(tensor) for name, tensor in found.items()}
     config = unet.peft_config["default"].to_dict()
     # Without rank and alpha in the file a loader takes alpha for the rank, and the adapter's strength is lost.
     metadata = {key: config[key] for key in ("r", "lora_alpha")} | {"target_modules": sorted(config["target_modules"])}

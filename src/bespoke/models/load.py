@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +127,7 @@ def load_adapter(pipeline: Any, adapter: Path, model: str) -> None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> Generator[None, None, None]:
     """A block in which diffusers and transformers print no progress and no advice."""
     import diffusers.utils.logging as diffusers_logging
     import transformers.utils.logging as transformers_logging
@@ -167,4 +167,4 @@ def _from_hub(name: str) -> Path:
 def _frozen(kind: Any, folder: Path) -> Any:
     with quiet():
         network = kind.from_pretrained(folder, torch_dtype=torch.float32)
-    return network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(requires_grad=False)

@@ -21,7 +21,8 @@ class Clip:
 
         self.name = name
         with quiet():
-            self._model: Any = CLIPModel.from_pretrained(folder, torch_dtype=torch.float32).eval().requires_grad_(False)
+            model: Any = CLIPModel.from_pretrained(folder, torch_dtype=torch.float32)
+            self._model = model.eval().requires_grad_(requires_grad=False)
             # Without torchvision the other backend is missing; with it, its pixels differ a little.
             self._processor: Any = AutoImageProcessor.from_pretrained(folder, backend="pil")
             self._tokenizer: Any = CLIPTokenizer.from_pretrained(folder)

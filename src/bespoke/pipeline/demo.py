@@ -1,4 +1,4 @@
-"""The whole loop on the bundled example: pictures checked, a LoRA trained on pico, base and tuned compared on one page."""
+"""The whole loop on the bundled example: pictures checked, a LoRA trained on pico, both models compared on a page."""
 
 import csv
 from collections.abc import Mapping
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bespoke
-from bespoke import data
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
 from bespoke.pipeline.compare import Prompts, compare

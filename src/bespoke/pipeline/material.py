@@ -1,4 +1,4 @@
-"""A dataset and a recipe turned into what training reads: every picture and caption encoded once, plain pictures drawn."""
+"""A dataset and a recipe turned into what training reads: everything encoded once, plain pictures drawn."""
 
 import functools
 import hashlib

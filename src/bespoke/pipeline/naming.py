@@ -10,6 +10,8 @@ from bespoke.models import Checkpoint, find
 from bespoke.recipe.tree import Sample
 from bespoke.workspace import Run
 
+DRAWING = Sample()
+
 
 @dataclass(frozen=True)
 class Named:
@@ -18,7 +20,7 @@ class Named:
     name: str
     checkpoint: Checkpoint
     adapter: Path | None = None
-    settings: Sample = Sample()
+    settings: Sample = DRAWING
     """How the recipe of a run wants pictures drawn."""
 
     def pipeline(self, *, safety_checker: bool = True) -> Any:

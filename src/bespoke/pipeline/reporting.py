@@ -1,7 +1,7 @@
 """How far long work has come, told to whoever wants to show it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -14,7 +14,7 @@ class Reporter(Protocol):
         ...
 
 
-def silent(stage: str, done: int, total: int, note: str = "") -> None:  # noqa: ARG001 - a Reporter's signature
+def silent(stage: str, done: int, total: int, note: str = "") -> None:
     """A reporter that tells nobody."""
 
 
@@ -25,7 +25,7 @@ class Stopwatch:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> Generator[None, None, None]:
         """A block whose time counts for `name`."""
         began = time.perf_counter()
         try:

@@ -52,8 +52,14 @@ def sample(
 
 
 def write(
-    pipeline: Any, requests: Sequence[Request], folder: Path, settings: Sample, model: str, report: Reporter, stage: str = "draw"
-) -> list[Drawn]:  # fmt: skip
+    pipeline: Any,
+    requests: Sequence[Request],
+    folder: Path,
+    settings: Sample,
+    model: str,
+    report: Reporter,
+    stage: str = "draw",
+) -> list[Drawn]:
     """The pictures of the requests, each written as soon as it is drawn."""
     drawn: list[Drawn] = []
     report(stage, 0, len(requests))

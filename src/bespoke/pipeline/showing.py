@@ -111,10 +111,11 @@ def _snippets(trained: Trained, recipe: recipes.Recipe, prompt: str) -> tuple[pa
     base = "bespoke.models.PICO" if recipe.model.base == "pico" else repr(recipe.model.base)
     lines = ["import torch", "from diffusers import StableDiffusionPipeline"]
     lines += ["import bespoke.models", ""] if recipe.model.base == "pico" else [""]
+    drawing = recipe.sample.model_dump(include={"num_inference_steps", "guidance_scale"})
     lines += [
         f"pipe = StableDiffusionPipeline.from_pretrained({base})",
         f"pipe.load_lora_weights({str(trained.run)!r}, weight_name={trained.adapter.name!r})",
-        f"settings = dict(num_inference_steps={recipe.sample.num_inference_steps}, guidance_scale={recipe.sample.guidance_scale})",
+        f"settings = {drawing!r}",
         f"picture = pipe({prompt!r}, generator=torch.Generator().manual_seed(0), **settings).images[0]",
     ]
     command = f"bespoke sample {shlex.quote(str(trained.run))} {shlex.quote(prompt)} --n 3"

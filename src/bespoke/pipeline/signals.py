@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -24,7 +24,7 @@ class StopWish:
 
 
 @contextmanager
-def stop_wish() -> Iterator[StopWish]:
+def stop_wish() -> Generator[StopWish, None, None]:
     """A block in which the first Ctrl-C or SIGTERM is a wish; the second ends the process at once."""
     wish = StopWish()
     if threading.current_thread() is not threading.main_thread():

@@ -1,7 +1,7 @@
 """A recipe turned into an adapter: dataset read, everything encoded, the adapter trained, each event shown and kept."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +161,7 @@ def _dataset_folder(project: Project, recipe: recipes.Recipe) -> Path:
 
 
 @contextmanager
-def _alone(run: Run) -> Iterator[None]:
+def _alone(run: Run) -> Generator[None, None, None]:
     """A block that no other process enters for the same run; what a kill left half written is swept away first.
 
     Raises: BespokeError when another process trains this run.

@@ -54,18 +54,12 @@ def derive(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
     )
     assert isinstance(steps, int)
     fill("train", "lr_warmup_steps", min(100, max(1, steps // 20)), "5 % of the steps, at most 100")
-    precision = (
-        ("bf16", "the device multiplies bfloat16 fast")
-        if facts.bf16
-        else ("no", f"bfloat16 is not fast on this {facts.device}")
-    )
-    fill("train", "mixed_precision", *precision)
+    fill("train", "mixed_precision", *_precision(facts))
     fill("train", "checkpointing_steps", max(1, steps // 4), "four states in the run")
     fill("validation", "validation_steps", max(1, steps // 10), "ten measurements in the run")
     # A trigger that the person names counts as much as one found in the captions.
     prior = min(facts.pictures, 200) if trigger else 0
-    rate = (1e-3, "the model is small") if small else (1e-4, "what attention LoRAs of Stable Diffusion learn at")
-    fill("train", "learning_rate", *rate)
+    fill("train", "learning_rate", *_rate(small=small))
     why = (
         "one plain picture for each training picture, at most 200" if prior else "without a trigger no prompt is plain"
     )
@@ -80,3 +74,13 @@ def _batch(facts: Facts, *, small: bool) -> tuple[int, str]:
     if facts.device == "cpu":
         return 1, "a processor trains one picture at a time"
     return 4, "four fit on an 8 GB card at 512 pixels"
+
+
+def _rate(*, small: bool) -> tuple[float, str]:
+    return (1e-3, "the model is small") if small else (1e-4, "what attention LoRAs of Stable Diffusion learn at")
+
+
+def _precision(facts: Facts) -> tuple[str, str]:
+    if facts.bf16:
+        return "bf16", "the device multiplies bfloat16 fast"
+    return "no", f"bfloat16 is not fast on this {facts.device}"

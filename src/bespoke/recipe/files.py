@@ -8,6 +8,7 @@ from typing import Any
 
 import tomlkit
 from pydantic import BaseModel, ValidationError
+from tomlkit.items import Table
 
 from bespoke.errors import BespokeError
 from bespoke.recipe.tree import Recipe
@@ -124,7 +125,7 @@ def comments(text: str) -> dict[str, str]:
     return {
         f"{section}.{key}": value.trivia.comment.removeprefix("# ")
         for section, table in document.items()
-        if isinstance(table, tomlkit.items.Table)
+        if isinstance(table, Table)
         for key, value in table.items()
         if value.trivia.comment
     }

@@ -13,8 +13,10 @@ from bespoke.shapes import Latents
 
 @dataclass(frozen=True)
 class Request:
-    """One picture to draw. The first noise depends on the seed alone, as in plain diffusers with
-    `torch.Generator("cpu").manual_seed(seed)`, so that anyone can draw the picture again without us.
+    """One picture to draw.
+
+    The first noise depends on the seed alone, as in plain diffusers with `torch.Generator("cpu").manual_seed(seed)`,
+    so that anyone can draw the picture again without us.
     """
 
     prompt: str

@@ -7,7 +7,7 @@ ARTICLES = {"a", "an", "the"}
 
 
 def common_trigger(captions: Sequence[str]) -> str:
-    """The words that all captions begin with, less trailing link words: "8bit illustration of a fox", … → "8bit illustration".
+    """The words that all captions begin with, less trailing links: of "8bit illustration of a fox" the first two.
 
     Empty when they share none, or when nothing is left of some caption without them.
     """

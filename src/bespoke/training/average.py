@@ -1,6 +1,6 @@
 """Weights turned into their running average, which draws better than the weights of any one step."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -24,10 +24,11 @@ class Average:
         if self.decay is None:
             return
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.values.values()), list(self.parameters.values()), weight)  # noqa: SLF001
+        for name, value in self.values.items():
+            value.lerp_(self.parameters[name], weight)
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
+    def in_place(self) -> Generator[None, None, None]:
         """A block in which the parameters hold their averages."""
         kept = {name: self.parameters[name].detach().clone() for name in self.values}
         self._copy(self.values)

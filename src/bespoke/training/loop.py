@@ -191,7 +191,10 @@ class Trainer:
             if not self.progress.best_step:
                 self._write_adapter(self.run.adapter)
         return Stopped(
-            self.progress.step, self.progress.best_step, _why(self.progress, bool(self.validator)), finished=True
+            self.progress.step,
+            self.progress.best_step,
+            _why(self.progress, validated=bool(self.validator)),
+            finished=True,
         )
 
     def _write_adapter(self, path: Path) -> None:
@@ -224,7 +227,7 @@ class _Window:
         return self.images / max(1e-9, time.perf_counter() - self.began)
 
 
-def _why(progress: Progress, validated: bool) -> str:
+def _why(progress: Progress, *, validated: bool) -> str:
     if not validated:
         return "all steps done; without validation pictures the last step is kept"
     if not progress.best_step:

@@ -28,9 +28,13 @@ class Progress:
 
 
 def save(
-    run: Run, progress: Progress, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, average: Average,
+    run: Run,
+    progress: Progress,
+    parameters: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    average: Average,
     scaler: dict[str, Any] | None,
-) -> Path:  # fmt: skip
+) -> Path:
     """Writes the state after `progress.step`; it appears under its name only when it is complete.
 
     Raises: BespokeError when the disk is full; older states stay.
