@@ -1,11 +1,11 @@
 """The whole loop on the bundled example: pictures checked, a LoRA trained on pico, both models compared on a page."""
 
 import csv
+import importlib.resources
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import bespoke
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
 from bespoke.pipeline.compare import Prompts, compare
@@ -81,7 +81,7 @@ def example_folder() -> Path:
 
     Raises: BespokeError when neither has it.
     """
-    package = Path(bespoke.__file__).parent
+    package = Path(str(importlib.resources.files("bespoke")))
     for folder in (package / "examples" / "8bit", package.parent.parent / "examples" / "8bit"):
         if (folder / "train" / "metadata.csv").is_file():
             return folder

@@ -3,9 +3,10 @@
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Hears how far a stage has come; the command line draws a progress bar of it."""
 

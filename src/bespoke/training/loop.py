@@ -148,15 +148,16 @@ class Trainer:
         """The window's means; here the host waits for the device, and a loss that is no number is noticed."""
         loss, norm = window.means()
         if not math.isfinite(loss):
-            kept = state.newest(self.run)
-            problem = f"The loss is no longer a number at step {self.progress.step}."
-            hint = 'Lower train.learning_rate, or set train.mixed_precision = "no". '
-            raise BespokeError(
-                problem, hint + (f"The last good state is {kept}." if kept else "Nothing was saved yet.")
-            )
+            raise self._lost()
         size = _asked(self.train.train_batch_size) * self.train.gradient_accumulation_steps
         epoch = self.progress.step * size * self.accelerator.num_processes / self.examples
         return Step(self.progress.step, loss, window.rate, norm, window.images_per_second(), epoch)
+
+    def _lost(self) -> BespokeError:
+        kept = state.newest(self.run)
+        problem = f"The loss is no longer a number at step {self.progress.step}."
+        hint = 'Lower train.learning_rate, or set train.mixed_precision = "no". '
+        return BespokeError(problem, hint + (f"The last good state is {kept}." if kept else "Nothing was saved yet."))
 
     def _validate(self) -> Iterator[Validated]:
         """Measures the adapter, and keeps it if it is the best so far; the first measurement is the base's."""
@@ -175,11 +176,13 @@ class Trainer:
         yield Validated(step, now.mean, score, tuple(now.bands(base)), best)
 
     def _save(self) -> Saved:
+        if not all(bool(parameter.isfinite().all()) for parameter in self.parameters.values()):
+            raise self._lost()  # between two reports nobody has looked, and such a state is worth nothing
         scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
         plain: torch.optim.Optimizer = self.optimizer.optimizer
         if self.accelerator.is_main_process:
-            state.save(self.run, self.progress, self.parameters, plain, self.average, scaler)
-            state.prune(self.run, self.train.checkpoints_total_limit)
+            kept = state.save(self.run, self.progress, self.parameters, plain, self.average, scaler)
+            state.prune(self.run, self.train.checkpoints_total_limit, kept)
         return Saved(self.progress.step, self.run.state(self.progress.step))
 
     def _stop(self, reason: str | None) -> Stopped:

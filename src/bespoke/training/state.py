@@ -53,9 +53,11 @@ def save(
     return folder
 
 
-def prune(run: Run, keep: int) -> None:
-    """Removes all but the newest `keep` states."""
-    for folder in run.states()[:-keep]:
+def prune(run: Run, keep: int, newest: Path) -> None:
+    """Removes all but the last `keep` states up to `newest`; later ones are damaged, or it would not be the newest."""
+    folders = run.states()
+    end = folders.index(newest) + 1
+    for folder in (*folders[: max(0, end - keep)], *folders[end:]):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -18,9 +18,10 @@ class Tracker:
     def __init__(self, run: Run, resumed_from: int | None = None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        if resumed_from is not None and run.metrics.exists():
-            # What came after the state is about to happen again.
-            kept = [json.dumps(row) for row in read(run.metrics) if row["step"] <= resumed_from]
+        if run.metrics.exists():
+            # What came after the state is about to happen again; without a state, all of it.
+            before = -1 if resumed_from is None else resumed_from
+            kept = [json.dumps(row) for row in read(run.metrics) if row["step"] <= before]
             write_text(run.metrics, "".join(f"{line}\n" for line in kept))
         self._lines = run.metrics.open("a", encoding="utf-8")
         self._board: Any = SummaryWriter(str(run.root / "tensorboard"), purge_step=resumed_from)

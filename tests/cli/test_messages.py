@@ -1,0 +1,145 @@
+"""What a person sees who typed something wrong: what is wrong, what to do, exit code 2, no traceback."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from bespoke.cli.commands import app
+from bespoke.errors import BespokeError
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    """The exit code and all that was printed."""
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output + done.stderr
+
+
+def refused(*arguments: str) -> str:
+    """What was printed; the command must have left with code 2, a problem and a hint."""
+    code, said = run(*arguments)
+    assert code == 2
+    assert "Error:" in said
+    assert "What to do:" in said
+    assert "Traceback" not in said
+    return " ".join(said.split())
+
+
+def pictures(folder: Path, count: int, *, captions: bool = True) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        if captions:
+            (folder / f"{number}.txt").write_text(f"8bit illustration of thing {number}")
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    code, said = run("new", str(tmp_path / "project"), "--images", str(pictures(tmp_path / "in", 8)))
+    assert code == 0, said
+    return tmp_path / "project"
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    assert "nowhere" in refused("new", str(tmp_path / "p"), "--images", str(tmp_path / "nowhere"))
+
+
+def test_one_picture_is_too_few(tmp_path: Path) -> None:
+    said = refused("new", str(tmp_path / "p"), "--images", str(pictures(tmp_path / "in", 1)))
+    assert "1" in said
+
+
+def test_no_captions(tmp_path: Path) -> None:
+    said = refused("new", str(tmp_path / "p"), "--images", str(pictures(tmp_path / "in", 4, captions=False)))
+    assert "caption" in said
+    assert "metadata.csv" in said
+
+
+def test_a_wrong_key_names_the_nearest(project: Path) -> None:
+    said = refused("train", str(project / "recipe.toml"), "--set", "train.lerning_rate=1e-3")
+    assert "train.lerning_rate" in said
+    assert "train.learning_rate" in said
+    assert not (project / "runs").exists()
+
+
+def test_a_wrong_model(project: Path) -> None:
+    assert "picasso" in refused("train", str(project / "recipe.toml"), "--set", "model.base=picasso")
+    assert "picasso" in refused("sample", "picasso", "a cat")
+
+
+def test_no_recipe(tmp_path: Path) -> None:
+    assert "bespoke new" in refused("train", str(tmp_path / "recipe.toml"))
+
+
+def test_recipe_or_run_but_not_both(project: Path) -> None:
+    assert "recipe" in refused("train")
+    assert "recipe" in refused("train", str(project / "recipe.toml"), "--resume", "x")
+
+
+def test_resume_of_what_is_no_run(tmp_path: Path) -> None:
+    assert "no run" in refused("train", "--resume", str(tmp_path))
+
+
+def test_no_prompt() -> None:
+    assert "nothing to draw" in refused("sample", "pico")
+
+
+def test_prompts_file_that_is_missing(tmp_path: Path) -> None:
+    assert "prompts.txt" in refused("sample", "pico", "--prompts", str(tmp_path / "prompts.txt"))
+
+
+def test_a_changed_picture_is_noticed(project: Path) -> None:
+    Image.new("RGB", (64, 64), "red").save(next((project / "dataset" / "train").glob("*.png")))
+    said = refused("train", str(project / "recipe.toml"))
+    assert "changed" in said
+
+
+def test_debug_shows_the_error_itself(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["train", str(tmp_path / "none.toml"), "--debug"])
+    assert isinstance(done.exception, BespokeError)
+
+
+def test_new_says_what_each_file_became(tmp_path: Path) -> None:
+    source = pictures(tmp_path / "in", 5)
+    (source / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    code, said = run("new", str(tmp_path / "p"), "--images", str(source), "--json")
+    assert code == 0
+    content = json.loads(said[said.index("{") : said.rindex("}") + 1])
+    assert content["files"] == 6
+    assert content["kept"] == 5
+    assert content["set_aside"] == {"unreadable": 1}
+
+
+def test_sample_draws_one_picture_for_each_prompt_and_seed(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("# the first\na red apple on a blue background\n\na fox\n", encoding="utf-8")
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [sys.executable, "-m", "bespoke", "sample", "pico", "--prompts", str(prompts), "--n", "2", "--seed", "7",
+         "--out", str(out), "--json"],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert [Path(p).name for p in content["pictures"]] == [
+        "000-seed7.png", "001-seed8.png", "002-seed7.png", "003-seed8.png"
+    ]  # fmt: skip
+    with Image.open(tmp_path / content["grid"]) as sheet:
+        assert sheet.size == (2 * 192 + 3 * 6, 2 * 192 + 3 * 6)
+
+
+def test_doctor_tells_the_machine() -> None:
+    code, said = run("doctor", "--json")
+    content = json.loads(said[said.index("{") : said.rindex("}") + 1])
+    assert code == 0
+    assert content["device"] in {"cpu", "cuda", "mps"}
+    assert content["missing"] == []
+    assert content["versions"]["torch"][0].isdigit()

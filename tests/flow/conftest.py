@@ -1,0 +1,33 @@
+"""The demo, run once by its command at a small size, for all that is asked of what it leaves behind."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SMALL = ("train.max_train_steps=12", "train.num_class_images=4", "train.log_every=3", "sample.num_inference_steps=3")
+
+
+@dataclass
+class Demo:
+    """The folder the command ran in, and the JSON it printed."""
+
+    folder: Path
+    content: dict[str, Any]
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    folder = tmp_path_factory.mktemp("flow")
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    command = [sys.executable, "-m", "bespoke", "demo", "--out", "demo", "--json", *settings]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return Demo(folder, json.loads(done.stdout))

@@ -1,0 +1,125 @@
+"""What the training tests share: ten flat drawings, encoded once by pico, and trainers on copies of one UNet."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+NOUNS = ("cat", "dog", "house", "tree", "fish", "moon", "car", "cup", "star", "boat")
+SMALL = {
+    "max_train_steps": 8,
+    "train_batch_size": 2,
+    "learning_rate": 1e-3,
+    "lr_warmup_steps": 2,
+    "mixed_precision": "no",
+    "checkpointing_steps": 3,
+    "num_class_images": 0,
+    "log_every": 1,
+}
+
+
+def drawing(number: int) -> Image.Image:
+    """A flat picture that no other number gives: another colour, another number of corners, another size."""
+    image = Image.new("RGB", (64, 64), (25 * number, 255 - 20 * number, 60 + 15 * number))
+    ImageDraw.Draw(image).regular_polygon((32, 32, 8 + 2 * number), 3 + number, fill=(255 - 25 * number, 30, 200))
+    return image
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten PNGs with captions beside them."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number, noun in enumerate(NOUNS):
+        drawing(number).save(folder / f"{noun}.png")
+        (folder / f"{noun}.txt").write_text(f"8bit illustration of a {noun}", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> Any:
+    from bespoke.models import find
+
+    return find("pico")
+
+
+@pytest.fixture(scope="session")
+def recipe() -> Callable[..., Any]:
+    """Small recipes in which nothing is left open; keywords are sections."""
+    from bespoke.recipe import parse
+
+    def make(**sections: dict[str, Any]) -> Any:
+        content: dict[str, Any] = {
+            "model": {"rank": 4},
+            "data": {"resolution": 64},
+            "text": {"trigger": "8bit illustration of"},
+            "train": SMALL,
+            "validation": {"validation_steps": 2, "strata": 4},
+        }
+        for name, keys in sections.items():
+            content[name] = {**content.get(name, {}), **keys}
+        return parse(content, "the test's recipe")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def material(
+    pictures: Path, checkpoint: Any, recipe: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """The ten drawings as training reads them: eight to learn from, two to measure by."""
+    from bespoke import data
+    from bespoke.pipeline.material import Encoder
+    from bespoke.pipeline.reporting import silent
+    from bespoke.workspace import Project
+
+    project = Project(tmp_path_factory.mktemp("project"))
+    dataset = data.build(pictures, project.root / "dataset", validation_fraction=0.2, seed=0)
+    made = Encoder(project, checkpoint, recipe(), silent).material(dataset, project.root / "dataset")
+    assert len(made.train) + len(made.validation) == len(NOUNS)
+    assert made.validation
+    return made
+
+
+@pytest.fixture(scope="session")
+def base(checkpoint: Any) -> Any:
+    """The pico UNet, never changed: copy it."""
+    return checkpoint.unet()
+
+
+@pytest.fixture(scope="session")
+def trainer(base: Any, checkpoint: Any, material: Any, recipe: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes trainers: each on a copy of the UNet with a fresh adapter, as the pipeline makes them."""
+    from accelerate import Accelerator
+
+    from bespoke.diffusion import Schedule
+    from bespoke.models import adapters
+    from bespoke.training import Trainer
+    from bespoke.workspace import Run
+
+    def make(root: Path, *, of: Any = None, scheduler: dict[str, Any] | None = None, **sections: dict[str, Any]) -> Any:
+        wanted = recipe(**sections)
+        unet, model = copy.deepcopy(base), wanted.model
+        targets = checkpoint.family.lora_targets
+        adapters.attach(unet, rank=model.rank, alpha=model.alpha or model.rank, targets=targets, seed=model.seed)
+        schedule = Schedule.from_config({**checkpoint.scheduler_config, **(scheduler or {})})
+        accelerator = Accelerator(mixed_precision="no", cpu=True)
+        return Trainer(unet, of or material, schedule, wanted, Run(root), accelerator)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def everything() -> Callable[[Any], dict[str, torch.Tensor]]:
+    """All tensors that training changes, copied: weights, the optimizer's memory, the running average."""
+
+    def tensors(trainer: Any) -> dict[str, torch.Tensor]:
+        state = trainer.optimizer.optimizer.state
+        moments = {f"{kind} {n}": v for n, p in trainer.parameters.items() for kind, v in state[p].items()}
+        averages = {f"average {n}": v for n, v in trainer.average.values.items()}
+        return {name: t.detach().clone() for name, t in ({**trainer.parameters, **moments, **averages}).items()}
+
+    return tensors
