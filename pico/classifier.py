@@ -1,6 +1,7 @@
-"""Train the judge, `python -m pico.classifier`: a small network, apart from pico, that names object and ground of a render."""
+"""Train the judge, `python -m pico.classifier`: a small network apart from pico that names a render's object and ground."""
 
 import argparse
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class Judge(nn.Module):
                 nn.Conv2d(a, b, 3, stride=2, padding=1), nn.GroupNorm(8, b), nn.SiLU(),
                 nn.Conv2d(b, b, 3, padding=1, groups=8), nn.GroupNorm(8, b), nn.SiLU(),
             )
-            for a, b in zip(widths, widths[1:], strict=False)
+            for a, b in itertools.pairwise(widths)
         ))  # fmt: skip
         self.object = nn.Linear(192 * 2, len(objects()))
         self.ground = nn.Linear(192 * 2, len(GROUNDS))

@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--folder", type=Path, default=MODELS)
     options = parser.parse_args()
-    pipeline = StableDiffusionPipeline.from_pretrained(options.folder / "pico", torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(options.folder / "pico", dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     result: dict[str, float] = {}
     for label, held_out in (("seen pairs", False), ("unseen pairs", True)):

@@ -108,9 +108,7 @@ def by_example(of, epoch, **options):
     count = len(of.train)
     batch = stream(of, **options).batch(epoch * count, count)
     numbers = batch.weights.tolist()
-    return {
-        number: {field: getattr(batch, field)[place] for field in FIELDS} for place, number in enumerate(numbers)
-    }
+    return {number: {field: getattr(batch, field)[place] for field in FIELDS} for place, number in enumerate(numbers)}
 
 
 @settings(deadline=None, max_examples=20)

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +16,7 @@ from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
 from bespoke.pipeline.new import new
 from bespoke.pipeline.train import resume
-from bespoke.training import Saved, Step, Stopped, Validated, state
+from bespoke.training import Saved, Step, Stopped, Tracker, Validated, read, state
 from bespoke.workspace import Run, verified
 
 SETTINGS = (
@@ -50,9 +49,10 @@ def told(events):
 # --- one process: a fresh trainer takes over ---
 
 
-@pytest.mark.parametrize("passes", [1, 2], ids=["one pass a step", "two passes a step"])
-def test_stopping_and_going_on_changes_no_bit(tmp_path, trainer, everything, passes):
-    settings = {"train": {"gradient_accumulation_steps": passes, "use_ema": True, "ema_decay": 0.9}}
+@pytest.mark.parametrize(("passes", "steps"), [(1, 8), (2, 5)], ids=["one pass a step", "two passes a step"])
+def test_stopping_and_going_on_changes_no_bit(tmp_path, trainer, everything, passes, steps):
+    train = {"gradient_accumulation_steps": passes, "max_train_steps": steps, "use_ema": True, "ema_decay": 0.9}
+    settings = {"train": train}
     whole = trainer(tmp_path / "whole", **settings)
     through = list(whole.fit())
 
@@ -124,22 +124,17 @@ def test_a_state_of_another_adapter_is_refused(tmp_path, trainer):
 
 def started(*words, log):
     program = "import sys; from bespoke.cli import main; sys.argv[0] = 'bespoke'; main()"
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, words)],
-        stdout=log.open("wb"),
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-    )
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            [sys.executable, "-c", program, *map(str, words)],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        )
 
 
 def rows(run):
-    return list(bespoke_rows(run)) if run.metrics.exists() else []
-
-
-def bespoke_rows(run):
-    from bespoke.training import read
-
-    return read(run.metrics)
+    return list(read(run.metrics))
 
 
 def frozen_when(process, ready, log):
@@ -256,10 +251,8 @@ def test_resuming_a_finished_run_says_so_and_changes_nothing(story):
     assert {file: file.stat().st_mtime_ns for file in story.run.root.rglob("*") if file.is_file()} == before
 
 
-def test_metrics_begin_anew_when_a_run_starts_over(story, tmp_path):
+def test_metrics_begin_anew_when_a_run_starts_over(tmp_path):
     """A run killed before its first state starts over when resumed: its rows must not stand there twice."""
-    from bespoke.training import Tracker
-
     run = Run(tmp_path)
     event = Step(1, 0.5, 1e-3, 0.1, 10.0, 0.2)
     for _ in range(2):
@@ -270,8 +263,6 @@ def test_metrics_begin_anew_when_a_run_starts_over(story, tmp_path):
 
 
 def test_metrics_after_the_state_are_dropped_when_they_happen_again(tmp_path):
-    from bespoke.training import Tracker
-
     run = Run(tmp_path)
     tracker = Tracker(run)
     for step in (1, 2, 3):

@@ -116,7 +116,7 @@ def sample(
     ] = None,
     n: Annotated[int, typer.Option(help="Pictures of each prompt.")] = 1,
     seed: Annotated[int | None, typer.Option(help="Seed of the first picture; the next has the next.")] = None,
-    out: Annotated[Path, typer.Option(help="The folder of the pictures.")] = Path("pictures"),
+    out: Annotated[Path, typer.Option(help="The folder of the pictures.")] = Path("drawn"),
     safety_checker: Annotated[bool, typer.Option(help="Use the model's safety checker, where it has one.")] = True,
     as_json: Json = False,
     debug: Debug = False,

@@ -20,7 +20,7 @@ class LatentEncoder:
         """The moments of the pictures that `read` gives for `numbers`."""
         rows: list[torch.Tensor] = []
         for number in numbers:
-            pixels = torch.from_numpy(read(number)).permute(2, 0, 1)[None].float().to(self.device)
+            pixels = torch.tensor(read(number)).permute(2, 0, 1)[None].float().to(self.device)
             rows.append(self.vae.encode(pixels / 127.5 - 1).latent_dist.parameters.float().cpu())
         return torch.cat(rows)
 

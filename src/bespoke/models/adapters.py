@@ -1,5 +1,6 @@
 """A UNet turned into a UNet with a low-rank adapter beside its attention, and back; the adapter into a file."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,19 @@ def save(unet: Any, path: Path) -> None:
         StableDiffusionPipeline.save_lora_weights(
             temporary.parent, layers, weight_name=temporary.name, unet_lora_adapter_metadata=metadata
         )
+        _settle(temporary)
+
+
+def _settle(path: Path) -> None:
+    """Sorts a file's metadata, which safetensors writes in random order: equal adapters become equal files."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+        assert len(text) == length, "the same words in another order have the same length"
+        file.seek(8)
+        file.write(text)
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from bespoke.models.families import Family, family_of
 HERE = Path(__file__).parent
 PICO = HERE / "pico"
 PICO_CLIP = HERE / "pico_clip"
-WEIGHTS = ("*.json", "*.txt", "*.safetensors", "*.model")
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Checkpoint:
 
         with quiet():
             options = {} if safety_checker else {"safety_checker": None, "requires_safety_checker": False}
-            pipeline = StableDiffusionPipeline.from_pretrained(self.folder, torch_dtype=torch.float32, **options)
+            pipeline = StableDiffusionPipeline.from_pretrained(self.folder, dtype=torch.float32, **options)
             pipeline.set_progress_bar_config(disable=True)
             if adapter is not None:
                 load_adapter(pipeline, adapter, self.name)
@@ -106,8 +106,16 @@ def find(name: str) -> Checkpoint:
         raise BespokeError(
             f"{folder} is not a Stable Diffusion in diffusers' layout: it has no model_index.json.", hint
         )
-    pipeline = json.loads(index.read_text(encoding="utf-8")).get("_class_name", "unknown kind of model")
-    return Checkpoint(name, folder, family_of(pipeline, name))
+    try:
+        pipeline = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+    except (ValueError, KeyError, TypeError):
+        raise BespokeError(f"{index} is damaged: it names no pipeline.", "Copy or download the model again.") from None
+    family = family_of(pipeline, name)
+    missing = [part for part in PARTS if not (folder / part).is_dir()]
+    if missing:
+        hint = "Copy or download the whole model again."
+        raise BespokeError(f"{folder} lacks the folders of: {', '.join(missing)}.", hint)
+    return Checkpoint(name, folder, family)
 
 
 def load_adapter(pipeline: Any, adapter: Path, model: str) -> None:
@@ -117,8 +125,11 @@ def load_adapter(pipeline: Any, adapter: Path, model: str) -> None:
     """
     if not adapter.is_file():
         raise BespokeError(f"There is no adapter at {adapter}.", "Name a run folder or an adapter.safetensors file.")
+    before = pipeline.get_list_adapters()
     try:
         pipeline.load_lora_weights(str(adapter.parent), weight_name=adapter.name)
+        if pipeline.get_list_adapters() == before:
+            raise ValueError("it holds nothing for this model")  # of which diffusers only warns
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         first = str(error).splitlines()[0]
         raise BespokeError(
@@ -166,5 +177,5 @@ def _from_hub(name: str) -> Path:
 
 def _frozen(kind: Any, folder: Path) -> Any:
     with quiet():
-        network = kind.from_pretrained(folder, torch_dtype=torch.float32)
+        network = kind.from_pretrained(folder, dtype=torch.float32)
     return network.eval().requires_grad_(requires_grad=False)

@@ -21,7 +21,7 @@ class Clip:
 
         self.name = name
         with quiet():
-            model: Any = CLIPModel.from_pretrained(folder, torch_dtype=torch.float32)
+            model: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32)
             self._model = model.eval().requires_grad_(requires_grad=False)
             # Without torchvision the other backend is missing; with it, its pixels differ a little.
             self._processor: Any = AutoImageProcessor.from_pretrained(folder, backend="pil")

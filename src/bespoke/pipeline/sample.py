@@ -25,7 +25,7 @@ def sample(
     model: str,
     prompts: Sequence[str],
     *,
-    out: str | Path = "pictures",
+    out: str | Path = "drawn",
     n: int = 1,
     seed: int | None = None,
     settings: Sample | None = None,

@@ -16,6 +16,7 @@ from bespoke.hardware import machine
 from bespoke.models import Checkpoint, adapters
 from bespoke.pipeline.material import Encoder
 from bespoke.pipeline.naming import base_of
+from bespoke.pipeline.processes import agreed, is_main, main_first
 from bespoke.pipeline.reporting import Reporter, Stopwatch, silent
 from bespoke.pipeline.signals import StopWish, stop_wish
 from bespoke.records import Dataset
@@ -50,9 +51,13 @@ def train(recipe: str | Path, overrides: Sequence[str] = (), *, report: Reporter
         dataset = data.load(_dataset_folder(project, asked))
         checkpoint = base_of(asked, project.root)
         resolved, reasons = recipes.derive(asked, _facts(dataset, checkpoint))
-    run = project.new_run()
-    write_text(run.recipe, recipes.dump(resolved, reasons))
-    return _carry_out(run, resolved, report, watch)
+
+    def begin() -> Path:
+        new_run = project.new_run()
+        write_text(new_run.recipe, recipes.dump(resolved, reasons))
+        return new_run.root
+
+    return _carry_out(Run(agreed(begin)), resolved, report, watch)
 
 
 def resume(run_folder: str | Path, *, report: Reporter = silent) -> Trained:
@@ -71,12 +76,13 @@ def _carry_out(run: Run, recipe: recipes.Recipe, report: Reporter, watch: Stopwa
     if finished:
         return finished
     project = Project(run.root.parent.parent)
-    with _alone(run), stop_wish() as wish:
+    with _alone(run):
         checkpoint = base_of(recipe, project.root)
         folder = _dataset_folder(project, recipe)
-        with watch.stage("encode"):
+        with watch.stage("encode"), main_first():
             material = Encoder(project, checkpoint, recipe, report).material(data.load(folder), folder)
-        with watch.stage("train"):
+        # Before this a signal ends the process at once: what was encoded so far is kept in any case.
+        with watch.stage("train"), stop_wish() as wish:
             stopped = _fit(run, recipe, checkpoint, material, report, wish)
         if not stopped.finished:
             hint = f"Everything is saved. Go on with: bespoke train --resume {run.root}"
@@ -87,7 +93,8 @@ def _carry_out(run: Run, recipe: recipes.Recipe, report: Reporter, watch: Stopwa
             "reason": stopped.reason,
             "seconds": watch.seconds,
         }
-        write_json(run.result, content)
+        if is_main():
+            write_json(run.result, content)
     return Trained(run.root, run.adapter, stopped.step, stopped.best_step, stopped.reason, watch.seconds)
 
 
@@ -108,17 +115,19 @@ def _fit(
     kept = state.newest(run)
     if kept:
         trainer.restore(kept)
-    tracker = training.Tracker(run, trainer.progress.step if kept else None)
+    tracker = training.Tracker(run, trainer.progress.step if kept else None) if is_main() else None
     total = recipe.train.max_train_steps or 1
     note, stopped = "", None
     try:
         for event in trainer.fit(wish.reason):
-            tracker.log(event)
-            note = _note(event) or note
-            report("train", event.step, total, note)
+            if tracker:
+                tracker.log(event)
+                note = _note(event) or note
+                report("train", event.step, total, note)
             stopped = event if isinstance(event, Stopped) else stopped
     finally:
-        tracker.close()
+        if tracker:
+            tracker.close()
     assert stopped is not None
     return stopped
 
@@ -166,6 +175,9 @@ def _alone(run: Run) -> Generator[None, None, None]:
 
     Raises: BespokeError when another process trains this run.
     """
+    if not is_main():
+        yield  # the main process holds the lock for all
+        return
     lock = filelock.FileLock(run.root / ".lock", timeout=0)
     try:
         with lock:

@@ -100,7 +100,7 @@ class Train(Section):
     checkpointing_steps: Positive | None = None
     """Steps between two states to resume from; by default four in the run."""
     checkpoints_total_limit: Positive = 5
-    """How many states to resume from are kept, besides the best."""
+    """How many states to resume from are kept; the best adapter is kept apart from them."""
     log_every: Positive = 10
     """Steps between two lines of metrics."""
 

@@ -106,7 +106,7 @@ class Trainer:
         window = _Window()
         while self.progress.step < total and reason is None:
             self._step(window)
-            step, reason = self.progress.step, should_stop()
+            step, reason = self.progress.step, self._agreed(should_stop())
             last = step == total or reason is not None
             if step % self.train.log_every == 0 or last:
                 yield self._report(window)
@@ -116,6 +116,14 @@ class Trainer:
             if step % _asked(self.train.checkpointing_steps) == 0 or last:
                 yield self._save()
         yield self._stop(reason)
+
+    def _agreed(self, reason: str | None) -> str | None:
+        """The reason to stop, if any of the processes has one: all must stop after the same step."""
+        if self.accelerator.num_processes == 1:
+            return reason
+        if reason:
+            self.accelerator.set_trigger()
+        return (reason or "stopped by another process") if self.accelerator.check_trigger() else None
 
     def _step(self, window: "_Window") -> None:
         """One optimizer step over as many passes as the recipe accumulates; nothing here waits for the device."""
@@ -146,6 +154,7 @@ class Trainer:
 
     def _report(self, window: "_Window") -> Step:
         """The window's means; here the host waits for the device, and a loss that is no number is noticed."""
+        window.loss = self.accelerator.reduce(torch.as_tensor(window.loss), reduction="mean")
         loss, norm = window.means()
         if not math.isfinite(loss):
             raise self._lost()

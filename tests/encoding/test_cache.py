@@ -1,0 +1,186 @@
+"""Everything is encoded once, found again, and made again where it was damaged; rows are what the models say."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bespoke.encoding import Cache, LatentEncoder, TextEncoder, cache, sampled
+from bespoke.models import find
+
+CPU = torch.device("cpu")
+
+
+class Encoding:
+    """Encodes a key as a row that only it has, and remembers what it was asked for."""
+
+    def __init__(self, keys: Sequence[str], fails_after: int | None = None) -> None:
+        self.keys, self.asked, self.left = keys, [], fails_after
+
+    def __call__(self, numbers: Sequence[int]) -> torch.Tensor:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+        self.asked += [self.keys[number] for number in numbers]
+        return torch.stack([row(self.keys[number]) for number in numbers])
+
+
+def row(key: str) -> torch.Tensor:
+    return torch.randn(2, 3, generator=torch.Generator().manual_seed(int.from_bytes(key.encode(), "little") % 2**60))
+
+
+def ask(folder, keys, **kwargs):
+    """The rows of the keys, and the keys that were encoded for it."""
+    encoding = Encoding(keys, **kwargs)
+    rows = Cache(folder).rows(keys, encoding)
+    assert len(rows) == len(keys)
+    return rows, encoding.asked
+
+
+def right(rows, keys):
+    return torch.equal(rows[list(range(len(keys)))], torch.stack([row(key) for key in keys]))
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(cache, "SHARD", 3)
+
+
+KEYS = [f"k{n}" for n in range(8)]
+
+
+@settings(deadline=None, max_examples=25)
+@given(calls=st.lists(st.lists(st.sampled_from(KEYS), min_size=1, max_size=12), min_size=1, max_size=4))
+def test_rows_are_what_was_encoded_and_each_key_is_encoded_once(tmp_path_factory, calls):
+    folder, known = tmp_path_factory.mktemp("cache"), set()
+    for keys in calls:
+        rows, encoded = ask(folder, keys)
+        assert right(rows, keys)
+        assert sorted(encoded) == sorted(set(keys) - known)
+        known |= set(keys)
+
+
+def test_rows_come_in_the_order_they_are_asked_for(tmp_path):
+    rows, _ = ask(tmp_path, KEYS)
+    assert torch.equal(rows[[5, 0, 5]], torch.stack([row(KEYS[n]) for n in (5, 0, 5)]))
+
+
+def test_a_kill_costs_one_shard_at_most(tmp_path, small_shards):
+    with pytest.raises(KeyboardInterrupt):
+        ask(tmp_path, KEYS, fails_after=2)
+    (tmp_path / ".00002-k6.safetensors.deadbeef.tmp").write_bytes(b"half a shard")
+    rows, encoded = ask(tmp_path, KEYS)
+    assert encoded == KEYS[6:] and right(rows, KEYS)
+
+
+def truncate(shard):
+    os.truncate(shard, shard.stat().st_size - 7)
+
+
+def cut_header(shard):
+    os.truncate(shard, 20)
+
+
+def empty(shard):
+    shard.write_bytes(b"")
+
+
+def rubbish(shard):
+    shard.write_bytes(b"\xff" * 300)
+
+
+@pytest.mark.parametrize("damage", [truncate, cut_header, empty, rubbish])
+def test_exactly_the_rows_of_a_damaged_shard_are_encoded_again(tmp_path, small_shards, damage):
+    ask(tmp_path, KEYS)
+    shards = sorted(tmp_path.glob("*.safetensors"))
+    assert len(shards) == 3
+    damage(shards[1])
+    rows, encoded = ask(tmp_path, KEYS)
+    assert encoded == KEYS[3:6] and right(rows, KEYS)
+    assert ask(tmp_path, KEYS)[1] == []
+
+
+def test_rows_stay_readable_while_others_are_added(tmp_path, small_shards):
+    rows, _ = ask(tmp_path, KEYS[:2])
+    more, encoded = ask(tmp_path, [*reversed(KEYS)])
+    assert encoded == [*reversed(KEYS[2:])]
+    assert right(rows, KEYS[:2]) and right(more, [*reversed(KEYS)])
+
+
+def test_progress_counts_what_is_encoded_now(tmp_path, small_shards):
+    seen = []
+    Cache(tmp_path).rows(KEYS, Encoding(KEYS), lambda done, total: seen.append((done, total)))
+    assert seen == [(3, 8), (6, 8), (8, 8)]
+    Cache(tmp_path).rows(KEYS, Encoding(KEYS), lambda done, total: seen.append((done, total)))
+    assert len(seen) == 3
+
+
+# --- what pico's networks say ---
+
+
+@pytest.fixture(scope="module")
+def pico():
+    return find("pico")
+
+
+@pytest.fixture(scope="module")
+def pipeline(pico):
+    return pico.pipeline(safety_checker=False)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    draw = np.random.default_rng(0)
+    small = draw.integers(0, 256, (4, 5, 5, 3), dtype=np.uint8)
+    return [np.asarray(Image.fromarray(p).resize((64, 64), Image.Resampling.BICUBIC)) for p in small]
+
+
+def test_moments_are_the_pipelines_and_do_not_depend_on_neighbours(pipeline, pictures):
+    encoder = LatentEncoder(pipeline.vae, CPU)
+    together = encoder(lambda n: pictures[n], [0, 1, 2, 3])
+    for order in ([2], [3, 2, 0], [2, 2]):
+        assert torch.equal(encoder(lambda n: pictures[n], order), together[order])
+    prepared = pipeline.image_processor.preprocess([Image.fromarray(p) for p in pictures])
+    with torch.no_grad():
+        theirs = pipeline.vae.encode(prepared).latent_dist.parameters
+    torch.testing.assert_close(together, theirs, rtol=1e-4, atol=1e-4)
+    assert together.shape == (4, 8, 16, 16) and together.dtype == torch.float32
+
+
+CAPTIONS = ["", "8bit illustration of a cat", "a dog", "Café — ünïcode, émojis 🐈", "word " * 200]
+
+
+def test_text_states_are_those_that_the_pipeline_makes(pipeline):
+    encoder = TextEncoder(pipeline.tokenizer, pipeline.text_encoder, CPU)
+    ours = encoder(CAPTIONS)
+    with torch.no_grad():
+        for number, caption in enumerate(CAPTIONS):
+            theirs, _ = pipeline.encode_prompt(caption, CPU, 1, do_classifier_free_guidance=False)
+            torch.testing.assert_close(ours[number : number + 1], theirs, rtol=1e-5, atol=1e-5)
+    assert torch.equal(encoder([CAPTIONS[2], CAPTIONS[1]]), ours[[2, 1]])
+    assert not torch.equal(ours[1], ours[2])
+
+
+def test_captions_that_the_model_does_not_see_to_their_end_are_named(pipeline):
+    encoder = TextEncoder(pipeline.tokenizer, pipeline.text_encoder, CPU)
+    limit = pipeline.tokenizer.model_max_length
+    word = next(w for w in ("cat", "a", "the", "dog") if len(pipeline.tokenizer(w).input_ids) == 3)
+    fits, over = " ".join([word] * (limit - 2)), " ".join([word] * (limit - 1))
+    assert encoder.too_long([*CAPTIONS, fits, over]) == [CAPTIONS[4], over]
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**31), scale=st.floats(0.05, 2), spread=st.sampled_from([0.1, 3.0, 40.0]))
+def test_drawn_latents_are_diffusers(seed, scale, spread):
+    """Also where log variances are far beyond what a network says, which diffusers clamps."""
+    moments = spread * torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(seed))
+    theirs = DiagonalGaussianDistribution(moments).sample(generator=torch.Generator().manual_seed(seed + 1))
+    noise = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(seed + 1))
+    torch.testing.assert_close(sampled(moments, noise, scale), theirs * scale, rtol=1e-5, atol=1e-6)

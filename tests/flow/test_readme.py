@@ -1,0 +1,58 @@
+"""The README's commands, typed as they stand there."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "8bit" / "train"
+SMALL = """
+[train]
+max_train_steps = 4
+num_class_images = 2
+[sample]
+num_inference_steps = 2
+"""
+
+
+def commands(section: str) -> list[str]:
+    """The lines that begin with `bespoke` in the code blocks of one section of the README."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## )", readme, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"```\n(.*?)```", text, re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("bespoke ")]
+
+
+def typed(line: str, folder: Path) -> str:
+    """What the command printed; it must have ended well."""
+    words = shlex.split(line.partition("#")[0])[1:]
+    done = subprocess.run([sys.executable, "-m", "bespoke", *words], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, f"{line}\n{done.stderr}"
+    return done.stdout
+
+
+def test_ones_own_pictures(tmp_path: Path) -> None:
+    source = tmp_path / "pictures"
+    shutil.copytree(EXAMPLE, source)
+    before = {file.name: file.read_bytes() for file in source.iterdir()}
+    first, second, third = commands("Your own pictures")
+    assert "125 kept" in typed(first, tmp_path)
+    recipe = tmp_path / "my-style" / "recipe.toml"
+    recipe.write_text(recipe.read_text() + SMALL)
+    said = typed(second, tmp_path)
+    (run,) = (tmp_path / "my-style" / "runs").iterdir()
+    assert f"my-style/runs/{run.name}/adapter.safetensors" in said
+    assert "3 pictures" in typed(third.replace("RUN", run.name), tmp_path)
+    assert len(list((tmp_path / "drawn").glob("*-seed*.png"))) == 3
+    assert {file.name: file.read_bytes() for file in source.iterdir()} == before
+
+
+def test_every_command_in_the_docs_is_one_that_exists() -> None:
+    help_text = typed("bespoke --help", ROOT)
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    verbs = {verb for page in pages for verb in re.findall(r"^bespoke (\w+)", page.read_text("utf-8"), re.MULTILINE)}
+    assert verbs >= {"new", "train", "sample"}
+    assert {verb for verb in verbs if not re.search(rf"^\s+{verb}\b", help_text, re.MULTILINE)} == set()

@@ -1,0 +1,150 @@
+"""Pictures are those of plain diffusers, whoever is drawn beside them, and say how they were made."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bespoke.errors import BespokeError
+from bespoke.models import PICO, find
+from bespoke.pipeline.sample import read_prompts, sample
+from bespoke.recipe.tree import Sample
+from bespoke.sampling import Drawn, Request, draw, grid, latents, save_png
+
+QUICK = Sample(num_inference_steps=3, guidance_scale=4.0, batch_size=2)
+REQUESTS = [Request("8bit illustration of a cat", 7), Request("a red house", 8), Request("a blue moon", 7)]
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return find("pico").pipeline(safety_checker=False)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    made = StableDiffusionPipeline.from_pretrained(PICO, dtype=torch.float32)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def close(a, b, levels=1):
+    x, y = np.asarray(a).astype(int), np.asarray(b).astype(int)
+    return x.shape == y.shape and np.abs(x - y).max() <= levels
+
+
+@pytest.mark.parametrize("wish", [QUICK, QUICK.model_copy(update={"negative_prompt": "red", "guidance_scale": 1.0})])
+def test_pictures_are_those_of_plain_diffusers_with_the_same_seed(pipeline, plain, wish):
+    drawn = list(draw(pipeline, REQUESTS, wish))
+    assert [d.request for d in drawn] == REQUESTS
+    for one in drawn:
+        theirs = plain(
+            one.request.prompt,
+            negative_prompt=wish.negative_prompt,
+            num_inference_steps=wish.num_inference_steps,
+            guidance_scale=wish.guidance_scale,
+            generator=torch.Generator("cpu").manual_seed(one.request.seed),
+        ).images[0]
+        assert one.picture.size == (64, 64) and close(one.picture, theirs)
+
+
+def test_a_picture_does_not_depend_on_its_neighbours(pipeline):
+    alone = next(draw(pipeline, REQUESTS[:1], QUICK)).picture
+    for requests, size in (([*reversed(REQUESTS)], 3), ([REQUESTS[1], REQUESTS[0]], 2)):
+        drawn = list(draw(pipeline, requests, QUICK.model_copy(update={"batch_size": size})))
+        assert close(drawn[requests.index(REQUESTS[0])].picture, alone)
+
+
+def test_seed_prompt_and_strength_all_matter(pipeline):
+    strong = QUICK.model_copy(update={"guidance_scale": 9.0})
+    wishes = [(REQUESTS[0], QUICK), (Request(REQUESTS[0].prompt, 8), QUICK), (Request("a dog", 7), QUICK)]
+    wishes.append((REQUESTS[0], strong))
+    found = {next(draw(pipeline, [request], wish)).picture.tobytes() for request, wish in wishes}
+    assert len(found) == 4
+
+
+def test_latents_are_the_pictures_before_they_are_decoded(pipeline):
+    parts = list(latents(pipeline, REQUESTS, QUICK))
+    assert [len(part) for part in parts] == [2, 1]
+    with torch.no_grad():
+        decoded = pipeline.vae.decode(torch.cat(parts) / pipeline.vae.config.scaling_factor).sample
+    shown = pipeline.image_processor.postprocess(decoded)
+    for one, other in zip(draw(pipeline, REQUESTS, QUICK), shown, strict=True):
+        assert close(one.picture, other)
+
+
+def flat(width=8, height=8, colour=(10, 20, 30)):
+    return Image.new("RGB", (width, height), colour)
+
+
+@pytest.mark.parametrize("prompt", ["a cat", "Ein Löwe — 狮子 🦁", 'with "quotes", commas\nand two lines'])
+def test_a_png_says_how_it_was_made(tmp_path, prompt):
+    wish = Sample(num_inference_steps=12, guidance_scale=3.5, negative_prompt="blurry")
+    save_png(Drawn(Request(prompt, 4321), flat(8, 6)), tmp_path / "a.png", wish, "runs/one")
+    with Image.open(tmp_path / "a.png") as read:
+        text, source = read.text["parameters"], read.text["digitalSourceType"]
+        assert close(read, flat(8, 6), 0)
+    words, facts = text.rsplit("\n", 1)
+    assert words == f"{prompt}\nNegative prompt: blurry"
+    told = dict(part.split(": ") for part in facts.split(", "))
+    assert (told["Seed"], told["Steps"], told["CFG scale"]) == ("4321", "12", "3.5")
+    assert (told["Size"], told["Model"]) == ("8x6", "runs/one")
+    assert source.endswith("trainedAlgorithmicMedia")
+
+
+def test_no_negative_prompt_is_not_told(tmp_path):
+    save_png(Drawn(Request("a cat", 1), flat()), tmp_path / "a.png", Sample(), "pico")
+    with Image.open(tmp_path / "a.png") as read:
+        assert "Negative" not in read.text["parameters"]
+
+
+@settings(deadline=None, max_examples=30)
+@given(count=st.integers(1, 9), columns=st.integers(1, 6), side=st.sampled_from([8, 64, 96, 97, 192, 200]))
+def test_a_grid_shows_every_picture_in_order_each_in_its_cell(count, columns, side):
+    pictures = [flat(side, side, (20 * n, 255 - 20 * n, 7)) for n in range(count)]
+    sheet = grid(pictures, columns)
+    cell = side * max(1, 192 // side)
+    across, down = min(columns, count), -(-count // columns)
+    assert sheet.size == (across * (cell + 6) + 6, down * (cell + 6) + 6)
+    for n in range(count):
+        row, column = divmod(n, across)
+        x, y = 6 + column * (cell + 6), 6 + row * (cell + 6)
+        assert np.all(np.asarray(sheet.crop((x, y, x + cell, y + cell))) == (20 * n, 255 - 20 * n, 7))
+        for edge in ((x - 1, y), (x, y - 1), (x + cell, y), (x, y + cell)):
+            assert sheet.getpixel(edge) == (250, 250, 248)
+
+
+def test_small_pictures_are_magnified_pixel_by_pixel():
+    chess = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    shown = np.asarray(grid([chess], 1))[6:-6, 6:-6]
+    assert np.array_equal(shown, np.asarray(chess).repeat(3, 0).repeat(3, 1))
+
+
+def test_the_command_writes_one_file_for_each_seed_and_a_grid(tmp_path, plain):
+    done = sample("pico", ["a cat", "a dog"], out=tmp_path, n=2, seed=5, settings=QUICK, safety_checker=False)
+    assert [p.name for p in done.pictures] == [
+        "000-seed5.png", "001-seed6.png", "002-seed5.png", "003-seed6.png"
+    ]  # fmt: skip
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*(p.name for p in done.pictures), "grid.png"])
+    theirs = plain(
+        "a dog", negative_prompt="", num_inference_steps=3, guidance_scale=4.0,
+        generator=torch.Generator("cpu").manual_seed(6),
+    ).images[0]  # fmt: skip
+    with Image.open(done.pictures[3]) as read, Image.open(done.grid) as sheet:
+        assert close(read, theirs) and read.text["parameters"].startswith("a dog\n")
+        assert sheet.size == (2 * 198 + 6, 2 * 198 + 6)
+
+
+def test_nothing_to_draw_is_refused():
+    with pytest.raises(BespokeError, match="nothing to draw"):
+        sample("pico", [])
+
+
+def test_prompts_are_read_from_a_file(tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("\ufeffa cat\n\n# not this one\n  a dög  \n", encoding="utf-8")
+    assert read_prompts(file) == ["a cat", "a dög"]
+    with pytest.raises(BespokeError, match="cannot be read"):
+        read_prompts(tmp_path / "none.txt")

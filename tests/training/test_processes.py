@@ -1,0 +1,45 @@
+"""One training shared by two processes: the same pictures and noise, so the same losses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+STEPS = 3
+
+
+def project(folder: Path) -> Path:
+    source = folder / "in"
+    source.mkdir(parents=True)
+    for number in range(8):
+        pixels = np.random.default_rng(number).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST).save(source / f"{number}.png")
+        (source / f"{number}.txt").write_text(f"8bit illustration of thing {number}")
+    command = [sys.executable, "-m", "bespoke", "new", str(folder / "project"), "--images", str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / "project"
+
+
+def losses(root: Path, batch: int, *launcher: str) -> list[dict[str, float]]:
+    settings = {"max_train_steps": STEPS, "train_batch_size": batch, "num_class_images": 0, "log_every": 1}
+    flags = [part for key, value in settings.items() for part in ("--set", f"train.{key}={value}")]
+    command = [sys.executable, *launcher, "-m", "bespoke", "train", str(root / "recipe.toml"), "--json", *flags]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (run,) = (root / "runs").iterdir()
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    alone = losses(project(tmp_path / "one"), 4)
+    launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+                "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")  # fmt: skip
+    shared = losses(project(tmp_path / "two"), 2, *launcher)
+    for event, key in (("validated", "loss"), ("step", "loss"), ("step", "gradient_norm")):
+        pairs = [[row[key] for row in rows if row["event"] == event] for rows in (alone, shared)]
+        assert len(pairs[0]) >= 2
+        assert pairs[1] == pytest.approx(pairs[0], rel=1e-4)
