@@ -1,4 +1,4 @@
-"""Train the judge, `python -m pico.classifier`: a small network apart from pico that names a render's object and ground."""
+"""Train the judge, `python -m pico.classifier`: a network apart from pico that names objects and grounds."""
 
 import argparse
 import itertools

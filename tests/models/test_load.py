@@ -72,8 +72,7 @@ def test_a_byte_of_the_weights_changes_the_fingerprint_of_its_part_only(pico, co
 
 
 def test_a_setting_changes_the_fingerprint_too(copied, tmp_path):
-    changed = shutil.copytree(copied / "scheduler", tmp_path / "m" / "scheduler").parent
-    (changed / "model_index.json").write_bytes((copied / "model_index.json").read_bytes())
+    changed = shutil.copytree(copied, tmp_path / "m")
     before = find(str(changed)).fingerprint("scheduler")
     config = json.loads((changed / "scheduler" / "scheduler_config.json").read_text())
     config["rescale_betas_zero_snr"] = True
@@ -121,3 +120,10 @@ def test_quiet_puts_the_voice_back():
         assert voice.get_verbosity() == voice.ERROR
         raise RuntimeError
     assert voice.get_verbosity() == before
+
+
+def test_a_model_that_lacks_a_part_is_refused_by_the_name_of_the_part(copied, tmp_path):
+    lacking = shutil.copytree(copied, tmp_path / "m")
+    shutil.rmtree(lacking / "unet")
+    with pytest.raises(BespokeError, match="unet"):
+        find(str(lacking))

@@ -154,7 +154,8 @@ class Trainer:
 
     def _report(self, window: "_Window") -> Step:
         """The window's means; here the host waits for the device, and a loss that is no number is noticed."""
-        window.loss = self.accelerator.reduce(torch.as_tensor(window.loss), reduction="mean")
+        shared: Any = self.accelerator.reduce(torch.as_tensor(window.loss), reduction="mean")
+        window.loss = shared
         loss, norm = window.means()
         if not math.isfinite(loss):
             raise self._lost()
