@@ -9,10 +9,10 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTextModel
 
-from pico import clip, diffusion, tokenizer, vae
+from pico import clip, diffusion, tokenizer, training, vae
 from pico.diffusion import SCHEDULE
 
-MODELS = Path(__file__).parent.parent / "src" / "bespoke" / "models"
+MODELS = training.PACKAGE
 
 
 def text_encoder(towers: CLIPModel) -> CLIPTextModel:
@@ -27,7 +27,8 @@ def text_encoder(towers: CLIPModel) -> CLIPTextModel:
 
 def best_decoder() -> AutoencoderKL:
     """The autoencoder, with the refined decoder where one was trained."""
-    model = vae.load(vae.WORK / ("decoder" if (vae.WORK / "decoder" / "clock.json").exists() else "vae"))
+    refined = vae.WORK / "decoder"
+    model = vae.load(refined) if (refined / "clock.json").exists() else vae.load()
     factor = vae.latent_scale(model, vae.pixels(np.random.default_rng(5), 256, styled=0.0))
     model.register_to_config(scaling_factor=round(factor, 5))
     return model
@@ -41,6 +42,8 @@ def write(unet: UNet2DConditionModel, folder: Path = MODELS) -> None:
         tokenizer=words, unet=unet.to(memory_format=torch.contiguous_format).half(),
         scheduler=DDIMScheduler(**SCHEDULE), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
+    source = tokenizer.FOLDER if tokenizer.FOLDER.exists() else training.PACKAGE / "pico_clip"
+    tables = {file: (source / file).read_bytes() for file in ("vocab.json", "merges.txt")}
     for name in ("pico", "pico_clip"):
         shutil.rmtree(folder / name, ignore_errors=True)
     pipeline.save_pretrained(folder / "pico")
@@ -51,8 +54,8 @@ def write(unet: UNet2DConditionModel, folder: Path = MODELS) -> None:
     ).save_pretrained(folder / "pico_clip")
     for place in (folder / "pico" / "tokenizer", folder / "pico_clip"):
         # transformers writes tokenizer.json alone; other tools read CLIP's own two files.
-        for file in ("vocab.json", "merges.txt"):
-            shutil.copy(tokenizer.FOLDER / file, place / file)
+        for file, content in tables.items():
+            (place / file).write_bytes(content)
 
 
 def main() -> None:

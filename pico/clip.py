@@ -33,9 +33,10 @@ def build(vocabulary: int) -> CLIPModel:
 
 
 def load_tokenizer() -> CLIPTokenizer:
-    """The tokenizer that `python -m pico.tokenizer` made."""
+    """The tokenizer that `python -m pico.tokenizer` made or, where it made none, the shipped one."""
+    folder = bpe.FOLDER if bpe.FOLDER.exists() else training.PACKAGE / "pico_clip"
     return CLIPTokenizer(
-        vocab=str(bpe.FOLDER / "vocab.json"), merges=str(bpe.FOLDER / "merges.txt"), bos_token=bpe.START,
+        vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), bos_token=bpe.START,
         eos_token=bpe.END, unk_token=bpe.END, pad_token=bpe.END, model_max_length=77,
     )  # fmt: skip
 
@@ -78,9 +79,9 @@ def contrast(model: CLIPModel, rng: np.random.Generator, batch: int) -> Iterator
 
 
 def load(folder: Path = WORK / "clip") -> CLIPModel:
-    """The towers with the averaged weights in a training folder."""
+    """The towers as trained in a folder or, where nothing was, as shipped."""
     model = build(len(load_tokenizer()))
-    training.load_average(folder, {"clip": model})
+    training.begin(folder, "clip", model, training.PACKAGE / "pico_clip" / "model.safetensors")
     return model.eval()
 
 

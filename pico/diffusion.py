@@ -40,7 +40,7 @@ def build() -> UNet2DConditionModel:
 
 def encode(rank: int, processes: int, count: int) -> None:
     """Writes this process's share of `count` renders as latents, with the numbers of their objects and grounds."""
-    model = vae.load(WORK / "vae")
+    model = vae.load()
     rng = np.random.default_rng((rank, 23))
     factor = vae.latent_scale(model, vae.pixels(np.random.default_rng(5), 256, styled=0.0))
     names, grounds = objects(), list(GROUNDS)
@@ -102,20 +102,20 @@ def denoise(unet: UNet2DConditionModel, rng: np.random.Generator, batch: int) ->
 
 
 def load(folder: Path = WORK / "unet") -> UNet2DConditionModel:
-    """The UNet with the averaged weights in a training folder."""
+    """The UNet as trained in a folder or, where nothing was, as shipped."""
     unet = build()
-    training.load_average(folder, {"unet": unet})
+    training.begin(folder, "unet", unet, training.PACKAGE / "pico" / "unet" / "diffusion_pytorch_model.safetensors")
     return unet.eval()
 
 
-def work(rank: int, folder: str, budget: training.Budget, count: int) -> None:
+def work(rank: int, folder: str, budget: training.Budget, count: int, shipped: bool) -> None:
     """One process: its share of the encoding if that is not done, then the training."""
     if not (WORK / f"latents-{rank}.safetensors").exists():
         encode(rank, budget.processes, count)
     if budget.processes > 1:
         dist.barrier()
     torch.manual_seed(0)
-    unet = build()
+    unet = load().train() if shipped else build()
     trainer = training.Trainer({"unet": unet}, WORK / folder, budget, rank)
     trainer.restore()
     torch.manual_seed(trainer.step * 2 + rank)
@@ -132,13 +132,14 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--renders", type=int, default=24_000)
     parser.add_argument("--folder", default="unet", help="the training folder's name under pico/work")
+    parser.add_argument("--shipped", action="store_true", help="begin with the weights in the package")
     options = parser.parse_args()
     budget = training.Budget(
         options.minutes, options.batch, options.rate, muon_rate=options.muon, processes=options.processes
     )
     if options.processes == 1:
         torch.set_num_threads(1)
-    training.launch(work, options.processes, options.folder, budget, options.renders)
+    training.launch(work, options.processes, options.folder, budget, options.renders, options.shipped)
 
 
 if __name__ == "__main__":

@@ -103,12 +103,23 @@ def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
     return x.T if tall else x
 
 
+PACKAGE = Path(__file__).parent.parent / "src" / "bespoke" / "models"
+
+
 def load_average(folder: Path, parts: dict[str, nn.Module]) -> None:
     """Puts a training folder's averaged weights into `parts`."""
     average = load_file(folder / "average.safetensors")
     for key, module in parts.items():
         for name, parameter in module.named_parameters():
             parameter.data.copy_(average[f"{key}.{name}"])
+
+
+def begin(folder: Path, key: str, module: nn.Module, shipped: Path) -> None:
+    """Puts in the averaged weights of a training folder or, where nothing was trained here, the shipped ones."""
+    if (folder / "average.safetensors").exists():
+        load_average(folder, {key: module})
+    else:
+        module.load_state_dict(load_file(shipped))
 
 
 class Trainer:

@@ -83,17 +83,17 @@ def refine(vae: AutoencoderKL, rng: np.random.Generator, batch: int) -> Iterator
         yield {"loss": squared + 0.1 * (decoded - pictures).abs().mean(), "mse": squared}
 
 
-def load(folder: Path) -> AutoencoderKL:
-    """The autoencoder with the averaged weights in a training folder."""
+def load(folder: Path = WORK / "vae") -> AutoencoderKL:
+    """The autoencoder as trained in a folder or, where nothing was, as shipped."""
     vae = build()
-    training.load_average(folder, {"vae": vae})
+    training.begin(folder, "vae", vae, training.PACKAGE / "pico" / "vae" / "diffusion_pytorch_model.safetensors")
     return vae.eval()
 
 
-def work(rank: int, stage: str, budget: training.Budget) -> None:
+def work(rank: int, stage: str, budget: training.Budget, shipped: bool) -> None:
     """One process of the training."""
     torch.manual_seed(0)
-    vae = build() if stage == "vae" else load(WORK / "vae")
+    vae = build() if stage == "vae" and not shipped else load()
     frozen = [] if stage == "vae" else [vae.encoder, vae.quant_conv]
     for module in frozen:
         module.requires_grad_(False)
@@ -119,11 +119,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=6)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--muon", type=float, default=0.015)
+    parser.add_argument("--shipped", action="store_true", help="begin with the weights in the package")
     options = parser.parse_args()
     budget = training.Budget(
         options.minutes, options.batch, 2e-3, muon_rate=options.muon, weight_decay=0.0, processes=options.processes
     )
-    training.launch(work, options.processes, options.stage, budget)
+    training.launch(work, options.processes, options.stage, budget, options.shipped)
 
 
 if __name__ == "__main__":

@@ -38,14 +38,15 @@ def test_both_models_draw_the_same_reference_prompts(demo: Demo) -> None:
 def test_reference_prompts_name_only_things_that_training_never_saw(demo: Demo) -> None:
     seen = {caption.split(" on ")[0] for caption in _captions(EXAMPLE / "train" / "metadata.csv")}
     folder = demo.path(demo.content["pictures"]["tuned"])
-    prompts = [Image.open(f).text["parameters"].splitlines()[0] for f in sorted(folder.iterdir())]  # type: ignore[attr-defined]
+    prompts = [_parameters(file).splitlines()[0] for file in sorted(folder.iterdir())]
     assert len({prompt.split(" on ")[0] for prompt in prompts} - seen) >= 40
     assert not {prompt.split(" on ")[0] for prompt in prompts} & seen
 
 
 def test_every_file_of_the_example_is_accounted_for(demo: Demo) -> None:
     dataset = json.loads((demo.path("demo") / "dataset" / "dataset.json").read_text())
-    rows = list(csv.DictReader((EXAMPLE / "train" / "metadata.csv").open(encoding="utf-8")))
+    with (EXAMPLE / "train" / "metadata.csv").open(encoding="utf-8", newline="") as table:
+        rows = list(csv.DictReader(table))
     assert len(dataset["pictures"]) == 125
     assert len(dataset["pictures"]) + len(dataset["set_aside"]) == len(rows)
     reasons = {item["reason"] for item in dataset["set_aside"]}
@@ -97,6 +98,11 @@ def test_the_adapter_gives_the_same_pictures_in_plain_diffusers(demo: Demo) -> N
     got = np.asarray(pipeline(prompt, return_dict=False, **settings)[0][0]).astype(int)
     assert np.abs(got - expected).max() <= 1
     assert np.abs(bare - expected).max() > 1
+
+
+def _parameters(file: Path) -> str:
+    with Image.open(file) as picture:
+        return picture.text["parameters"]
 
 
 def _captions(table: Path) -> list[str]:

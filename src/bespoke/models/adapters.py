@@ -36,7 +36,8 @@ def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
 
 def save(unet: Any, path: Path) -> None:
     """Writes the adapter as one file in diffusers' form, atomically, with rank and alpha in it."""
-    from diffusers import StableDiffusionPipeline
+    with quiet():
+        from diffusers import StableDiffusionPipeline
     from diffusers.utils import convert_state_dict_to_diffusers
     from peft.utils import get_peft_model_state_dict
 

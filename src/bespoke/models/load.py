@@ -42,13 +42,15 @@ class Checkpoint:
 
     def vae(self) -> Any:
         """The frozen autoencoder, in float32."""
-        from diffusers import AutoencoderKL
+        with quiet():
+            from diffusers import AutoencoderKL
 
         return _frozen(AutoencoderKL, self.folder / "vae")
 
     def unet(self) -> Any:
         """The frozen UNet, in float32."""
-        from diffusers import UNet2DConditionModel
+        with quiet():
+            from diffusers import UNet2DConditionModel
 
         return _frozen(UNet2DConditionModel, self.folder / "unet")
 
@@ -57,9 +59,9 @@ class Checkpoint:
 
         Raises: BespokeError when the adapter does not fit the model.
         """
-        from diffusers import StableDiffusionPipeline
-
         with quiet():
+            from diffusers import StableDiffusionPipeline
+
             options = {} if safety_checker else {"safety_checker": None, "requires_safety_checker": False}
             pipeline = StableDiffusionPipeline.from_pretrained(self.folder, dtype=torch.float32, **options)
             pipeline.set_progress_bar_config(disable=True)
@@ -140,9 +142,14 @@ def load_adapter(pipeline: Any, adapter: Path, model: str) -> None:
 @contextmanager
 def quiet() -> Generator[None, None, None]:
     """A block in which diffusers and transformers print no progress and no advice."""
-    import diffusers.utils.logging as diffusers_logging
     import transformers.utils.logging as transformers_logging
 
+    # transformers comes first and is quiet before diffusers loads its parts, which would advise on torchvision.
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    import diffusers.utils.logging as diffusers_logging
+
+    transformers_logging.set_verbosity(before)
     loggers = (diffusers_logging, transformers_logging)
     levels = [log.get_verbosity() for log in loggers]
     for log in loggers:
@@ -162,7 +169,8 @@ def _from_hub(name: str) -> Path:
     )
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or os.sep * 2 in name:
         raise BespokeError(f"There is no model {name!r}.", hint)
-    from diffusers import StableDiffusionPipeline
+    with quiet():
+        from diffusers import StableDiffusionPipeline
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     with quiet():

@@ -1,5 +1,6 @@
 """A run and its comparison turned into the report page."""
 
+import os
 import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -34,7 +35,7 @@ def show(
         base_model=recipe.model.base,
         finished=datetime.now().astimezone(),
         seconds=float(sum(seconds.values())),
-        adapter=trained.adapter,
+        adapter=_near(trained.adapter),
         hero=page.Hero(compared.hero, compared.requests["hero"][0].prompt),
         findings=tuple(page.Finding(j.question, j.answer, j.ok, j.detail) for j in verdict),
         groups=_groups(compared),
@@ -52,6 +53,11 @@ def show(
     )
     page.write(report, run.report)
     return run.report
+
+
+def _near(path: Path) -> Path:
+    """The path from the working directory, where the person's next command is typed."""
+    return Path(os.path.relpath(path)) if path.drive == Path.cwd().drive else path
 
 
 def _groups(compared: Compared) -> tuple[page.PairGroup, ...]:
@@ -114,9 +120,9 @@ def _snippets(trained: Trained, recipe: recipes.Recipe, prompt: str) -> tuple[pa
     drawing = recipe.sample.model_dump(include={"num_inference_steps", "guidance_scale"})
     lines += [
         f"pipe = StableDiffusionPipeline.from_pretrained({base})",
-        f"pipe.load_lora_weights({str(trained.run)!r}, weight_name={trained.adapter.name!r})",
+        f"pipe.load_lora_weights({str(_near(trained.run))!r}, weight_name={trained.adapter.name!r})",
         f"settings = {drawing!r}",
         f"picture = pipe({prompt!r}, generator=torch.Generator().manual_seed(0), **settings).images[0]",
     ]
-    command = f"bespoke sample {shlex.quote(str(trained.run))} {shlex.quote(prompt)} --n 3"
+    command = f"bespoke sample {shlex.quote(str(_near(trained.run)))} {shlex.quote(prompt)} --n 3"
     return page.Snippet("On the command line", command), page.Snippet("In diffusers", "\n".join(lines))

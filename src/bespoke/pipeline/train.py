@@ -1,5 +1,7 @@
 """A recipe turned into an adapter: dataset read, everything encoded, the adapter trained, each event shown and kept."""
 
+import json
+import math
 import shutil
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -101,8 +103,6 @@ def _carry_out(run: Run, recipe: recipes.Recipe, report: Reporter, watch: Stopwa
 def _result(run: Run) -> Trained | None:
     if not run.result.is_file():
         return None
-    import json
-
     content: dict[str, Any] = json.loads(run.result.read_text(encoding="utf-8"))
     reason = f"finished before: {content['reason'].removeprefix('finished before: ')}"
     return Trained(run.root, run.adapter, content["steps"], content["best_step"], reason, content["seconds"])
@@ -152,7 +152,7 @@ def _note(event: training.Event) -> str:
     if isinstance(event, training.Step):
         return f"loss {event.loss:.4f}  {event.images_per_second:.0f} pictures/s"
     if isinstance(event, training.Validated):
-        return f"validation {100 * event.log_ratio:+.1f} % against the base"
+        return f"validation loss {100 * math.expm1(event.log_ratio):+.1f} % against the base"
     return ""
 
 
