@@ -36,8 +36,7 @@ def losses(root: Path, batch: int, *launcher: str) -> list[dict[str, float]]:
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     alone = losses(project(tmp_path / "one"), 4)
-    launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
-                "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")  # fmt: skip
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
     shared = losses(project(tmp_path / "two"), 2, *launcher)
     for event, key in (("validated", "loss"), ("step", "loss"), ("step", "gradient_norm")):
         pairs = [[row[key] for row in rows if row["event"] == event] for rows in (alone, shared)]
