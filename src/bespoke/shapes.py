@@ -1,10 +1,8 @@
 """The names of tensor axes, declared once.
 
-Keys: b pictures of a batch; h w latent rows and columns; c latent channels; H W pixels; l text tokens; d features;
-n m pictures of a set.
+Keys: b pictures of a batch; h w latent rows and columns; c latent channels; H W pixels; l text tokens; d features.
 """
 
-import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -14,4 +12,3 @@ Pixels = Float[Tensor, "b 3 H W"]
 TextStates = Float[Tensor, "b l d"]
 Timesteps = Int[Tensor, " b"]
 PerItem = Float[Tensor, " b"]
-Features = Float[np.ndarray, "n d"]

@@ -95,6 +95,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def relative(path: Path) -> str:
+    """The path from the working directory; as it is where there is none, such as on another drive."""
+    try:
+        return Path(os.path.relpath(path)).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
 @dataclass(frozen=True)
 class Project:
     """The paths of a project's folder."""

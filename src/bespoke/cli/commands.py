@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from bespoke.cli.display import Bars, errors, explained, relative, result
+from bespoke.cli.display import Bars, explained, result
 from bespoke.errors import BespokeError
+from bespoke.workspace import relative
 
 app = typer.Typer(
     help="Customise Stable Diffusion on your own images.",
@@ -159,5 +160,4 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
 
 def main() -> None:
     """The command `bespoke`; an error that is ours shows its traceback and leaves with 1."""
-    errors.quiet = False
     app()

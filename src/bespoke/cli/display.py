@@ -1,7 +1,6 @@
 """Progress turned into a bar on standard error, results into words or one JSON object on standard output."""
 
 import json
-import os
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -20,9 +19,10 @@ from rich.progress import (
 )
 
 from bespoke.errors import BespokeError, Interrupted
+from bespoke.workspace import relative
 
-OURS, THEIRS = 1, 2
-"""Exit codes: our fault; the person's input."""
+THEIRS = 2
+"""The exit code of a wrong input."""
 
 errors = Console(stderr=True, soft_wrap=True)
 
@@ -63,14 +63,6 @@ def result(content: Mapping[str, Any], words: str, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps(_plain(content), indent=1, ensure_ascii=False) + "\n")
     else:
         sys.stdout.write(words.rstrip() + "\n")
-
-
-def relative(path: Path) -> str:
-    """The path from the working directory; as it is where there is none, such as on another drive."""
-    try:
-        return Path(os.path.relpath(path)).as_posix()
-    except ValueError:
-        return path.as_posix()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A model's name turned into its networks: `pico`, a diffusers folder or a hub id, all by the same code."""
 
 import hashlib
+import importlib
 import json
 import os
 from collections.abc import Generator
@@ -13,6 +14,7 @@ import torch
 
 from bespoke.errors import BespokeError
 from bespoke.models.families import Family, family_of
+from bespoke.workspace import sha256
 
 HERE = Path(__file__).parent
 PICO = HERE / "pico"
@@ -89,8 +91,7 @@ class Checkpoint:
         """A hash of one part's files: equal exactly when the part is."""
         digest = hashlib.sha256()
         for file in sorted(f for f in (self.folder / part).iterdir() if f.suffix in (".json", ".txt", ".safetensors")):
-            with file.open("rb") as content:
-                digest.update(file.name.encode() + hashlib.file_digest(content, "sha256").digest())
+            digest.update(file.name.encode() + bytes.fromhex(sha256(file)))
         return digest.hexdigest()[:16]
 
 
@@ -142,23 +143,17 @@ def load_adapter(pipeline: Any, adapter: Path, model: str) -> None:
 @contextmanager
 def quiet() -> Generator[None, None, None]:
     """A block in which diffusers and transformers print no progress and no advice."""
-    import transformers.utils.logging as transformers_logging
-
-    # transformers comes first and is quiet before diffusers loads its parts, which would advise on torchvision.
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    import diffusers.utils.logging as diffusers_logging
-
-    transformers_logging.set_verbosity(before)
-    loggers = (diffusers_logging, transformers_logging)
-    levels = [log.get_verbosity() for log in loggers]
-    for log in loggers:
+    levels: list[tuple[Any, int]] = []
+    # transformers comes first: it must be quiet before diffusers loads its parts, which would advise on torchvision.
+    for name in ("transformers.utils.logging", "diffusers.utils.logging"):
+        log = importlib.import_module(name)
+        levels.append((log, log.get_verbosity()))
         log.set_verbosity_error()
         log.disable_progress_bar()
     try:
         yield
     finally:
-        for log, level in zip(loggers, levels, strict=True):
+        for log, level in levels:
             log.set_verbosity(level)
 
 
@@ -169,11 +164,11 @@ def _from_hub(name: str) -> Path:
     )
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or os.sep * 2 in name:
         raise BespokeError(f"There is no model {name!r}.", hint)
-    with quiet():
-        from diffusers import StableDiffusionPipeline
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     with quiet():
+        from diffusers import StableDiffusionPipeline
+
         try:
             return Path(StableDiffusionPipeline.download(name))
         except (RepositoryNotFoundError, HFValidationError):

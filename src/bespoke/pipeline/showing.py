@@ -1,6 +1,5 @@
 """A run and its comparison turned into the report page."""
 
-import os
 import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,7 @@ from bespoke.hardware import machine, versions
 from bespoke.pipeline.compare import Compared
 from bespoke.pipeline.train import Trained
 from bespoke.records import Curve, Dataset
-from bespoke.workspace import Run
+from bespoke.workspace import Run, relative
 
 EXPLAINED = {
     "kid": "How far the pictures are from the references as a set. Lower is closer; 0 is the same.",
@@ -35,7 +34,7 @@ def show(
         base_model=recipe.model.base,
         finished=datetime.now().astimezone(),
         seconds=float(sum(seconds.values())),
-        adapter=_near(trained.adapter),
+        adapter=Path(relative(trained.adapter)),
         hero=page.Hero(compared.hero, compared.requests["hero"][0].prompt),
         findings=tuple(page.Finding(j.question, j.answer, j.ok, j.detail) for j in verdict),
         groups=_groups(compared),
@@ -53,11 +52,6 @@ def show(
     )
     page.write(report, run.report)
     return run.report
-
-
-def _near(path: Path) -> Path:
-    """The path from the working directory, where the person's next command is typed."""
-    return Path(os.path.relpath(path)) if path.drive == Path.cwd().drive else path
 
 
 def _groups(compared: Compared) -> tuple[page.PairGroup, ...]:
@@ -120,9 +114,9 @@ def _snippets(trained: Trained, recipe: recipes.Recipe, prompt: str) -> tuple[pa
     drawing = recipe.sample.model_dump(include={"num_inference_steps", "guidance_scale"})
     lines += [
         f"pipe = StableDiffusionPipeline.from_pretrained({base})",
-        f"pipe.load_lora_weights({str(_near(trained.run))!r}, weight_name={trained.adapter.name!r})",
+        f"pipe.load_lora_weights({relative(trained.run)!r}, weight_name={trained.adapter.name!r})",
         f"settings = {drawing!r}",
         f"picture = pipe({prompt!r}, generator=torch.Generator().manual_seed(0), **settings).images[0]",
     ]
-    command = f"bespoke sample {shlex.quote(str(_near(trained.run)))} {shlex.quote(prompt)} --n 3"
+    command = f"bespoke sample {shlex.quote(relative(trained.run))} {shlex.quote(prompt)} --n 3"
     return page.Snippet("On the command line", command), page.Snippet("In diffusers", "\n".join(lines))

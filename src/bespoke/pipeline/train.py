@@ -59,7 +59,7 @@ def train(recipe: str | Path, overrides: Sequence[str] = (), *, report: Reporter
         write_text(new_run.recipe, recipes.dump(resolved, reasons))
         return new_run.root
 
-    return _carry_out(Run(agreed(begin)), resolved, report, watch)
+    return _carry_out(Run(agreed(begin)), resolved, dataset, report, watch)
 
 
 def resume(run_folder: str | Path, *, report: Reporter = silent) -> Trained:
@@ -70,19 +70,20 @@ def resume(run_folder: str | Path, *, report: Reporter = silent) -> Trained:
     run = Run(Path(run_folder).resolve())
     if not run.recipe.is_file():
         raise BespokeError(f"{run_folder} is no run: it has no recipe.toml.", "Run folders lie in the project's runs/.")
-    return _carry_out(run, recipes.load(run.recipe), report, Stopwatch())
-
-
-def _carry_out(run: Run, recipe: recipes.Recipe, report: Reporter, watch: Stopwatch) -> Trained:
     finished = _result(run)
     if finished:
         return finished
-    project = Project(run.root.parent.parent)
+    recipe = recipes.load(run.recipe)
+    dataset = data.load(_dataset_folder(_project(run), recipe))
+    return _carry_out(run, recipe, dataset, report, Stopwatch())
+
+
+def _carry_out(run: Run, recipe: recipes.Recipe, dataset: Dataset, report: Reporter, watch: Stopwatch) -> Trained:
+    project = _project(run)
     with _alone(run):
         checkpoint = base_of(recipe, project.root)
-        folder = _dataset_folder(project, recipe)
         with watch.stage("encode"), main_first():
-            material = Encoder(project, checkpoint, recipe, report).material(data.load(folder), folder)
+            material = Encoder(project, checkpoint, recipe, report).material(dataset, _dataset_folder(project, recipe))
         # Before this a signal ends the process at once: what was encoded so far is kept in any case.
         with watch.stage("train"), stop_wish() as wish:
             stopped = _fit(run, recipe, checkpoint, material, report, wish)
@@ -104,7 +105,7 @@ def _result(run: Run) -> Trained | None:
     if not run.result.is_file():
         return None
     content: dict[str, Any] = json.loads(run.result.read_text(encoding="utf-8"))
-    reason = f"finished before: {content['reason'].removeprefix('finished before: ')}"
+    reason = f"finished before: {content['reason']}"
     return Trained(run.root, run.adapter, content["steps"], content["best_step"], reason, content["seconds"])
 
 
@@ -163,6 +164,10 @@ def _facts(dataset: Dataset, checkpoint: Checkpoint) -> recipes.Facts:
     here = machine()
     trigger = common_trigger([picture.text for picture in dataset.pictures])
     return recipes.Facts(len(train), checkpoint.resolution, trigger, here.device, here.bf16)
+
+
+def _project(run: Run) -> Project:
+    return Project(run.root.parent.parent)
 
 
 def _dataset_folder(project: Project, recipe: recipes.Recipe) -> Path:

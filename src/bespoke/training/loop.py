@@ -127,14 +127,10 @@ class Trainer:
 
     def _step(self, window: "_Window") -> None:
         """One optimizer step over as many passes as the recipe accumulates; nothing here waits for the device."""
-        size, passes, workers = (
-            _asked(self.train.train_batch_size),
-            self.train.gradient_accumulation_steps,
-            self.accelerator,
-        )
-        torch.manual_seed(
-            (self.train.seed << 32) + self.progress.step
-        )  # for dropout, which draws from torch's own stream
+        size, passes = _asked(self.train.train_batch_size), self.train.gradient_accumulation_steps
+        workers = self.accelerator
+        # Dropout draws from torch's own stream.
+        torch.manual_seed((self.train.seed << 32) + self.progress.step)
         for number in range(passes):
             first = ((self.progress.step * passes + number) * workers.num_processes + workers.process_index) * size
             batch = self.stream.batch(first, size).to(workers.device)
@@ -219,7 +215,7 @@ class _Window:
     """Sums since the last report, kept on the device."""
 
     def __init__(self) -> None:
-        self.began, self.images, self.passes, self.steps, self.rate = time.perf_counter(), 0, 0, 0, 0.0
+        self.began, self.images, self.steps, self.rate = time.perf_counter(), 0, 0, 0.0
         self.loss: torch.Tensor | float = 0.0
         self.norm: torch.Tensor | float = 0.0
 
