@@ -27,8 +27,9 @@ def text_encoder(towers: CLIPModel) -> CLIPTextModel:
 
 def best_decoder() -> AutoencoderKL:
     """The autoencoder, with the refined decoder where one was trained."""
-    refined = vae.WORK / "decoder"
-    model = vae.load(refined) if (refined / "clock.json").exists() else vae.load()
+    model, refined = vae.load(), vae.WORK / "decoder"
+    if (refined / "average.safetensors").exists():
+        training.load_average(refined, {"vae": model})
     factor = vae.latent_scale(model, vae.pixels(np.random.default_rng(5), 256, styled=0.0))
     model.register_to_config(scaling_factor=round(factor, 5))
     return model

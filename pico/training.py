@@ -107,11 +107,10 @@ PACKAGE = Path(__file__).parent.parent / "src" / "bespoke" / "models"
 
 
 def load_average(folder: Path, parts: dict[str, nn.Module]) -> None:
-    """Puts a training folder's averaged weights into `parts`."""
-    average = load_file(folder / "average.safetensors")
-    for key, module in parts.items():
-        for name, parameter in module.named_parameters():
-            parameter.data.copy_(average[f"{key}.{name}"])
+    """Puts what a training folder trained, averaged, into `parts`; what it left frozen stays."""
+    for name, value in load_file(folder / "average.safetensors").items():
+        key, _, parameter = name.partition(".")
+        parts[key].get_parameter(parameter).data.copy_(value)
 
 
 def begin(folder: Path, key: str, module: nn.Module, shipped: Path) -> None:

@@ -1,7 +1,7 @@
 """Train pico's autoencoder, `python -m pico.vae`, then its decoder alone, `python -m pico.vae decoder`; resumable."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -72,17 +72,6 @@ def reconstruct(vae: AutoencoderKL, rng: np.random.Generator, batch: int) -> Ite
         yield {"loss": squared + 0.1 * (decoded - pictures).abs().mean() + 1e-7 * posterior.kl().mean(), "mse": squared}
 
 
-def refine(vae: AutoencoderKL, rng: np.random.Generator, batch: int) -> Iterator[dict[str, torch.Tensor]]:
-    """The loss of each next batch with the encoder at rest: the latents, and what was trained on them, stay valid."""
-    while True:
-        pictures = pixels(rng, batch)
-        with torch.no_grad():
-            latents = vae.encode(pictures).latent_dist.sample()
-        decoded = vae.decode(latents).sample
-        squared = (decoded - pictures).square().mean()
-        yield {"loss": squared + 0.1 * (decoded - pictures).abs().mean(), "mse": squared}
-
-
 def load(folder: Path = WORK / "vae") -> AutoencoderKL:
     """The autoencoder as trained in a folder or, where nothing was, as shipped."""
     vae = build()
@@ -101,8 +90,7 @@ def work(rank: int, stage: str, budget: training.Budget, shipped: bool) -> None:
     trainer.restore()
     torch.manual_seed(1 + rank)
     rng = np.random.default_rng((trainer.step, rank, 7))
-    steps: Callable[..., Iterator[dict[str, torch.Tensor]]] = reconstruct if stage == "vae" else refine
-    trainer.run(steps(vae, rng, budget.batch))
+    trainer.run(reconstruct(vae, rng, budget.batch))
     if rank == 0:
         trainer.use_average()
         rng = np.random.default_rng(2**31)
