@@ -25,11 +25,9 @@ def text_encoder(towers: CLIPModel) -> CLIPTextModel:
     return encoder.eval()
 
 
-def best_decoder() -> AutoencoderKL:
-    """The autoencoder, with the refined decoder where one was trained."""
-    model, refined = vae.load(), vae.WORK / "decoder"
-    if (refined / "average.safetensors").exists():
-        training.load_average(refined, {"vae": model})
+def scaled_autoencoder() -> AutoencoderKL:
+    """The autoencoder with its scaling factor, measured."""
+    model = vae.load()
     factor = vae.latent_scale(model, vae.pixels(np.random.default_rng(5), 256, styled=0.0))
     model.register_to_config(scaling_factor=round(factor, 5))
     return model
@@ -39,7 +37,8 @@ def write(unet: UNet2DConditionModel, folder: Path = MODELS) -> None:
     """Writes `pico` and `pico_clip` under `folder`, replacing what is there."""
     towers, words = clip.load(), clip.load_tokenizer()
     pipeline = StableDiffusionPipeline(
-        vae=best_decoder().to(memory_format=torch.contiguous_format).half(), text_encoder=text_encoder(towers).half(),
+        vae=scaled_autoencoder().to(memory_format=torch.contiguous_format).half(),
+        text_encoder=text_encoder(towers).half(),
         tokenizer=words, unet=unet.to(memory_format=torch.contiguous_format).half(),
         scheduler=DDIMScheduler(**SCHEDULE), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip

@@ -104,7 +104,7 @@ def denoise(unet: UNet2DConditionModel, rng: np.random.Generator, batch: int) ->
 def load(folder: Path = WORK / "unet") -> UNet2DConditionModel:
     """The UNet as trained in a folder or, where nothing was, as shipped."""
     unet = build()
-    training.begin(folder, "unet", unet, training.PACKAGE / "pico" / "unet" / "diffusion_pytorch_model.safetensors")
+    training.begin(unet, "unet", training.PACKAGE / "pico" / "unet" / "diffusion_pytorch_model.safetensors", folder)
     return unet.eval()
 
 
@@ -126,11 +126,11 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=90)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--muon", type=float)
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--renders", type=int, default=24_000)
+    parser.add_argument("--renders", type=int, default=16_000)
     parser.add_argument("--folder", default="unet", help="the training folder's name under pico/work")
     parser.add_argument("--shipped", action="store_true", help="begin with the weights in the package")
     options = parser.parse_args()

@@ -35,6 +35,23 @@ def mosaic(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     return tiles.resize(picture.size, Image.Resampling.NEAREST)
 
 
+def tiles(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Flat tiles of 2, 4 or 8 pixels in the picture's own colours, without outline or palette."""
+    cells = int(rng.choice([8, 16, 16, 16, 32]))
+    small = picture.resize((cells, cells), Image.Resampling.BOX)
+    return small.resize(picture.size, Image.Resampling.NEAREST)
+
+
+def recoloured(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """The picture with its hues turned, brighter or darker, paler or stronger, so that any colour may occur."""
+    hue, saturation, value = picture.convert("HSV").split()
+    turn = int(rng.integers(0, 256)) if rng.random() < 0.5 else 0
+    hue = hue.point([(v + turn) % 256 for v in range(256)])
+    picture = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+    picture = ImageEnhance.Color(picture).enhance(rng.uniform(0.3, 2.2))
+    return ImageEnhance.Brightness(picture).enhance(rng.uniform(0.5, 1.4))
+
+
 def poster(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Few colours, smooth shapes."""
     return picture.quantize(int(rng.integers(3, 8)), dither=Image.Dither.NONE).convert("RGB")
@@ -86,6 +103,6 @@ def shapes(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 PRACTICE: dict[str, Style] = {
-    "line art": line_art, "mosaic": mosaic, "poster": poster, "texture": texture, "gradient": gradient,
-    "blurred picture": blur, "collage": shapes,
+    "line art": line_art, "mosaic": mosaic, "tiles": tiles, "poster": poster, "texture": texture,
+    "gradient": gradient, "blurred picture": blur, "collage": shapes, "recoloured picture": recoloured,
 }  # fmt: skip

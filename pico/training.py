@@ -113,12 +113,16 @@ def load_average(folder: Path, parts: dict[str, nn.Module]) -> None:
         parts[key].get_parameter(parameter).data.copy_(value)
 
 
-def begin(folder: Path, key: str, module: nn.Module, shipped: Path) -> None:
-    """Puts in the averaged weights of a training folder or, where nothing was trained here, the shipped ones."""
-    if (folder / "average.safetensors").exists():
-        load_average(folder, {key: module})
-    else:
+def begin(module: nn.Module, key: str, shipped: Path, *stages: Path) -> None:
+    """Puts in the averaged weights of training folders, a later stage's over an earlier one's.
+
+    Where the first stage, which trains everything, left nothing, the shipped weights are the ground.
+    """
+    if not (stages[0] / "average.safetensors").exists():
         module.load_state_dict(load_file(shipped))
+    for stage in stages:
+        if (stage / "average.safetensors").exists():
+            load_average(stage, {key: module})
 
 
 class Trainer:

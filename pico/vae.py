@@ -35,13 +35,13 @@ def build() -> AutoencoderKL:
     return vae.to(memory_format=torch.channels_last)
 
 
-def pixels(rng: np.random.Generator, count: int, *, styled: float = 0.2, held_out: bool = False) -> torch.Tensor:
-    """`count` renders in −1..1, [b 3 64 64]; a share `styled` of them redrawn in one of the practice styles."""
+def pixels(rng: np.random.Generator, count: int, *, styled: float = 0.45, held_out: bool = False) -> torch.Tensor:
+    """`count` renders in −1..1, [b 3 64 64]; a share `styled` of them redrawn in a practice style or two."""
     styles = list(PRACTICE.values())
     pictures: list[np.ndarray] = []
     for _ in range(count):
         picture = draw_scene(rng, held_out=held_out).render()
-        if rng.random() < styled:
+        for _ in range(int(rng.random() < styled) * int(rng.integers(1, 3))):
             picture = styles[int(rng.integers(len(styles)))](picture, rng)
         pictures.append(np.asarray(picture))
     batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
@@ -72,10 +72,11 @@ def reconstruct(vae: AutoencoderKL, rng: np.random.Generator, batch: int) -> Ite
         yield {"loss": squared + 0.1 * (decoded - pictures).abs().mean() + 1e-7 * posterior.kl().mean(), "mse": squared}
 
 
-def load(folder: Path = WORK / "vae") -> AutoencoderKL:
-    """The autoencoder as trained in a folder or, where nothing was, as shipped."""
+def load() -> AutoencoderKL:
+    """The autoencoder as trained, with its refined decoder if there is one, or, where nothing was, as shipped."""
     vae = build()
-    training.begin(folder, "vae", vae, training.PACKAGE / "pico" / "vae" / "diffusion_pytorch_model.safetensors")
+    shipped = training.PACKAGE / "pico" / "vae" / "diffusion_pytorch_model.safetensors"
+    training.begin(vae, "vae", shipped, WORK / "vae", WORK / "decoder")
     return vae.eval()
 
 
@@ -104,13 +105,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=["vae", "decoder"], nargs="?", default="vae")
     parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--batch", type=int, default=6)
+    parser.add_argument("--batch", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--muon", type=float, default=0.015)
+    parser.add_argument("--muon", type=float, default=0.01)
     parser.add_argument("--shipped", action="store_true", help="begin with the weights in the package")
     options = parser.parse_args()
     budget = training.Budget(
-        options.minutes, options.batch, 2e-3, muon_rate=options.muon, weight_decay=0.0, processes=options.processes
+        options.minutes, options.batch, 1e-3, muon_rate=options.muon, weight_decay=0.0, processes=options.processes
     )
     training.launch(work, options.processes, options.stage, budget, options.shipped)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -75,6 +76,13 @@ def test_a_wrong_model(project: Path) -> None:
     assert "picasso" in refused("sample", "picasso", "a cat")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 is right where there is a GPU")
+def test_fp16_without_a_gpu_is_refused_before_a_run_begins(project: Path) -> None:
+    said = refused("train", str(project / "recipe.toml"), "--set", "train.mixed_precision=fp16")
+    assert "fp16" in said and "GPU" in said
+    assert not list((project / "runs").glob("*"))
+
+
 def test_no_recipe(tmp_path: Path) -> None:
     assert "bespoke new" in refused("train", str(tmp_path / "recipe.toml"))
 
@@ -100,6 +108,16 @@ def test_a_changed_picture_is_noticed(project: Path) -> None:
     Image.new("RGB", (64, 64), "red").save(next((project / "dataset" / "train").glob("*.png")))
     said = refused("train", str(project / "recipe.toml"))
     assert "changed" in said
+
+
+def test_a_caption_whose_end_the_model_does_not_see_is_told(tmp_path: Path) -> None:
+    source = pictures(tmp_path / "in", 8)
+    (source / "3.txt").write_text("8bit illustration of " + "very " * 90 + "large thing")
+    assert run("new", str(tmp_path / "p"), "--images", str(source))[0] == 0
+    quick = ("train.max_train_steps=1", "train.num_class_images=0", "validation.strata=1")
+    code, said = run("train", str(tmp_path / "p" / "recipe.toml"), *(a for q in quick for a in ("--set", q)))
+    assert code == 0, said
+    assert "does not see the end of 1, such as '8bit illustration of very" in " ".join(said.split())
 
 
 def test_debug_shows_the_error_itself(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bespoke.encoding import Cache, LatentEncoder, TextEncoder, cache, sampled
+from bespoke.encoding import Cache, LatentEncoder, TextEncoder, cache, sampled, too_long
 from bespoke.models import find
 
 CPU = torch.device("cpu")
@@ -169,11 +169,10 @@ def test_text_states_are_those_that_the_pipeline_makes(pipeline):
 
 
 def test_captions_that_the_model_does_not_see_to_their_end_are_named(pipeline):
-    encoder = TextEncoder(pipeline.tokenizer, pipeline.text_encoder, CPU)
     limit = pipeline.tokenizer.model_max_length
     word = next(w for w in ("cat", "a", "the", "dog") if len(pipeline.tokenizer(w).input_ids) == 3)
     fits, over = " ".join([word] * (limit - 2)), " ".join([word] * (limit - 1))
-    assert encoder.too_long([*CAPTIONS, fits, over]) == [CAPTIONS[4], over]
+    assert too_long(pipeline.tokenizer, [*CAPTIONS, fits, over]) == [CAPTIONS[4], over]
 
 
 @settings(deadline=None, max_examples=25)

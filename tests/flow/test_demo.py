@@ -4,6 +4,7 @@ import csv
 import html.parser
 import json
 import re
+import tomllib
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -41,6 +42,17 @@ def test_reference_prompts_name_only_things_that_training_never_saw(demo: Demo) 
     prompts = [_parameters(file).splitlines()[0] for file in sorted(folder.iterdir())]
     assert len({prompt.split(" on ")[0] for prompt in prompts} - seen) >= 40
     assert not {prompt.split(" on ")[0] for prompt in prompts} & seen
+
+
+def test_the_recipe_says_before_training_what_should_change_and_what_must_stay(demo: Demo) -> None:
+    objective = tomllib.loads((demo.path(demo.content["run"]) / "recipe.toml").read_text())["objective"]
+    folder = demo.path(demo.content["pictures"]["tuned"])
+    for prompts, drawn in (
+        (objective["change_prompts"], folder),
+        (objective["keep_prompts"], folder.parent / "tuned-general"),
+    ):
+        assert [_parameters(file).splitlines()[0] for file in sorted(drawn.iterdir())] == prompts
+    assert not any("8bit" in prompt for prompt in objective["keep_prompts"])
 
 
 def test_every_file_of_the_example_is_accounted_for(demo: Demo) -> None:

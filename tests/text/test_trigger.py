@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bespoke.text import common_trigger, plain, uses
+from bespoke.text import common_trigger, plain
 
 WORD = st.text("abcdefghijklmnop", min_size=2, max_size=6).filter(
     lambda w: w not in {"of", "on", "in", "at", "by", "an"}
@@ -53,9 +53,3 @@ def test_trigger_and_rest_make_up_every_caption(first: list[str], rests: list[li
         assert plain(caption, trigger)
     if len({rest[0] for rest in rests}) > 1:
         assert trigger == " ".join(first)
-
-
-def test_uses_does_not_mind_the_case() -> None:
-    assert uses("8Bit Illustration of a fox", "8bit illustration")
-    assert not uses("a fox", "8bit illustration")
-    assert not uses("a fox", "")

@@ -93,10 +93,9 @@ def base(checkpoint: Any) -> Any:
 @pytest.fixture(scope="session")
 def trainer(base: Any, checkpoint: Any, material: Any, recipe: Callable[..., Any]) -> Callable[..., Any]:
     """Makes trainers: each on a copy of the UNet with a fresh adapter, as the pipeline makes them."""
-    from accelerate import Accelerator
-
     from bespoke.diffusion import Schedule
     from bespoke.models import adapters
+    from bespoke.pipeline.processes import accelerator
     from bespoke.training import Trainer
     from bespoke.workspace import Run
 
@@ -106,8 +105,7 @@ def trainer(base: Any, checkpoint: Any, material: Any, recipe: Callable[..., Any
         targets = checkpoint.family.lora_targets
         adapters.attach(unet, rank=model.rank, alpha=model.alpha or model.rank, targets=targets, seed=model.seed)
         schedule = Schedule.from_config({**checkpoint.scheduler_config, **(scheduler or {})})
-        accelerator = Accelerator(mixed_precision="no", cpu=True)
-        return Trainer(unet, of or material, schedule, wanted, Run(root), accelerator)
+        return Trainer(unet, of or material, schedule, wanted, Run(root), accelerator(wanted.train.mixed_precision))
 
     return make
 

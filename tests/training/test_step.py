@@ -97,6 +97,21 @@ def test_loss_and_gradients_are_those_of_plain_diffusers(tmp_path, trainer, base
     assert step.gradient_norm == pytest.approx(float(whole), rel=1e-4)
 
 
+def test_bf16_gradients_point_where_float32_ones_do(tmp_path, trainer):
+    """The figure is the house's for any speed-up; the weights stay float32, and a later training may go back."""
+    exact, said = applied(shaken(trainer(tmp_path / "a", train={"max_grad_norm": UNCLIPPED})))
+    rough, told = applied(
+        shaken(trainer(tmp_path / "b", train={"max_grad_norm": UNCLIPPED, "mixed_precision": "bf16"}))
+    )
+    a, b = (torch.cat([grads[name].flatten() for name in sorted(exact)]) for grads in (exact, rough))
+    assert a.dtype == b.dtype == torch.float32
+    assert distance(rough, exact) > 0  # it did compute in another precision
+    assert F.cosine_similarity(a, b, dim=0) >= 0.999
+    assert told.loss == pytest.approx(said.loss, rel=0.02)
+    again, _ = applied(shaken(trainer(tmp_path / "c", train={"max_grad_norm": UNCLIPPED})))
+    assert distance(again, exact) == 0
+
+
 def test_accumulating_two_halves_is_one_whole(tmp_path, trainer, base, checkpoint):
     halves = {"train_batch_size": 2, "gradient_accumulation_steps": 2, "max_grad_norm": UNCLIPPED}
     parts = shaken(trainer(tmp_path / "a", train=halves))

@@ -28,7 +28,7 @@ errors = Console(stderr=True, soft_wrap=True)
 
 
 class Bars:
-    """A reporter that draws one bar for each stage, with the time left; without a terminal it prints the stages."""
+    """A reporter that draws one bar a stage, with the time left; without a terminal it prints stages and last notes."""
 
     def __init__(self) -> None:
         columns = (
@@ -54,6 +54,8 @@ class Bars:
             self._tasks[stage] = self._progress.add_task(stage, total=total, note=note)
             if not errors.is_terminal:
                 errors.print(f"{stage} …", highlight=False)
+        if note and done == total and not errors.is_terminal:
+            errors.print(f"{stage}: {_safe(note)}", highlight=False)
         self._progress.update(self._tasks[stage], completed=done, total=total, note=note)
 
 

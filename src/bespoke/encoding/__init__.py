@@ -2,6 +2,6 @@
 
 from bespoke.encoding.cache import Cache, Rows
 from bespoke.encoding.latents import LatentEncoder, sampled
-from bespoke.encoding.text import TextEncoder
+from bespoke.encoding.text import TextEncoder, too_long
 
-__all__ = ["Cache", "LatentEncoder", "Rows", "TextEncoder", "sampled"]
+__all__ = ["Cache", "LatentEncoder", "Rows", "TextEncoder", "sampled", "too_long"]

@@ -19,12 +19,12 @@ class TextEncoder:
         """The states of captions, one at a time so that no row depends on its neighbours."""
         return torch.cat([self.encoder(self._ids(text).to(self.device))[0].float().cpu() for text in captions])
 
-    def too_long(self, captions: Sequence[str]) -> list[str]:
-        """The captions whose end the model does not see."""
-        limit = self.tokenizer.model_max_length
-        return [text for text in captions if len(self.tokenizer(text).input_ids) > limit]
-
     def _ids(self, text: str) -> torch.Tensor:
         length = self.tokenizer.model_max_length
         tokens = self.tokenizer(text, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         return tokens.input_ids
+
+
+def too_long(tokenizer: Any, captions: Sequence[str]) -> list[str]:
+    """The captions whose end the model does not see."""
+    return [text for text in captions if len(tokenizer(text).input_ids) > tokenizer.model_max_length]

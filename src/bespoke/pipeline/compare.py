@@ -11,7 +11,7 @@ from bespoke.models import Clip
 from bespoke.pipeline.naming import Named
 from bespoke.pipeline.reporting import Reporter
 from bespoke.pipeline.sample import file_name, write
-from bespoke.recipe.tree import Sample
+from bespoke.recipe.tree import Recipe, Sample
 from bespoke.sampling import Request, grid
 from bespoke.workspace import atomic_file
 
@@ -26,6 +26,11 @@ class Prompts:
     """Without the style's words; what must stay as it was."""
     hero: str
     seed: int = 0
+
+    @staticmethod
+    def of(recipe: Recipe, hero: str) -> "Prompts":
+        """The prompts that the recipe's objective names."""
+        return Prompts(recipe.objective.change_prompts, recipe.objective.keep_prompts, hero, recipe.sample.seed)
 
     def requests(self) -> dict[str, list[Request]]:
         """The pictures to draw, by the kind of prompt; each prompt has a seed of its own."""

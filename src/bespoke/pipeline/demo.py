@@ -2,6 +2,7 @@
 
 import csv
 import importlib.resources
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from bespoke.text import plain
 from bespoke.workspace import Run
 
 REFERENCE_PROMPTS, GENERAL_PROMPTS = 50, 24
-HERO = "city view"
+TRIGGER, HERO = "8bit illustration", "city view"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def demo(out: str | Path = "demo", *, overrides: tuple[str, ...] = (), report: R
     watch, example = Stopwatch(), example_folder()
     with watch.stage("check"):
         made = new(out, example / "train", report=report)
-    trained = train(made.recipe, overrides, report=report)
+    trained = train(made.recipe, (*prompts(example, TRIGGER), *overrides), report=report)
     run = Run(trained.run)
     recipe = recipes.load(run.recipe)
     with watch.stage("compare"):
@@ -51,7 +52,7 @@ def demo(out: str | Path = "demo", *, overrides: tuple[str, ...] = (), report: R
         compared = compare(
             named(recipe.model.base),
             tuned,
-            prompts(example, recipe),
+            Prompts.of(recipe, f"{TRIGGER} of {HERO}"),
             example / "reference",
             run.samples,
             recipe.sample,
@@ -66,14 +67,17 @@ def demo(out: str | Path = "demo", *, overrides: tuple[str, ...] = (), report: R
     return Demonstrated(trained.run, shown, trained.adapter, pictures, scores, seconds | watch.seconds)
 
 
-def prompts(example: Path, recipe: recipes.Recipe) -> Prompts:
-    """The demo's prompts: the references' captions, and plain captions half of unseen and half of seen objects."""
-    trigger = recipe.text.trigger or ""
+def prompts(example: Path, trigger: str) -> tuple[str, str]:
+    """What the demo says before training: which prompts should change and which must stay, as overrides of a recipe.
+
+    The first are the references' captions; the others are plain ones, half of unseen and half of seen objects.
+    """
     unseen, seen = (_captions(example / part / "metadata.csv") for part in ("reference", "train"))
     half = GENERAL_PROMPTS // 2
-    general = [plain(caption, trigger) for caption in (*unseen[-half:], *seen[:half])]
     # Every object of the references once, in the words of its first picture.
-    return Prompts(tuple(unseen[:REFERENCE_PROMPTS]), tuple(general), f"{trigger} of {HERO}", recipe.sample.seed)
+    change = unseen[:REFERENCE_PROMPTS]
+    keep = [plain(caption, trigger) for caption in (*unseen[-half:], *seen[:half])]
+    return f"objective.change_prompts={json.dumps(change)}", f"objective.keep_prompts={json.dumps(keep)}"
 
 
 def example_folder() -> Path:

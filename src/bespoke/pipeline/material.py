@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from bespoke import data
-from bespoke.encoding import Cache, LatentEncoder, Rows, TextEncoder
+from bespoke.encoding import Cache, LatentEncoder, Rows, TextEncoder, too_long
 from bespoke.hardware import machine
 from bespoke.models import Checkpoint
 from bespoke.pipeline.reporting import Reporter
@@ -62,14 +62,17 @@ class Encoder:
 
     def _texts(self, captions: list[str]) -> Rows:
         cache = Cache(self.project.cache / "text" / f"{self._hash('tokenizer')}-{self._hash('text_encoder')}")
-        encoder = functools.cache(
-            lambda: TextEncoder(self.checkpoint.tokenizer(), self.checkpoint.text_encoder(), _device())
-        )
-        return cache.rows(
+        tokenizer = self.checkpoint.tokenizer()
+        encoder = functools.cache(lambda: TextEncoder(tokenizer, self.checkpoint.text_encoder(), _device()))
+        rows = cache.rows(
             [_key(caption) for caption in captions],
             lambda numbers: encoder()([captions[n] for n in numbers]),
             lambda done, total: self.report("encode captions", done, total),
         )
+        cut = too_long(tokenizer, captions)
+        note = f"the model does not see the end of {len(cut)}, such as {cut[0][:40]!r}…" if cut else ""
+        self.report("encode captions", len(captions), len(captions), note)
+        return rows
 
     def _latents(self, pictures: Sequence[Picture], folder: Path, *, flip: bool) -> Rows:
         resolution = self.recipe.data.resolution

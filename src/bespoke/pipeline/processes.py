@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bespoke.errors import BespokeError
 from bespoke.hardware import machine
 
 
@@ -27,6 +28,24 @@ def agreed(choose: Callable[[], Path]) -> Path:
     if _processes().num_processes == 1:
         return choose()
     return Path(broadcast_object_list([str(choose()) if is_main() else ""])[0])
+
+
+def accelerator(precision: str | None) -> Any:
+    """Accelerate's handle on the device and the processes, computing in `precision`.
+
+    Raises: BespokeError when this machine does not compute so.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    if precision == "fp16" and machine().device == "cpu":
+        raise BespokeError(
+            'train.mixed_precision is "fp16", which needs a GPU, and there is none here.',
+            'Take it out to have it derived, or set it to "no".',
+        )
+    # One training after another in one process may ask for another precision, which the state remembered refuses.
+    AcceleratorState._reset_state()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    return Accelerator(mixed_precision=precision, cpu=machine().device == "cpu")
 
 
 def _processes() -> Any:

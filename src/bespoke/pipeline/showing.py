@@ -94,7 +94,14 @@ def _settings(run: Run, recipe: recipes.Recipe) -> Iterable[page.Setting]:
             name = f"{section}.{key}"
             given = key in written.get(section, {})
             origin = "derived" if name in reasons else "asked" if given else "default"
-            yield page.Setting(name, str(value), reasons.get(name, ""), origin)
+            yield page.Setting(name, _shown(value), reasons.get(name, ""), origin)
+
+
+def _shown(value: object) -> str:
+    """A value as the page shows it; of a list of prompts the first, and how many there are."""
+    if not isinstance(value, list):
+        return str(value)
+    return f"{len(value)} prompts, the first: {value[0]}" if value else "none"
 
 
 def _machine() -> tuple[page.Fact, ...]:

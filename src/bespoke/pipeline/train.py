@@ -18,7 +18,7 @@ from bespoke.hardware import machine
 from bespoke.models import Checkpoint, adapters
 from bespoke.pipeline.material import Encoder
 from bespoke.pipeline.naming import base_of
-from bespoke.pipeline.processes import agreed, is_main, main_first
+from bespoke.pipeline.processes import accelerator, agreed, is_main, main_first
 from bespoke.pipeline.reporting import Reporter, Stopwatch, silent
 from bespoke.pipeline.signals import StopWish, stop_wish
 from bespoke.records import Dataset
@@ -54,12 +54,14 @@ def train(recipe: str | Path, overrides: Sequence[str] = (), *, report: Reporter
         checkpoint = base_of(asked, project.root)
         resolved, reasons = recipes.derive(asked, _facts(dataset, checkpoint))
 
+    workers = accelerator(resolved.train.mixed_precision)  # refuses what this machine cannot before a run is there
+
     def begin() -> Path:
         new_run = project.new_run()
         write_text(new_run.recipe, recipes.dump(resolved, reasons))
         return new_run.root
 
-    return _carry_out(Run(agreed(begin)), resolved, dataset, report, watch)
+    return _carry_out(Run(agreed(begin)), resolved, dataset, workers, report, watch)
 
 
 def resume(run_folder: str | Path, *, report: Reporter = silent) -> Trained:
@@ -75,10 +77,12 @@ def resume(run_folder: str | Path, *, report: Reporter = silent) -> Trained:
         return finished
     recipe = recipes.load(run.recipe)
     dataset = data.load(_dataset_folder(_project(run), recipe))
-    return _carry_out(run, recipe, dataset, report, Stopwatch())
+    return _carry_out(run, recipe, dataset, accelerator(recipe.train.mixed_precision), report, Stopwatch())
 
 
-def _carry_out(run: Run, recipe: recipes.Recipe, dataset: Dataset, report: Reporter, watch: Stopwatch) -> Trained:
+def _carry_out(
+    run: Run, recipe: recipes.Recipe, dataset: Dataset, workers: Any, report: Reporter, watch: Stopwatch
+) -> Trained:
     project = _project(run)
     with _alone(run):
         checkpoint = base_of(recipe, project.root)
@@ -86,7 +90,8 @@ def _carry_out(run: Run, recipe: recipes.Recipe, dataset: Dataset, report: Repor
             material = Encoder(project, checkpoint, recipe, report).material(dataset, _dataset_folder(project, recipe))
         # Before this a signal ends the process at once: what was encoded so far is kept in any case.
         with watch.stage("train"), stop_wish() as wish:
-            stopped = _fit(run, recipe, checkpoint, material, report, wish)
+            trainer = trainer_for(run, recipe, checkpoint, material, workers)
+            stopped = _fit(run, trainer, report, wish)
         if not stopped.finished:
             hint = f"Everything is saved. Go on with: bespoke train --resume {run.root}"
             raise Interrupted(wish.exit_code, f"{stopped.reason} after step {stopped.step}. {hint}")
@@ -109,15 +114,12 @@ def _result(run: Run) -> Trained | None:
     return Trained(run.root, run.adapter, content["steps"], content["best_step"], reason, content["seconds"])
 
 
-def _fit(
-    run: Run, recipe: recipes.Recipe, checkpoint: Checkpoint, material: Material, report: Reporter, wish: StopWish
-) -> Stopped:
-    trainer = trainer_for(run, recipe, checkpoint, material)
+def _fit(run: Run, trainer: Trainer, report: Reporter, wish: StopWish) -> Stopped:
     kept = state.newest(run)
     if kept:
         trainer.restore(kept)
     tracker = training.Tracker(run, trainer.progress.step if kept else None) if is_main() else None
-    total = recipe.train.max_train_steps or 1
+    total = trainer.train.max_train_steps or 1
     note, stopped = "", None
     try:
         for event in trainer.fit(wish.reason):
@@ -133,10 +135,8 @@ def _fit(
     return stopped
 
 
-def trainer_for(run: Run, recipe: recipes.Recipe, checkpoint: Checkpoint, material: Material) -> Trainer:
+def trainer_for(run: Run, recipe: recipes.Recipe, checkpoint: Checkpoint, material: Material, workers: Any) -> Trainer:
     """A trainer with a fresh adapter on the checkpoint's UNet."""
-    from accelerate import Accelerator
-
     from bespoke.diffusion import Schedule
 
     unet = checkpoint.unet()
@@ -144,9 +144,8 @@ def trainer_for(run: Run, recipe: recipes.Recipe, checkpoint: Checkpoint, materi
     adapters.attach(
         unet, rank=model.rank, alpha=model.alpha or model.rank, targets=checkpoint.family.lora_targets, seed=model.seed
     )
-    accelerator = Accelerator(mixed_precision=recipe.train.mixed_precision, cpu=machine().device == "cpu")
-    unet.to(accelerator.device)
-    return Trainer(unet, material, Schedule.from_config(checkpoint.scheduler_config), recipe, run, accelerator)
+    unet.to(workers.device)
+    return Trainer(unet, material, Schedule.from_config(checkpoint.scheduler_config), recipe, run, workers)
 
 
 def _note(event: training.Event) -> str:

@@ -29,8 +29,3 @@ def plain(caption: str, trigger: str) -> str:
     rest = caption.removeprefix(trigger).lstrip(" ,:")
     first, _, after = rest.partition(" ")
     return after if trigger and first in LINKS - ARTICLES and rest != caption else rest
-
-
-def uses(caption: str, trigger: str) -> bool:
-    """Whether the caption calls the style."""
-    return bool(trigger) and trigger.casefold() in caption.casefold()
