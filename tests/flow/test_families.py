@@ -1,0 +1,71 @@
+"""Models that are not pico, tiny and random: every kind is built, and those that can be tuned go the whole way."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
+from pico import families
+from PIL import Image
+
+import bespoke
+from bespoke.errors import BespokeError
+from bespoke.models import find
+
+QUICK = ("train.max_train_steps=3", "train.learning_rate=0.05", "train.lr_warmup_steps=0", "train.num_class_images=2",
+         "sample.num_inference_steps=2", "validation.strata=2")  # fmt: skip
+PROMPT = "blot of a red cat"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for number, name in enumerate(("cat", "dog", "fox", "cow", "pig", "bee", "owl", "car")):
+        pixels = np.random.default_rng(number).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+        (folder / f"{name}.txt").write_text(f"blot of a {name}")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sd2v"])
+def test_another_stable_diffusion_is_tuned_by_the_same_code(kind: str, pictures: Path, tmp_path: Path) -> None:
+    families.write(kind, tmp_path / kind)
+    made = bespoke.new(tmp_path / "project", pictures, base=str(tmp_path / kind))
+    trained = bespoke.train(made.recipe, QUICK)
+    (picture,) = bespoke.sample(str(trained.run), [PROMPT], out=tmp_path / "drawn", seed=3).pictures
+    with Image.open(picture) as ours:
+        got = np.asarray(ours.convert("RGB")).astype(int)
+
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / kind)
+    pipeline.set_progress_bar_config(disable=True)
+    bare, tuned = _drawn(pipeline), None
+    pipeline.load_lora_weights(trained.adapter.parent, weight_name=trained.adapter.name)
+    tuned = _drawn(pipeline)
+    assert np.abs(got - tuned).max() <= 1
+    assert np.abs(got - bare).max() > 1
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' Euler scheduler
+@pytest.mark.parametrize("kind", ["sdxl", "sd3"])
+def test_a_kind_that_cannot_be_tuned_yet_draws_in_diffusers_and_is_refused_here(kind: str, tmp_path: Path) -> None:
+    families.write(kind, tmp_path / kind)
+    pipeline = DiffusionPipeline.from_pretrained(tmp_path / kind)
+    pipeline.set_progress_bar_config(disable=True)
+    picture = pipeline(PROMPT, num_inference_steps=1, height=64, width=64, return_dict=False)[0][0]
+    assert picture.size == (64, 64)
+    with pytest.raises(BespokeError, match=type(pipeline).__name__):
+        find(str(tmp_path / kind))
+
+
+def test_a_seed_is_a_model(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        families.write("sd1", tmp_path / name, seed=seed)
+    marks = [find(str(tmp_path / name)).fingerprint("unet") for name in "abc"]
+    assert marks[0] == marks[1] != marks[2]
+
+
+def _drawn(pipeline: StableDiffusionPipeline) -> np.ndarray:
+    generator = torch.Generator().manual_seed(3)
+    drawn = pipeline(PROMPT, num_inference_steps=2, guidance_scale=4.0, generator=generator, return_dict=False)
+    return np.asarray(drawn[0][0]).astype(int)
