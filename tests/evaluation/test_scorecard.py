@@ -37,6 +37,11 @@ def features(count=60, *, tuned_shift=1.0, lost=0.0) -> dict[str, Any]:
     }
 
 
+def turned(features):
+    """The features at length √d, written as the definition says."""
+    return np.stack([row * np.sqrt(len(row)) / np.sqrt((row**2).sum()) for row in features])
+
+
 def test_every_figure_is_what_its_name_says():
     given = features()
     card = scorecard(**given)
@@ -51,7 +56,8 @@ def test_every_figure_is_what_its_name_says():
             low, high = mean_interval(values)
             assert scores[name] == Score(name, values.mean(), low, high, 60, "higher")
         distance = scores[DISTANCE]
-        assert distance.value == kid(given[f"{model}_domain"], given["reference"])
+        expected = kid(turned(given[f"{model}_domain"]), turned(given["reference"]))
+        assert distance.value == pytest.approx(expected, abs=1e-12)
         assert distance.low < distance.value < distance.high
         assert (distance.better, distance.count, distance.note) == ("lower", 60, "")
 
@@ -59,13 +65,24 @@ def test_every_figure_is_what_its_name_says():
 def test_what_tuning_changed_is_measured_over_pairs():
     given = features()
     card = scorecard(**given)
-    assert card.kid_ratio == kid_gain_interval(given["base_domain"], given["tuned_domain"], given["reference"])
+    sets = (turned(given[name]) for name in ("base_domain", "tuned_domain", "reference"))
+    assert card.kid_ratio == pytest.approx(kid_gain_interval(*sets), abs=1e-12)
     for part, name in (("domain", DOMAIN), ("general", GENERAL)):
         texts = given[f"{part}_texts"]
         base, tuned = (agreement(given[f"{model}_{part}"], texts) for model in ("base", "tuned"))
         assert getattr(card, f"{part}_agreement_ratio") == ratio_interval(base, tuned)
         change = getattr(card, f"{part}_agreement_change")
         assert change.mean == pytest.approx(card.tuned[name].value - card.base[name].value)
+
+
+def test_how_long_a_clips_features_are_changes_nothing():
+    given = features()
+    lengths = np.random.default_rng(9).uniform(0.1, 10, (60, 1))
+    names = ("reference", "base_domain", "tuned_domain", "base_general", "domain_texts")
+    card, other = scorecard(**given), scorecard(**(given | {name: given[name] * lengths for name in names}))
+    assert other.kid_ratio == pytest.approx(card.kid_ratio)
+    for name in card.tuned:
+        assert other.tuned[name].value == pytest.approx(card.tuned[name].value)
 
 
 @pytest.mark.parametrize("extractor", ["pico-CLIP", "DINOv2 ViT-S/14", "Inception v3"])

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bespoke.errors import BespokeError
-from bespoke.evaluation.features import FeatureSet, measurable
+from bespoke.evaluation.features import FeatureSet, directions
 from bespoke.evaluation.significance import Values
 
 
@@ -22,16 +22,5 @@ def agreement(pictures: FeatureSet, texts: FeatureSet) -> Values:
             f"{texts.shape[0]} texts × {texts.shape[1]}.",
             "Give one text for each picture, and compute both with the two towers of one model.",
         )
-    return 100 * np.clip((_unit(pictures, "pictures") * _unit(texts, "texts")).sum(axis=1), 0, 1)
-
-
-def _unit(features: FeatureSet, what: str) -> FeatureSet:
-    features = measurable(features, what)
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    empty = int((lengths == 0).sum())
-    if empty:
-        raise BespokeError(
-            f"{empty} of {len(features)} {what} have features of zeros only, which have no direction.",
-            "Look whether the extractor's weights were loaded.",
-        )
-    return features / lengths
+    cosines = (directions(pictures, "pictures") * directions(texts, "texts")).mean(axis=1)
+    return 100 * np.clip(cosines, 0, 1)

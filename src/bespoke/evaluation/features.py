@@ -22,3 +22,22 @@ def measurable(features: FeatureSet, what: str) -> FeatureSet:
             "Compute the features in float32 and look at these pictures: black ones are often a model that diverged.",
         )
     return features.astype(np.float64)
+
+
+def directions(features: FeatureSet, what: str) -> FeatureSet:
+    """The features scaled to length √d each, so that a·b/d is the cosine of two of them. `what` names them in errors.
+
+    A CLIP is trained on cosines alone, so the length of its features means nothing (decision 0005).
+
+    Raises:
+        BespokeError: a feature is infinite or not a number, or a row is nothing but zeros.
+    """
+    features = measurable(features, what)
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    empty = int((lengths == 0).sum())
+    if empty:
+        raise BespokeError(
+            f"{empty} of {len(features)} {what} have features of zeros only, which have no direction.",
+            "Look whether the extractor's weights were loaded.",
+        )
+    return features / lengths * np.sqrt(features.shape[1])

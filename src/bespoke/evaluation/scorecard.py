@@ -7,7 +7,7 @@ from typing import Any
 
 from bespoke.evaluation.alignment import agreement
 from bespoke.evaluation.distances import kid, kid_gain_interval, kid_interval
-from bespoke.evaluation.features import FeatureSet
+from bespoke.evaluation.features import FeatureSet, directions
 from bespoke.evaluation.significance import (
     Difference,
     Ratio,
@@ -143,20 +143,22 @@ def scorecard(
     Raises:
         BespokeError: a set has fewer than two pictures or broken features, or sets do not fit together.
     """
+    sets = (reference, base_domain, tuned_domain)
+    reference, base_set, tuned_set = (directions(features, "pictures") for features in sets)
     base_follows = {DOMAIN: agreement(base_domain, domain_texts), GENERAL: agreement(base_general, general_texts)}
     tuned_follows = {DOMAIN: agreement(tuned_domain, domain_texts), GENERAL: agreement(tuned_general, general_texts)}
     ratios = {name: ratio_interval(base_follows[name], tuned_follows[name], seed=seed) for name in base_follows}
     changes = {name: paired_difference(base_follows[name], tuned_follows[name], seed=seed) for name in base_follows}
     return Scorecard(
         extractor,
-        _scores(base_domain, reference, base_follows, extractor, seed),
-        _scores(tuned_domain, reference, tuned_follows, extractor, seed),
+        _scores(base_set, reference, base_follows, extractor, seed),
+        _scores(tuned_set, reference, tuned_follows, extractor, seed),
         {
             _distance_name(extractor): f"KID on {extractor} features",
             DOMAIN: f"Agreement with the domain's prompts ({extractor})",
             GENERAL: f"Agreement with plain prompts ({extractor})",
         },
-        kid_gain_interval(base_domain, tuned_domain, reference, seed=seed),
+        kid_gain_interval(base_set, tuned_set, reference, seed=seed),
         ratios[DOMAIN],
         ratios[GENERAL],
         changes[DOMAIN],
