@@ -20,6 +20,8 @@ class Picture:
     source: str
     """The path it came from, as the person named it."""
     split: Split = "train"
+    repeats: float = 1.0
+    """How often it counts in an epoch; a half is every second one."""
     notes: tuple[str, ...] = ()
     """What was mended when it was read: "rotated as its EXIF says", "16 bits a channel brought to 8"."""
 

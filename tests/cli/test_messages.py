@@ -136,6 +136,23 @@ def test_new_says_what_each_file_became(tmp_path: Path) -> None:
     assert content["set_aside"] == {"unreadable": 1}
 
 
+def test_data_goes_in_and_out(tmp_path: Path) -> None:
+    source, dataset = pictures(tmp_path / "in", 8), tmp_path / "project" / "dataset"
+    (source / "a cat_1.png").write_bytes((source / "0.png").read_bytes())
+    Image.fromarray(np.random.default_rng(99).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(source / "fox_1.png")
+    dataset.parent.mkdir()
+    (dataset.parent / "recipe.toml").write_text("[data]\nfile_name_captions = true\n")
+    code, said = run("data", "import", str(source), str(dataset), "--json")
+    content = json.loads(said[said.index("{") : said.rindex("}") + 1])
+    assert code == 0 and content["kept"] == 9 and content["set_aside"] == {"duplicate": 1}, said
+    code, said = run("data", "export", str(dataset), str(tmp_path / "out"), "--as", "kohya")
+    assert code == 0, said
+    texts = {file.stem: file.read_text().strip() for file in (tmp_path / "out").rglob("*.txt")}
+    assert len(texts) == 9 and texts["fox_1"] == "fox"
+    assert "there already" in refused("data", "export", str(dataset), str(tmp_path / "out"))
+    assert "no layout" in refused("data", "export", str(dataset), str(tmp_path / "other"), "--as", "coco")
+
+
 def test_sample_draws_one_picture_for_each_prompt_and_seed(tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("# the first\na red apple on a blue background\n\na fox\n", encoding="utf-8")

@@ -17,7 +17,8 @@ from PIL import Image
 
 from bespoke.data import build, load
 from bespoke.data.names import Names
-from bespoke.data.sources import find, one_line
+from bespoke.data.sources import find
+from bespoke.data.tables import one_line
 from bespoke.errors import BespokeError
 from bespoke.records import Dataset
 

@@ -62,6 +62,30 @@ def test_each_epoch_shows_every_example_once_whatever_the_batch_size(count, size
         assert sorted(shown[epoch * count : (epoch + 1) * count]) == list(range(count))
 
 
+@settings(deadline=None, max_examples=30)
+@given(repeats=st.lists(st.floats(0.1, 5), min_size=1, max_size=8), seed=st.integers(0, 2**40))
+def test_an_example_comes_as_often_as_it_counts(repeats, seed):
+    of = material(len(repeats))
+    of = replace(of, train=tuple(replace(e, repeats=r) for e, r in zip(of.train, repeats, strict=True)))
+    source, epochs = stream(of, seed=seed), 400
+    assert source.epoch == max(1, round(sum(repeats)))
+    drawn = [source._draw(position) for position in range(source.epoch * epochs)]
+    counts = np.zeros((epochs, len(repeats)))
+    for example, (_, epoch, _, _) in drawn:
+        counts[epoch, example.latent] += 1
+    wanted = np.array(repeats) * source.epoch / sum(repeats)
+    assert (np.abs(counts - wanted) < 1).all()  # never more than rounding away, in any epoch
+    np.testing.assert_allclose(counts.mean(axis=0), wanted, atol=0.12)
+    assert len({key for _, key in drawn}) == len(drawn)  # each repeat has noise of its own
+
+
+def test_a_repeat_has_noise_and_a_timestep_of_its_own():
+    of = material(1)
+    batch = stream(replace(of, train=(replace(of.train[0], repeats=2.0),))).batch(0, 2)
+    assert not torch.equal(batch.noise[0], batch.noise[1])
+    assert batch.times[0] != batch.times[1]
+
+
 def test_epochs_and_seeds_have_orders_of_their_own():
     of = material(10)
     orders = {tuple(which(stream(of, seed=seed).batch(10 * epoch, 10))) for seed in range(3) for epoch in range(3)}

@@ -9,6 +9,7 @@ import typer
 
 from bespoke.cli.display import Bars, explained, result
 from bespoke.errors import BespokeError
+from bespoke.records import Dataset
 from bespoke.workspace import relative
 
 app = typer.Typer(
@@ -18,6 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+dataset_app = typer.Typer(help="Datasets: in and out.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(dataset_app, name="data")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; progress goes to standard error.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Set = Annotated[
@@ -55,7 +58,7 @@ def demo(
 @app.command()
 def new(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.")],
-    images: Annotated[Path, typer.Option(help="A folder of pictures with captions.")],
+    images: Annotated[str, typer.Option(help="Pictures with captions: a folder, archive, Parquet file or URL.")],
     base: Annotated[str, typer.Option(help="pico, a diffusers folder or a hub id.")] = "pico",
     settings: Set = None,
     as_json: Json = False,
@@ -66,14 +69,9 @@ def new(
         from bespoke.pipeline.new import new as run
 
         made = run(folder, images, base=base, overrides=tuple(settings or ()), report=bars)
-    dataset = made.dataset
-    content = {
-        "project": made.project, "recipe": made.recipe, "files": dataset.files, "kept": len(dataset.pictures),
-        "set_aside": dataset.reasons(),
-    }  # fmt: skip
-    aside = "".join(f"\n  {count} {reason}" for reason, count in dataset.reasons().items())
-    words = f"{dataset.files} files: {len(dataset.pictures)} kept, {len(dataset.set_aside)} set aside{aside}"
-    result(content, f"{words}\nTrain with:\n  bespoke train {relative(made.recipe)}", as_json=as_json)
+    content = {"project": made.project, "recipe": made.recipe, **_counts(made.dataset)}
+    words = f"{_became(made.dataset)}\nTrain with:\n  bespoke train {relative(made.recipe)}"
+    result(content, words, as_json=as_json)
 
 
 @app.command()
@@ -156,6 +154,49 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
     lines += [f"{name:<12}{version}" for name, version in found.items()]
     lines.append(f"Missing: {', '.join(missing)}. Install bespoke again." if missing else "Everything needed is here.")
     result(content, "\n".join(lines), as_json=as_json)
+
+
+@dataset_app.command("import")
+def import_data(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, an archive, a Parquet file or a URL.")],
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder, new or begun.")],
+    recipe: Annotated[Path | None, typer.Option(help="Whose settings to use instead of recipe.toml beside it.")] = None,
+    settings: Set = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """A checked dataset from pictures with captions; what each file became is in its dataset.json."""
+    with _working(debug=debug) as bars:
+        from bespoke.pipeline.datasets import import_data as run
+
+        made = run(source, dataset, recipe=recipe, overrides=settings or (), report=bars)
+    result({"dataset": dataset, **_counts(made)}, f"{_became(made)}\nDataset: {relative(dataset)}", as_json=as_json)
+
+
+@dataset_app.command("export")
+def export_data(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset's folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    layout: Annotated[str, typer.Option("--as", help="imagefolder, kohya, everydream2 or parquet.")] = "imagefolder",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """A dataset's pictures and captions as other trainers read them."""
+    with _working(debug=debug):
+        from bespoke.pipeline.datasets import export_data as run
+
+        done = run(dataset, out, layout)
+    words = ", ".join(f"{count} pictures for {part}" for part, count in done.pictures.items())
+    result({"folder": done.folder, "pictures": done.pictures}, f"{words} in {relative(out)}", as_json=as_json)
+
+
+def _counts(dataset: Dataset) -> dict[str, object]:
+    return {"files": dataset.files, "kept": len(dataset.pictures), "set_aside": dataset.reasons()}
+
+
+def _became(dataset: Dataset) -> str:
+    aside = "".join(f"\n  {count} {reason}" for reason, count in dataset.reasons().items())
+    return f"{dataset.files} files: {len(dataset.pictures)} kept, {len(dataset.set_aside)} set aside{aside}"
 
 
 def main() -> None:

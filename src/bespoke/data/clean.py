@@ -36,7 +36,7 @@ Judged = tuple[Found, Facts | Verdict]
 def examine(found: Found) -> Facts | Verdict:
     """The facts about a found file, or why it gives no picture."""
     if found.path is None:
-        return Verdict("missing file", found.trouble)
+        return Verdict(found.reason, found.trouble)
     try:
         return facts(read(found.path))
     except Unreadable as error:
@@ -105,7 +105,7 @@ def _alone(found: Found, facts_: Facts, minimum_side: int) -> Verdict | None:
     if min(facts_.width, facts_.height) < minimum_side:
         return Verdict("too small", f"{facts_.width}×{facts_.height}; the shorter side must have {minimum_side} pixels")
     if not found.text:
-        return Verdict("no caption", found.trouble or "neither metadata.csv nor a text file beside it gives one")
+        return Verdict("no caption", found.trouble or "neither a table nor a file beside it gives one")
     return None
 
 

@@ -11,13 +11,16 @@ from pathlib import Path
 
 from bespoke.data import split
 from bespoke.data.clean import Judged, Verdict, examine, judge
+from bespoke.data.containers import Opened, opened
 from bespoke.data.names import Names, safe_suffix
-from bespoke.data.sources import TABLE, Found, find, litter, printable, read_table
+from bespoke.data.sources import Found, find, litter
+from bespoke.data.tables import FILE, REPEATS, TABLES, TEXTS, Row, read_table
 from bespoke.errors import BespokeError
 from bespoke.records import Dataset, Picture, SetAside
 from bespoke.workspace import atomic_file, sha256, write_json, write_text
 
 RECORD = "dataset.json"
+TABLE = TABLES[0]
 TRAIN = "train"
 ASIDE = "set-aside"
 FEWEST = 2
@@ -36,30 +39,38 @@ class _Copy:
 
 
 def build(
-    source: Path, folder: Path, *, validation_fraction: float, seed: int, progress: Progress | None = None
+    source: str | Path,
+    folder: Path,
+    *,
+    validation_fraction: float,
+    seed: int,
+    file_names: bool = False,
+    progress: Progress | None = None,
 ) -> Dataset:
-    """The dataset imported from `source` into `folder`; `source` itself is never changed.
+    """The dataset imported from `source` - a folder, an archive, a Parquet file, a URL - into `folder`.
 
-    Running it again on the same source gives the same files, mends any that were damaged or lost, and keeps captions
-    that were edited in `train/metadata.csv`. After a kill it goes on where it was. `progress` is called with
-    (files done, files in all).
+    `source` itself is never changed. Running it again on the same source gives the same files, mends any that were
+    damaged or lost, and keeps captions that were edited in `train/metadata.csv`. After a kill it goes on where it was.
+    With `file_names`, a picture without a caption takes it from its name. `progress` is called with (files done, files
+    in all).
 
     Raises: BespokeError when the source is unusable, fewer than 2 pictures remain, or `folder` holds something else.
     """
     split.validation((), validation_fraction, seed)  # a wrong fraction is refused before the pictures are read
-    _check_apart(source, folder)
-    judged = list(judge(_examined(find(source), progress)))
-    dataset, copies = _planned(source, judged)
-    _check_enough(source, dataset)
-    held_out = split.validation((p.pixels for p in dataset.pictures), validation_fraction, seed)
-    pictures = (replace(p, split="validation") if p.pixels in held_out else p for p in dataset.pictures)
-    dataset = replace(dataset, pictures=tuple(pictures))
-    _check_same(folder, dataset, copies)
-    try:
-        return _write(folder, dataset, copies)
-    except OSError as error:
-        hint = "Check that you may write there and that the pictures are still where they were, then import again."
-        raise BespokeError(f"The dataset {folder} could not be written: {error}.", hint) from error
+    with opened(source) as inside:
+        _check_apart(inside.folder, folder)
+        found = (*inside.refused, *find(inside.folder, file_names=file_names))
+        dataset, copies = _planned(inside, list(judge(_examined(found, progress))))
+        _check_enough(inside.name, dataset)
+        held_out = split.validation((p.pixels for p in dataset.pictures), validation_fraction, seed)
+        pictures = (replace(p, split="validation") if p.pixels in held_out else p for p in dataset.pictures)
+        dataset = replace(dataset, pictures=tuple(pictures))
+        _check_same(folder, dataset, copies)
+        try:
+            return _write(folder, dataset, copies)
+        except OSError as error:
+            hint = "Check that you may write there and that the pictures are still where they were, then import again."
+            raise BespokeError(f"The dataset {folder} could not be written: {error}.", hint) from error
 
 
 def load(folder: Path) -> Dataset:
@@ -81,14 +92,14 @@ def _examined(found: Sequence[Found], progress: Progress | None) -> Iterator[Jud
             progress(done, len(found))
 
 
-def _planned(source: Path, judged: Iterable[Judged]) -> tuple[Dataset, list[_Copy]]:
+def _planned(source: Opened, judged: Iterable[Judged]) -> tuple[Dataset, list[_Copy]]:
     """The dataset to be, all of it still in training, and the files to copy for it."""
     pictures: list[Picture] = []
     aside: list[SetAside] = []
     copies: list[_Copy] = []
     train_names, aside_names = Names(TABLE), Names()
     for found, facts in judged:
-        origin = f"{printable(source.as_posix())}/{found.name}"
+        origin = f"{source.name}/{found.name}"
         if isinstance(facts, Verdict):
             name = aside_names.give(found.name, safe_suffix(found.name)) if _copyable(found) else ""
             aside.append(SetAside(origin, name, facts.reason, facts.detail))
@@ -97,7 +108,9 @@ def _planned(source: Path, judged: Iterable[Judged]) -> tuple[Dataset, list[_Cop
             name, digest = train_names.give(found.name, facts.suffix), facts.sha256
             notes = (*found.notes, *facts.notes)
             size = facts.width, facts.height
-            pictures.append(Picture(name, found.text, digest, facts.pixels, *size, origin, notes=notes))
+            pictures.append(
+                Picture(name, found.text, digest, facts.pixels, *size, origin, repeats=found.repeats, notes=notes)
+            )
             target = f"{TRAIN}/{name}"
         if name and found.path is not None:
             copies.append(_Copy(found.path, target, digest))
@@ -115,7 +128,7 @@ def _check_apart(source: Path, folder: Path) -> None:
         raise BespokeError(problem, "Put the project beside the folder of pictures, not in it.")
 
 
-def _check_enough(source: Path, dataset: Dataset) -> None:
+def _check_enough(source: str, dataset: Dataset) -> None:
     count = len(dataset.pictures)
     if count >= FEWEST:
         return
@@ -152,7 +165,7 @@ def _check_same(folder: Path, dataset: Dataset, copies: Iterable[_Copy]) -> None
     if not known:
         strangers += [copy.target for copy in copies if (folder / copy.target).exists() and not _done(folder, copy)]
         table = folder / TRAIN / TABLE
-        if table.exists() and table.read_bytes() != _table(dataset).encode():
+        if table.exists() and table.read_bytes() != table_of(dataset.pictures).encode():
             strangers.append(f"{TRAIN}/{TABLE}")
     if strangers:
         raise BespokeError(f"{folder} holds files that are not from this import, such as {strangers[0]}.", hint)
@@ -162,9 +175,9 @@ def _listed(folder: Path, part: str) -> list[str]:
     return sorted(f"{part}/{path.name}" for path in (folder / part).glob("*") if not litter(path.name))
 
 
-def _identity(dataset: Dataset) -> list[tuple[str, str, str]]:
-    pictures = [(p.file, p.sha256, p.text) for p in dataset.pictures]
-    return sorted(pictures + [(item.file, item.reason, "") for item in dataset.set_aside])
+def _identity(dataset: Dataset) -> list[tuple[str, str, str, float]]:
+    pictures = [(p.file, p.sha256, p.text, p.repeats) for p in dataset.pictures]
+    return sorted(pictures + [(item.file, item.reason, "", 0.0) for item in dataset.set_aside])
 
 
 def _write(folder: Path, dataset: Dataset, copies: Iterable[_Copy]) -> Dataset:
@@ -172,7 +185,7 @@ def _write(folder: Path, dataset: Dataset, copies: Iterable[_Copy]) -> Dataset:
         if not _done(folder, copy):
             _copy(folder, copy)
     if not (folder / TRAIN / TABLE).exists():
-        write_text(folder / TRAIN / TABLE, _table(dataset))
+        write_text(folder / TRAIN / TABLE, table_of(dataset.pictures))
     captioned = _captioned(folder, dataset)
     # Written last: a folder without it is an import that has not ended.
     write_json(folder / RECORD, dataset.to_json())
@@ -195,12 +208,13 @@ def _copy(folder: Path, copy: _Copy) -> None:
             )
 
 
-def _table(dataset: Dataset) -> str:
-    """The dataset's `metadata.csv`."""
+def table_of(pictures: Sequence[Picture]) -> str:
+    """The `metadata.csv` of pictures; it has a column of repeats only where some picture counts other than once."""
+    counted = any(p.repeats != 1 for p in pictures)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("file_name", "text"))
-    writer.writerows((p.file, p.text) for p in dataset.pictures)
+    writer.writerow((FILE, TEXTS[0], REPEATS) if counted else (FILE, TEXTS[0]))
+    writer.writerows((p.file, p.text, f"{p.repeats:g}") if counted else (p.file, p.text) for p in pictures)
     return text.getvalue()
 
 
@@ -239,7 +253,8 @@ def _captioned(folder: Path, dataset: Dataset) -> Dataset:
     path = folder / TRAIN / TABLE
     if not path.exists():
         raise BespokeError(f"{path} is gone.", "Import the same pictures again: that writes it anew.")
-    texts = {row.file: row.text for row in read_table(path)}
+    rows = {row.file: row for row in read_table(path)}
+    texts = {file: row.text for file, row in rows.items()}
     unknown = sorted(texts.keys() - {p.file for p in dataset.pictures})
     if unknown:
         hint = "Add pictures to the folder they come from and import that into a new dataset, or remove the row."
@@ -247,7 +262,11 @@ def _captioned(folder: Path, dataset: Dataset) -> Dataset:
     bare = [p.file for p in dataset.pictures if not texts.get(p.file)]
     if bare:
         raise BespokeError(f"{path} gives no caption for {bare[0]}.", f"Add the row: {bare[0]},its caption")
-    return replace(dataset, pictures=tuple(replace(p, text=texts[p.file]) for p in dataset.pictures))
+    return replace(dataset, pictures=tuple(_as_edited(p, rows[p.file]) for p in dataset.pictures))
+
+
+def _as_edited(picture: Picture, row: Row) -> Picture:
+    return replace(picture, text=row.text, repeats=picture.repeats if row.repeats is None else row.repeats)
 
 
 def _check_intact(path: Path, picture: Picture) -> None:

@@ -1,20 +1,17 @@
 """A folder of pictures turned into a sorted list of the files in it, each with its caption."""
 
-import csv
 import os
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from bespoke.data.sidecars import SIDECARS, Said, about_folders, from_file_name, of_folders, read_sidecar
+from bespoke.data.tables import TABLES, Row, read_table
 from bespoke.errors import BespokeError
 
-TABLE = "metadata.csv"
-SIDECARS = (".txt", ".caption")
 LITTER = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx", "@eadir", "$recycle.bin"})
 """What operating systems leave behind; like hidden files these are not counted."""
-LONGEST_CAPTION = 65_536
-"""Bytes of a sidecar file; a longer text is no caption."""
 
 
 @dataclass(frozen=True)
@@ -25,65 +22,42 @@ class Found:
     """Its path below the source, with forward slashes."""
     path: Path | None
     text: str = ""
+    repeats: float = 1.0
+    """How often it counts in an epoch."""
     trouble: str = ""
     """Why it is missing, or why it has no caption."""
     notes: tuple[str, ...] = ()
+    reason: str = "missing file"
+    """What it is set aside for where `path` is None."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One row of a `metadata.csv`."""
+def find(source: Path, *, file_names: bool = False) -> tuple[Found, ...]:
+    """Every file below `source` in stable order, and every file that a table there names and that is missing.
 
-    line: int
-    file: str
-    text: str
+    Hidden files and what operating systems leave behind are skipped; captions are not files of their own. With
+    `file_names` a picture without a caption takes what stands in its name before the first underscore.
 
-
-@dataclass(frozen=True)
-class _Caption:
-    text: str
-    trouble: str = ""
-    notes: tuple[str, ...] = ()
-
-
-def find(source: Path) -> tuple[Found, ...]:
-    """Every file below `source` in stable order, and every file that a `metadata.csv` there names and that is missing.
-
-    Hidden files and what operating systems leave behind are skipped; captions are not files of their own.
-
-    Raises: BespokeError when `source` is no folder, cannot be listed or holds no file, or a `metadata.csv` is unusable.
+    Raises: BespokeError when `source` is no folder, cannot be listed or holds no file, or a table is unusable.
     """
     _check(source)
     listed = dict(sorted(_walk(source), key=lambda entry: (_plain(entry[0]), entry[0])))
-    tables = [name for name, path in listed.items() if PurePosixPath(name).name.lower() == TABLE and path.is_file()]
+    tables = [name for name, path in listed.items() if PurePosixPath(name).name.lower() in TABLES and path.is_file()]
     files = {name: path for name, path in listed.items() if name not in tables}
     sidecars = _sidecars(files)
     used = {name for names in sidecars.values() for name in names}
-    named, missing = _tables(listed, tables, {name for name in files if name not in used})
-    found = [_found(name, path, named, sidecars, files) for name, path in files.items() if name not in used]
+    used |= about_folders(files.keys() - used)
+    pictures = {name: path for name, path in files.items() if name not in used}
+    named, missing = _tables(listed, tables, pictures.keys())
+    found: list[Found] = []
+    for name, path in pictures.items():
+        said = named.get(name, Said())
+        for sidecar in sidecars.get(name, []):
+            said = said.over(read_sidecar(sidecar, files[sidecar]))
+        said = said.over(of_folders(name, files))
+        found.append(_found(name, path, said.over(Said(from_file_name(name))) if file_names else said))
     if not found and not missing:
         raise BespokeError(f"{source} holds no pictures.", "Name a folder with pictures in it, or put some there.")
     return tuple(sorted((*found, *missing), key=lambda item: (_plain(item.name), item.name)))
-
-
-def read_table(path: Path) -> list[Row]:
-    """The rows of a `metadata.csv`, with captions on one line each.
-
-    Raises: BespokeError when it is not UTF-8, not CSV, or lacks the columns `file_name` and `text`.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return list(_rows(path, file))
-    except UnicodeDecodeError:
-        hint = 'Save it as "CSV UTF-8" in your spreadsheet program.'
-        raise BespokeError(f"{path} is not UTF-8 text.", hint) from None
-    except OSError as error:
-        raise BespokeError(f"{path} cannot be read: {error.strerror}.", "Check that you may read it.") from error
-
-
-def one_line(text: str) -> str:
-    """The caption on one line: control characters and runs of white space become single spaces."""
-    return " ".join("".join(" " if unicodedata.category(c) == "Cc" else c for c in text).split())
 
 
 def litter(name: str) -> bool:
@@ -126,7 +100,7 @@ def _plain(name: str) -> str:
 
 
 def _sidecars(files: Iterable[str]) -> dict[str, list[str]]:
-    """For each other file, the caption files beside it: `cat.txt`, `cat.caption` or `cat.png.txt` for `cat.png`."""
+    """For each other file, the caption files beside it: `cat.txt`, `cat.json` or `cat.png.txt` for `cat.png`."""
     others: dict[str, list[str]] = {}
     texts: list[PurePosixPath] = []
     for path in map(PurePosixPath, files):
@@ -144,11 +118,11 @@ def _sidecars(files: Iterable[str]) -> dict[str, list[str]]:
 
 def _tables(
     listed: Mapping[str, Path], tables: Iterable[str], files: Collection[str]
-) -> tuple[dict[str, _Caption], list[Found]]:
+) -> tuple[dict[str, Said], list[Found]]:
     """The captions that the tables give by file name, and the files they name that are not there."""
     known = {_plain(name): name for name in files}
     known.update((name, name) for name in files)
-    captions: dict[str, _Caption] = {}
+    captions: dict[str, Said] = {}
     missing: dict[str, Found] = {}
     # A table deeper in the tree lies nearer to its pictures, so it is heard first.
     for table in sorted(tables, key=lambda name: -name.count("/")):
@@ -158,34 +132,8 @@ def _tables(
             if file is None:
                 missing.setdefault(name, Found(name, None, trouble=_absence(table, row)))
             else:
-                captions[file] = _merged(captions.get(file), row.text)
+                captions[file] = _merged(captions.get(file), row, table)
     return captions, list(missing.values())
-
-
-def _rows(path: Path, lines: Iterable[str]) -> Iterator[Row]:
-    numbered = _numbered(path, lines)
-    columns = [column.strip() for column in next(numbered, (0, [""]))[1]]
-    if not {"file_name", "text"} <= set(columns):
-        problem = (
-            f"{path} needs the columns file_name and text; found: {', '.join(filter(None, columns)) or 'nothing'}."
-        )
-        raise BespokeError(problem, "Its first line must read: file_name,text - with commas between the columns.")
-    file, text = columns.index("file_name"), columns.index("text")
-    for line, cells in numbered:
-        if any(cells):
-            padded = [*cells, *[""] * len(columns)]
-            yield Row(line, padded[file].strip(), one_line(padded[text]))
-
-
-def _numbered(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """The cells of each record with the number of its last line."""
-    reader = csv.reader(lines, strict=True)
-    try:
-        for cells in reader:
-            yield reader.line_num, cells
-    except csv.Error as error:
-        hint = "Put a caption with commas or quotation marks in it between quotation marks, and double those inside it."
-        raise BespokeError(f"{path} is not valid CSV in line {reader.line_num}: {error}.", hint) from None
 
 
 def _resolve(table: str, file: str) -> str:
@@ -200,39 +148,17 @@ def _absence(table: str, row: Row) -> str:
     return f"line {row.line} of {table} names {row.file}, and the source holds no such file (hidden ones are skipped)"
 
 
-def _merged(earlier: _Caption | None, text: str) -> _Caption:
-    if earlier is None or not earlier.text or earlier.text == text:
-        return _Caption(text)
-    return (
-        _Caption(earlier.text, notes=("metadata.csv gives it several captions: the first is used",))
-        if text
-        else earlier
-    )
+def _merged(earlier: Said | None, row: Row, table: str) -> Said:
+    now = Said(row.text, repeats=row.repeats)
+    if earlier is None:
+        return now
+    if earlier.prompt and now.prompt and earlier.prompt != now.prompt:
+        name = PurePosixPath(table).name
+        now = Said(notes=(f"{name} gives it several captions: the first is used",))
+    return earlier.over(now)
 
 
-def _found(
-    name: str, path: Path, named: Mapping[str, _Caption], sidecars: Mapping[str, list[str]], files: Mapping[str, Path]
-) -> Found:
+def _found(name: str, path: Path, said: Said) -> Found:
     if not path.exists():
         return Found(name, None, trouble="a link to a file that is not there")
-    caption = named.get(name, _Caption(""))
-    for sidecar in sidecars.get(name, []):
-        if not caption.text:
-            caption = _sidecar(sidecar, files[sidecar])
-    return Found(name, path, caption.text, caption.trouble, caption.notes)
-
-
-def _sidecar(name: str, path: Path) -> _Caption:
-    """The caption that a text file holds; one that cannot be used costs its picture, not the import."""
-    if not path.is_file():
-        return _Caption("", f"{name} is not a plain file")
-    try:
-        with path.open("rb") as file:
-            content = file.read(LONGEST_CAPTION + 1)
-        if len(content) > LONGEST_CAPTION:
-            return _Caption("", f"{name} is too long for a caption")
-        return _Caption(one_line(content.decode("utf-8-sig")), f"{name} is empty")
-    except UnicodeDecodeError:
-        return _Caption("", f"{name} is not UTF-8 text")
-    except OSError as error:
-        return _Caption("", f"{name} cannot be read: {error.strerror}")
+    return Found(name, path, said.text, 1.0 if said.repeats is None else said.repeats, said.trouble, said.notes)

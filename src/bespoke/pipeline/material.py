@@ -46,7 +46,13 @@ class Encoder:
         joined = _Joined([rows, *([mirrored] if mirrored else []), *([drawn] if drawn else [])])
         text = {caption: number for number, caption in enumerate(captions)}
         examples = [
-            Example(p.pixels, n, text[p.text], joined.place(1, n) if mirrored and p.split == "train" else None)
+            Example(
+                p.pixels,
+                n,
+                text[p.text],
+                joined.place(1, n) if mirrored and p.split == "train" else None,
+                repeats=p.repeats,
+            )
             for n, p in enumerate(kept)
         ]
         weight, last = self.recipe.train.prior_loss_weight, len(joined.parts) - 1

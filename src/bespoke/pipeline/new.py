@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bespoke import data
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
+from bespoke.pipeline.datasets import built
 from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.records import Dataset
 from bespoke.workspace import Project, write_text
@@ -39,13 +39,7 @@ def new(
     recipe = recipes.parse(content, "--set") if not project.recipe.exists() else recipes.load(project.recipe, overrides)
     if project.root.is_file():
         raise BespokeError(f"{folder} is a file.", "Name a folder for the project; it need not exist.")
-    dataset = data.build(
-        Path(images),
-        project.root / recipe.data.path,
-        validation_fraction=recipe.data.validation_fraction,
-        seed=recipe.validation.seed,
-        progress=lambda done, total: report("check pictures", done, total),
-    )
+    dataset = built(images, project.root / recipe.data.path, recipe, report)
     if not project.recipe.exists():
         write_text(project.recipe, recipes.dump(recipe))
     return Made(project.root, project.recipe, dataset)

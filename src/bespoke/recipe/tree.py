@@ -43,6 +43,8 @@ class Data(Section):
     """Side of the training pictures in pixels; by default the model's own."""
     random_flip: bool = False
     """Also train on the mirrored picture; leave it off where left and right matter."""
+    file_name_captions: bool = False
+    """Where a picture has no caption, take what stands in its name before the first underscore."""
     validation_fraction: BelowOne = 0.12
     """Part of the pictures kept out of training to measure it."""
 

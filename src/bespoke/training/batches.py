@@ -24,6 +24,8 @@ class Example:
     """The row of the mirrored picture, where mirroring is allowed."""
     weight: float = 1.0
     """What its loss counts for."""
+    repeats: float = 1.0
+    """How often it comes in an epoch."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Choices:
 
 
 class Stream:
-    """The endless sequence of training examples: epoch after epoch, each a permutation keyed by its number.
+    """The endless sequence of training examples: epoch after epoch, each in an order keyed by its number.
 
     A position in it is one number, so that order and noise need no state to resume, and do not depend on batch size
     or on how many processes share the work.
@@ -78,25 +80,40 @@ class Stream:
 
     def __init__(self, material: Material, choices: Choices) -> None:
         self.material, self.choices = material, choices
-        self._epoch, self._order = -1, np.empty(0, np.int64)
+        self._ends = np.cumsum([example.repeats for example in material.train])
+        self.epoch = max(1, round(float(self._ends[-1]))) if material.train else 0
+        """Examples in an epoch."""
+        self._current, self._order = -1, np.empty((0, 2), np.int64)
 
     def batch(self, first: int, count: int) -> Batch:
         """The `count` examples from position `first`."""
-        drawn = [self._draw(position) for position in range(first, first + count)]
-        examples, epochs = zip(*drawn, strict=True)
-        return self._assemble(examples, epochs)
+        return self._assemble([self._draw(position) for position in range(first, first + count)])
 
-    def _draw(self, position: int) -> tuple[Example, int]:
-        epoch, place = divmod(position, len(self.material.train))
-        if epoch != self._epoch:
-            order = permutation(len(self.material.train), self.choices.seed, "order", epoch)
-            self._epoch, self._order = epoch, order
-        return self.material.train[int(self._order[place])], epoch
+    def _draw(self, position: int) -> tuple[Example, "Keyed"]:
+        """The example at a position, with what its randomness hangs on."""
+        epoch, place = divmod(position, self.epoch)
+        if epoch != self._current:
+            self._current, self._order = epoch, self._visits(epoch)
+        number, repeat = self._order[place].tolist()
+        example = self.material.train[number]
+        return example, (self.choices.seed, epoch, example.key, repeat)
 
-    def _assemble(self, examples: Sequence[Example], epochs: Sequence[int]) -> Batch:
+    def _visits(self, epoch: int) -> np.ndarray:
+        """The numbers of an epoch's examples and which of their repeats each is, in the epoch's order: int64 [n 2].
+
+        An example that counts r times comes ⌊r⌋ or ⌈r⌉ times, r times in the mean over epochs.
+        Source: systematic sampling, Madow 1949.
+        """
+        start = uniform(self.choices.seed, "repeats", epoch)
+        points = (np.arange(self.epoch) + start) * (self._ends[-1] / self.epoch)
+        numbers = np.searchsorted(self._ends, points, side="right").clip(max=len(self._ends) - 1)
+        repeats = np.arange(self.epoch) - np.searchsorted(numbers, numbers)
+        return np.stack([numbers, repeats], axis=1)[permutation(self.epoch, self.choices.seed, "order", epoch)]
+
+    def _assemble(self, drawn: Sequence[tuple[Example, "Keyed"]]) -> Batch:
         choices, material = self.choices, self.material
-        keyed = [(choices.seed, epoch, example.key) for example, epoch in zip(examples, epochs, strict=True)]
-        rows = [_mirrored(e, key) for e, key in zip(examples, keyed, strict=True)]
+        examples, keyed = zip(*drawn, strict=True)
+        rows = [_mirrored(e, key) for e, key in drawn]
         moments = material.latents[rows]
         shape = (moments.shape[1] // 2, *moments.shape[2:])
         posterior = torch.from_numpy(np.stack([normal(shape, "posterior", *key) for key in keyed]))
@@ -115,7 +132,8 @@ class Stream:
         )
 
 
-Keyed = tuple[int, int, str]
+Keyed = tuple[int, int, str, int]
+"""Seed, epoch, what the picture's randomness hangs on, and which repeat of it in the epoch this is."""
 
 
 def _mirrored(example: Example, key: Keyed) -> int:

@@ -85,7 +85,6 @@ class Trainer:
         choices = Choices(train.seed, schedule.steps, recipe.text.proportion_empty_prompts, train.noise_offset)
         self.stream = Stream(material, choices)
         self.validator = Validator(material, recipe.validation, schedule, _asked(train.train_batch_size))
-        self.examples = len(material.train)
         self.progress = Progress()
 
     def restore(self, folder: Path) -> None:
@@ -156,7 +155,7 @@ class Trainer:
         if not math.isfinite(loss):
             raise self._lost()
         size = _asked(self.train.train_batch_size) * self.train.gradient_accumulation_steps
-        epoch = self.progress.step * size * self.accelerator.num_processes / self.examples
+        epoch = self.progress.step * size * self.accelerator.num_processes / self.stream.epoch
         return Step(self.progress.step, loss, window.rate, norm, window.images_per_second(), epoch)
 
     def _lost(self) -> BespokeError:

@@ -1,0 +1,119 @@
+"""A dataset turned into the layout another trainer reads; importing that again gives the same pictures and captions."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from bespoke.data.dataset import TABLE, TRAIN, load, table_of
+from bespoke.data.tables import REPEATS, TEXTS
+from bespoke.errors import BespokeError
+from bespoke.records import Picture
+from bespoke.workspace import atomic_file, write_text
+
+ROWS = 32
+"""Pictures held in memory at once for a Parquet file."""
+
+
+def export(dataset: Path, out: Path, layout: str) -> dict[str, int]:
+    """How many pictures of each part of the split `out` now holds, in another trainer's layout.
+
+    Raises: BespokeError when there is no such layout, `dataset` is none or is damaged, `out` is there already or lies
+    in it, or the layout cannot say how often a picture counts.
+    """
+    if layout not in _LAYOUTS:
+        raise BespokeError(f"There is no layout {layout!r}.", f"Known are {', '.join(_LAYOUTS)}.")
+    if out.exists():
+        raise BespokeError(f"{out} is there already.", "Name a new folder; nothing is overwritten.")
+    if out.resolve().is_relative_to(dataset.resolve()):
+        raise BespokeError(f"{out} lies in the dataset itself.", "Name a folder outside.")
+    content = load(dataset)
+    parts = {name: content.part(name) for name in ("train", "validation")}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Whole or not at all: another trainer knows nothing of half an export.
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as unfinished:
+        folder = Path(unfinished) / "export"
+        for name, pictures in parts.items():
+            if pictures:
+                _LAYOUTS[layout](dataset / TRAIN, pictures, folder / name)
+        folder.rename(out)
+    return {name: len(pictures) for name, pictures in parts.items()}
+
+
+def _imagefolder(source: Path, pictures: Sequence[Picture], folder: Path) -> None:
+    """Source: Hugging Face datasets, "Create an image dataset", ImageFolder."""
+    _copied(source, pictures, folder)
+    write_text(folder / TABLE, table_of(pictures))
+
+
+def _kohya(source: Path, pictures: Sequence[Picture], folder: Path) -> None:
+    """Folders named after how often their pictures count. Source: kohya's sd-scripts, docs/train_README, DreamBooth."""
+    for repeats, group in _by_repeats(pictures):
+        if repeats != int(repeats):
+            raise BespokeError(
+                f"kohya's folders cannot say that a picture counts {repeats:g} times.",
+                "Give whole numbers in the column repeats of train/metadata.csv, or export as everydream2.",
+            )
+        _with_texts(source, group, folder / f"{int(repeats)}_pictures")
+
+
+def _everydream2(source: Path, pictures: Sequence[Picture], folder: Path) -> None:
+    """One folder for each number of repeats, in its multiply.txt. Source: EveryDream2trainer, doc/DATA.md."""
+    for repeats, group in _by_repeats(pictures):
+        inner = folder / f"times-{repeats:g}"
+        _with_texts(source, group, inner)
+        if repeats != 1:
+            write_text(inner / "multiply.txt", f"{repeats:g}\n")
+
+
+def _parquet(source: Path, pictures: Sequence[Picture], folder: Path) -> None:
+    """One file with the pictures in it. Source: Hugging Face datasets' Image feature: a struct of bytes and path."""
+    import pyarrow
+    from pyarrow import parquet
+
+    features = {"image": {"_type": "Image"}, TEXTS[0]: {"dtype": "string", "_type": "Value"},
+                REPEATS: {"dtype": "float64", "_type": "Value"}}  # fmt: skip
+    image = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    columns = [("image", image), (TEXTS[0], pyarrow.string()), (REPEATS, pyarrow.float64())]
+    schema = pyarrow.schema(columns, metadata={"huggingface": json.dumps({"info": {"features": features}})})
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with parquet.ParquetWriter(folder.with_suffix(".parquet"), schema) as file:
+        for start in range(0, len(pictures), ROWS):
+            rows = [
+                {
+                    "image": {"bytes": (source / p.file).read_bytes(), "path": p.file},
+                    TEXTS[0]: p.text,
+                    REPEATS: p.repeats,
+                }
+                for p in pictures[start : start + ROWS]
+            ]
+            file.write_batch(pyarrow.RecordBatch.from_pylist(rows, schema=schema))
+
+
+def _by_repeats(pictures: Iterable[Picture]) -> Iterable[tuple[float, list[Picture]]]:
+    ordered = sorted(pictures, key=lambda p: (p.repeats, p.file))
+    return ((repeats, list(group)) for repeats, group in groupby(ordered, key=lambda p: p.repeats))
+
+
+def _with_texts(source: Path, pictures: Iterable[Picture], folder: Path) -> None:
+    for picture in pictures:
+        _copied(source, [picture], folder)
+        # cat.png.txt would do for cat.png and cat.jpg side by side, but other trainers read cat.txt only.
+        target = folder / Path(picture.file).with_suffix(".txt")
+        if target.exists():
+            problem = f"{picture.file} and another picture differ in their ending only, and would share a caption file."
+            raise BespokeError(problem, "Rename one of them where they came from, and import again.")
+        write_text(target, picture.text + "\n")
+
+
+def _copied(source: Path, pictures: Iterable[Picture], folder: Path) -> None:
+    for picture in pictures:
+        with atomic_file(folder / picture.file) as temporary:
+            shutil.copyfile(source / picture.file, temporary)
+
+
+_LAYOUTS: dict[str, Callable[[Path, Sequence[Picture], Path], None]] = {
+    "imagefolder": _imagefolder, "kohya": _kohya, "everydream2": _everydream2, "parquet": _parquet,
+}  # fmt: skip

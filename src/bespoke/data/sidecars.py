@@ -1,0 +1,160 @@
+"""What stands beside a picture, or in its folder, about it: its caption, its tags, and how often it counts."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import cast
+
+from bespoke.data.tables import one_line, repeats_of
+
+SIDECARS = (".txt", ".caption", ".json", ".yaml", ".yml")
+"""Endings of caption files, in the order in which they are heard."""
+LONGEST_CAPTION = 65_536
+"""Bytes of a sidecar file; a longer text is no caption."""
+FOLDER_FILES = ("multiply.txt", "local.yaml", "local.yml", "global.yaml", "global.yml")
+"""EveryDream2's files about a whole folder. The global ones hold for the folders below it, too."""
+UNUSED_FILES = ("flip_p.txt", "cond_dropout.txt", "loss_scale.txt", "batch_id.txt", "shuffle_tags.txt")
+"""Those of its files that say what bespoke has no use for."""
+KOHYA_FOLDER = re.compile(r"(\d{1,3})_(.+)")
+"""A folder such as `10_cat`. Four digits are a year."""
+_PROMPTS, _USED = ("main_prompt", "caption", "text", "prompt"), {"image", "tags", "multiply"}
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one file or folder says about a picture."""
+
+    prompt: str = ""
+    tags: tuple[str, ...] = ()
+    repeats: float | None = None
+    trouble: str = ""
+    """Why it gives no caption."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The caption: the prompt and then the tags, with commas between them."""
+        return ", ".join(filter(None, (self.prompt, *self.tags)))
+
+    def over(self, other: "Said") -> "Said":
+        """Both together; where they differ, this one is heard, and its tags come first."""
+        tags = (*self.tags, *(tag for tag in other.tags if tag not in self.tags))
+        repeats = other.repeats if self.repeats is None else self.repeats
+        notes = (*self.notes, *(note for note in other.notes if note not in self.notes))
+        return Said(self.prompt or other.prompt, tags, repeats, self.trouble or other.trouble, notes)
+
+
+def read_sidecar(name: str, path: Path) -> Said:
+    """What a file beside a picture says; one that cannot be used costs its picture, not the import."""
+    content = _content(name, path)
+    if isinstance(content, Said):
+        return content
+    if path.suffix.lower() in (".txt", ".caption"):
+        return Said(one_line(content), trouble="" if content.strip() else f"{name} is empty")
+    try:
+        said = _structured(_parsed(content, path.suffix.lower()), name)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        return Said(trouble=f"{name} is not valid: {(str(error).splitlines() or [''])[0]}")
+    return said if said.text else replace(said, trouble=f"{name} gives no caption, text, main_prompt or tags")
+
+
+def of_folders(picture: str, files: Mapping[str, Path]) -> Said:
+    """What the folders that a picture lies in say about it; `files` are all files of the source by name.
+
+    Source: EveryDream2's data/dataset.py (multiply.txt, local.yaml, global.yaml); kohya's folders `10_cat`, in which
+    the number is how often a picture counts in an epoch and the word the caption of those that have none.
+    """
+    folder = PurePosixPath(picture).parent
+    said = Said()
+    for name in (*FOLDER_FILES[:3], *UNUSED_FILES):
+        said = said.over(_folder_file(folder / name, files))
+    for above in (folder, *folder.parents):
+        for name in FOLDER_FILES[3:]:
+            said = said.over(_folder_file(above / name, files))
+    kohya = KOHYA_FOLDER.fullmatch(folder.name)
+    if kohya and int(kohya[1]):
+        note = f"lies in {folder.name}: counts {int(kohya[1])} times, as in kohya's trainer"
+        notes = (note,) if int(kohya[1]) > 1 else ()
+        said = said.over(Said(kohya[2].replace("_", " "), repeats=float(kohya[1]), notes=notes))
+    return said
+
+
+def about_folders(files: Iterable[str]) -> set[str]:
+    """Those of the files that speak about a whole folder, and so are no captions of their own."""
+    return {name for name in files if PurePosixPath(name).name in (*FOLDER_FILES, *UNUSED_FILES)}
+
+
+def from_file_name(picture: str) -> str:
+    """The caption in a file's name: what stands before its first underscore. Source: EveryDream2's data/dataset.py."""
+    return one_line(PurePosixPath(picture).stem.partition("_")[0])
+
+
+def _folder_file(at: PurePosixPath, files: Mapping[str, Path]) -> Said:
+    name = str(at)
+    path = files.get(name)
+    if path is None:
+        return Said()
+    if at.name in UNUSED_FILES:
+        return Said(notes=(f"{name} is not used",))
+    if at.name == "multiply.txt":
+        content = _content(name, path)
+        repeats = repeats_of(content) if isinstance(content, str) else None
+        return Said(repeats=repeats, notes=() if repeats else (f"{name} holds no number above 0 and is not used",))
+    said = read_sidecar(name, path)
+    # A folder that only says how often its pictures count is no trouble; one that is not valid must be told.
+    return replace(said, trouble="", notes=(*said.notes, said.trouble) if "not valid" in said.trouble else said.notes)
+
+
+def _content(name: str, path: Path) -> str | Said:
+    if not path.is_file():
+        return Said(trouble=f"{name} is not a plain file")
+    try:
+        with path.open("rb") as file:
+            content = file.read(LONGEST_CAPTION + 1)
+        if len(content) > LONGEST_CAPTION:
+            return Said(trouble=f"{name} is too long for a caption")
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return Said(trouble=f"{name} is not UTF-8 text")
+    except OSError as error:
+        return Said(trouble=f"{name} cannot be read: {error.strerror}")
+
+
+def _parsed(content: str, suffix: str) -> object:
+    if suffix == ".json":
+        return json.loads(content)
+    import yaml
+
+    try:
+        return yaml.safe_load(content)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+def _structured(content: object, name: str) -> Said:
+    """What an object says in the words of EveryDream2, or with one of the usual words for a caption."""
+    if isinstance(content, str):
+        return Said(one_line(content))
+    if not isinstance(content, dict):
+        raise ValueError("it holds no object")
+    keys = {str(key): value for key, value in cast(dict[object, object], content).items()}
+    prompt = next((keys[key] for key in _PROMPTS if keys.get(key)), "")
+    nested = _structured(prompt, name) if isinstance(prompt, dict) else Said(one_line(_first(prompt)))
+    said = keys.get("tags") or ()
+    tags = said.split(",") if isinstance(said, str) else cast(Iterable[object], said)
+    unused = sorted(keys.keys() - _USED - set(_PROMPTS))
+    notes = (f"{name} says {', '.join(unused)}, which is not used",) if unused else ()
+    own = Said(tags=tuple(filter(None, map(_tag, tags))), repeats=repeats_of(keys.get("multiply")), notes=notes)
+    return own.over(nested)
+
+
+def _first(prompt: object) -> str:
+    several = cast(list[object], prompt) if isinstance(prompt, list) else [prompt]
+    return str(several[0])
+
+
+def _tag(tag: object) -> str:
+    value = cast(dict[str, object], tag).get("tag") or "" if isinstance(tag, dict) else tag
+    return one_line(str(value))

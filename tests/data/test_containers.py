@@ -1,0 +1,215 @@
+"""Archives, Parquet files and URLs: what they hold comes in, and what is dangerous in them does not."""
+
+import io
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from bespoke.data import build, containers, export, load
+from bespoke.errors import BespokeError
+from bespoke.records import Dataset
+
+
+def png(number: int) -> bytes:
+    pixels = np.random.default_rng(number).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    return content.getvalue()
+
+
+GOOD = {f"pictures/{n}.png": png(n) for n in range(6)} | {f"pictures/{n}.txt": f"thing {n}".encode() for n in range(6)}
+
+
+def imported(source: Path | str, folder: Path) -> Dataset:
+    return build(source, folder, validation_fraction=0.2, seed=1)
+
+
+def told(dataset: Dataset) -> set[tuple[str, str, float, str]]:
+    """What an import is about, whatever names its files have."""
+    return {(p.pixels, p.text, p.repeats, p.split) for p in dataset.pictures}
+
+
+def folder_of(root: Path) -> Path:
+    for name, content in GOOD.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def zipped(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def tarred(path: Path, members: dict[str, bytes], mode: str = "w:gz") -> Path:
+    with tarfile.open(path, mode) as archive:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Dataset:
+    return imported(folder_of(tmp_path / "plain"), tmp_path / "from-folder")
+
+
+@pytest.mark.parametrize("name", ["a.zip", "A.ZIP", "a.tar", "a.tar.gz", "a.tgz", "a.tar.bz2", "a.tar.xz"])
+def test_an_archive_is_its_folder(tmp_path: Path, plain: Dataset, name: str) -> None:
+    modes = {"tar": "w", "bz2": "w:bz2", "xz": "w:xz"}
+    path = tmp_path / name
+    if name.lower().endswith("zip"):
+        zipped(path, GOOD)
+    else:
+        tarred(path, GOOD, modes.get(name.rpartition(".")[2], "w:gz"))
+    dataset = imported(path, tmp_path / "d")
+    assert told(dataset) == told(plain)
+    assert dataset.pictures[0].source.endswith(f"{name}/pictures/0.png")
+    assert imported(path, tmp_path / "d") == dataset  # again, as any import
+
+
+def test_nothing_of_an_archive_lands_outside_and_all_of_it_is_accounted_for(tmp_path: Path) -> None:
+    evil = {"../out.png": png(10), "/abs.png": png(11), "C:\\drive.png": png(12), "a/../../out2.png": png(13),
+            "..\\out3.png": png(14), ".hidden/x.png": png(15), "__MACOSX/y.png": png(16)}  # fmt: skip
+    (tmp_path / "in").mkdir()
+    path = zipped(tmp_path / "in" / "evil.zip", GOOD | evil)
+    dataset = imported(path, tmp_path / "d")
+    assert len(dataset.pictures) == 6
+    assert dataset.reasons() == {"unsafe": 5}
+    assert {item.detail for item in dataset.set_aside} >= {"its name leads out of the archive"}
+    assert sorted(p.name for p in tmp_path.rglob("*out*.png")) == []
+    assert not list(tmp_path.rglob("abs.png"))
+
+
+def test_links_and_devices_in_a_tar_are_not_followed(tmp_path: Path) -> None:
+    path = tmp_path / "links.tar"
+    with tarfile.open(path, "w") as archive:
+        for kind, name in ((tarfile.SYMTYPE, "soft.png"), (tarfile.LNKTYPE, "hard.png"), (tarfile.CHRTYPE, "dev.png")):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = kind, "/etc/passwd"
+            archive.addfile(entry)
+        for name, content in GOOD.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    dataset = imported(path, tmp_path / "d")
+    assert dataset.reasons() == {"unsafe": 3}
+    assert {item.detail for item in dataset.set_aside} == {"a link or a device"}
+
+
+def test_a_link_in_a_zip_is_not_followed(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", GOOD)
+    with zipfile.ZipFile(path, "a") as archive:
+        entry = zipfile.ZipInfo("link.png")
+        entry.external_attr = 0o120777 << 16
+        archive.writestr(entry, "/etc/passwd")
+    assert imported(path, tmp_path / "d").reasons() == {"unsafe": 1}
+
+
+def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "ALWAYS_ALLOWED", 1 << 20)
+    path = zipped(tmp_path / "bomb.zip", GOOD | {"bomb.png": b"\0" * (64 << 20)})
+    with pytest.raises(BespokeError, match="as a bomb does"):
+        imported(path, tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+
+
+def test_one_huge_member_costs_itself_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "MOST_BYTES", 1 << 20)
+    dataset = imported(zipped(tmp_path / "a.zip", GOOD | {"huge.png": os.urandom(2 << 20)}), tmp_path / "d")
+    assert dataset.reasons() == {"unsafe": 1}
+    assert len(dataset.pictures) == 6
+
+
+def test_a_member_damaged_in_a_zip_costs_itself_only(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in GOOD.items():
+            archive.writestr(name, content)
+    raw = bytearray(path.read_bytes())
+    at = raw.index(GOOD["pictures/3.png"]) + 100
+    raw[at] ^= 0xFF
+    path.write_bytes(raw)
+    dataset = imported(path, tmp_path / "d")
+    assert len(dataset.pictures) == 5
+    (item,) = [item for item in dataset.set_aside if item.source.endswith("3.png")]
+    assert "damaged in the archive" in item.detail
+
+
+@pytest.mark.parametrize(("kind", "cut"), [("zip", 10), ("zip", 2000), ("tar.gz", 200), ("tar.gz", 2000)])
+def test_a_truncated_archive_is_refused_in_words(tmp_path: Path, kind: str, cut: int) -> None:
+    path = tmp_path / f"a.{kind}"
+    (zipped if kind == "zip" else tarred)(path, GOOD)
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(BespokeError, match="cannot be unpacked") as caught:
+        imported(path, tmp_path / "d")
+    assert caught.value.hint
+
+
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(1))
+    with pytest.raises(BespokeError, match="is a file, not a folder"):
+        imported(tmp_path / "a.png", tmp_path / "d")
+
+
+@pytest.mark.parametrize("layout", ["imagefolder", "kohya", "everydream2", "parquet"])
+def test_out_and_in_again_loses_nothing(tmp_path: Path, layout: str) -> None:
+    source = folder_of(tmp_path / "in")
+    (source / "metadata.csv").write_text(
+        'file_name,text,repeats\npictures/0.png,"a, b ""c"" ünï",3\npictures/1.png,,2\n', encoding="utf-8"
+    )
+    dataset = imported(source, tmp_path / "d")
+    counts = export(tmp_path / "d", tmp_path / "out", layout)
+    assert sum(counts.values()) == 6 and counts["validation"] >= 1
+    assert {p.repeats for p in dataset.pictures} == {1.0, 2.0, 3.0}
+    again = imported(tmp_path / "out", tmp_path / "d2")
+    assert told(again) == told(dataset)
+    assert {p.file for p in again.pictures} == {p.file for p in dataset.pictures}
+    assert told(load(tmp_path / "d2")) == told(dataset)
+    assert not again.set_aside
+
+
+def test_what_a_layout_cannot_say_is_refused(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "in")
+    (source / "metadata.csv").write_text("file_name,text,repeats\npictures/0.png,a,0.5\n")
+    imported(source, tmp_path / "d")
+    with pytest.raises(BespokeError, match=r"counts 0\.5 times"):
+        export(tmp_path / "d", tmp_path / "out", "kohya")
+    assert not (tmp_path / "out").exists()
+    export(tmp_path / "d", tmp_path / "out", "everydream2")
+    with pytest.raises(BespokeError, match="there already"):
+        export(tmp_path / "d", tmp_path / "out", "parquet")
+    with pytest.raises(BespokeError, match="no layout 'coco'"):
+        export(tmp_path / "d", tmp_path / "out2", "coco")
+
+
+@pytest.mark.parametrize("what", ["folder", "archive"])
+def test_a_url_is_what_lies_there(tmp_path: Path, plain: Dataset, what: str) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    if what == "folder":
+        for name, content in GOOD.items():
+            memory.pipe(f"/set/{name}", content)
+        url = "memory://set"
+    else:
+        memory.pipe("/set.zip", zipped(tmp_path / "a.zip", GOOD).read_bytes())
+        url = "memory://set.zip"
+    dataset = imported(url, tmp_path / "d")
+    assert told(dataset) == told(plain)
+    assert dataset.pictures[0].source.startswith(f"{url}/")
+    assert told(imported((tmp_path / "plain").as_uri(), tmp_path / "d2")) == told(plain)
+
+
+@pytest.mark.parametrize(("url", "problem"), [("memory://nothing", "nothing at"), ("nosuch://x", "cannot be read")])
+def test_a_url_that_leads_nowhere(tmp_path: Path, url: str, problem: str) -> None:
+    with pytest.raises(BespokeError, match=problem):
+        imported(url, tmp_path / "d")
