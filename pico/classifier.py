@@ -3,6 +3,7 @@
 import argparse
 import itertools
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,10 +63,10 @@ def renders(
     return tensor(pictures), first, second
 
 
-def name(judge: Judge, rng: np.random.Generator, batch: int) -> Iterator[dict[str, torch.Tensor]]:
+def name(judge: Judge, batch: int, *seed: int) -> Iterator[dict[str, torch.Tensor]]:
     """The loss of each next batch."""
-    while True:
-        pictures, first, second = renders(rng, batch)
+    for drawn in training.endless(partial(renders, count=batch), *seed):
+        pictures, first, second = (tensor.to(training.DEVICE) for tensor in drawn)
         one, two = judge(pictures)
         right = (one.argmax(1) == first).float().mean()
         yield {"loss": F.cross_entropy(one, first) + 0.5 * F.cross_entropy(two, second), "right": right}
@@ -85,13 +86,13 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    judge = Judge()
+    judge = Judge().to(training.DEVICE)
     budget = training.Budget(options.minutes, 64, 3e-3, processes=1, ema=0.99)
     trainer = training.Trainer({"judge": judge}, WORK / "judge", budget, 0)
     trainer.restore()
-    trainer.run(name(judge, np.random.default_rng((trainer.step, 17)), budget.batch))
+    trainer.run(name(judge, budget.batch, trainer.step, 17))
     trainer.use_average()
-    judge.eval()
+    judge.cpu().eval()
     for held_out in (False, True):
         pictures, first, second = renders(np.random.default_rng(2**31), 600, held_out=held_out, soft=False)
         with torch.no_grad():

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,40 +67,48 @@ def pairs(rng: np.random.Generator, count: int) -> tuple[list[Image.Image], list
     return pictures[:count], texts[:count], labels[:count]
 
 
+def prepared(rng: np.random.Generator, count: int) -> tuple[torch.Tensor, list[str], torch.Tensor]:
+    """`pairs` as the towers take them."""
+    pictures, texts, labels = pairs(rng, count)
+    return normalised(pictures), texts, torch.tensor(labels)
+
+
 def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> dict[str, torch.Tensor]:
     """Token ids and mask, padded to the longest."""
-    return dict(tokenizer(texts, padding=True, truncation=True, return_tensors="pt"))
+    ids = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    return {key: value.to(training.DEVICE) for key, value in ids.items()}
 
 
-def contrast(model: CLIPModel, rng: np.random.Generator, batch: int) -> Iterator[dict[str, torch.Tensor]]:
+def contrast(model: CLIPModel, batch: int, *seed: int) -> Iterator[dict[str, torch.Tensor]]:
     """The symmetric contrastive loss of each next batch. Source: Radford et al. 2021, figure 3."""
-    tokenizer = load_tokenizer()
-    while True:
-        pictures, texts, _ = pairs(rng, batch)
-        output = model(pixel_values=normalised(pictures), return_loss=True, **tokens(tokenizer, texts))
-        right = (output.logits_per_image.argmax(1) == torch.arange(batch)).float().mean()
-        yield {"loss": output.loss, "right": right}
+    tokenizer, own = load_tokenizer(), torch.arange(batch, device=training.DEVICE)
+    for pictures, texts, _ in training.endless(partial(prepared, count=batch), *seed):
+        with training.precision():
+            output = model(pixel_values=pictures.to(training.DEVICE), return_loss=True, **tokens(tokenizer, texts))
+        yield {"loss": output.loss, "right": (output.logits_per_image.argmax(1) == own).float().mean()}
 
 
-def name_objects(model: CLIPModel, rng: np.random.Generator, batch: int) -> Iterator[dict[str, torch.Tensor]]:
+def name_objects(model: CLIPModel, batch: int, *seed: int) -> Iterator[dict[str, torch.Tensor]]:
     """The loss of each next batch: the contrastive one, and that of naming each object among all, in any phrasing.
 
     Beside a frozen text tower this is cheap: the captions of the objects are read once.
     Source: Zhai et al. 2022, "LiT", section 3 (the frozen tower); Yang et al. 2022, "UniCL", equation 2 (labels).
     """
     tokenizer, names = load_tokenizer(), objects()
+    own = torch.arange(batch, device=training.DEVICE)
     with torch.no_grad():
         plain = [tokens(tokenizer, [caption(n, None, phrasing) for n in names]) for phrasing in range(3)]
         known = [model.text_model(**ids).pooler_output for ids in plain]
-    while True:
-        pictures, texts, labels = pairs(rng, batch)
+    for step, (pictures, texts, labels) in enumerate(training.endless(partial(prepared, count=batch), *seed)):
+        truth = labels.to(training.DEVICE)
         with torch.no_grad():
             read = model.text_model(**tokens(tokenizer, texts)).pooler_output
-        seen = unit(model.visual_projection(model.vision_model(normalised(pictures)).pooler_output))
+        with training.precision():
+            output = model.vision_model(pictures.to(training.DEVICE)).pooler_output
+        seen = unit(model.visual_projection(output.float()))
         scale = model.logit_scale.exp()
         logits = scale * seen @ unit(model.text_projection(read)).T
-        named = scale * seen @ unit(model.text_projection(known[int(rng.integers(3))])).T
-        own, truth = torch.arange(batch), torch.tensor(labels)
+        named = scale * seen @ unit(model.text_projection(known[step % len(known)])).T
         contrastive = (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
         right = (named.argmax(1) == truth).float().mean()
         yield {"loss": contrastive + cross_entropy(named, truth), "contrast": contrastive, "right": right}
@@ -123,7 +132,7 @@ def zero_shot(model: CLIPModel, pictures: list[Image.Image], names: list[str]) -
     """The share of pictures whose object is the nearest of all objects' captions."""
     labels = tokens(load_tokenizer(), [caption(n, None) for n in objects()])
     logits = torch.cat([
-        model(pixel_values=normalised(pictures[i : i + 100]), **labels).logits_per_image
+        model(pixel_values=normalised(pictures[i : i + 100]).to(training.DEVICE), **labels).logits_per_image.cpu()
         for i in range(0, len(pictures), 100)
     ])  # fmt: skip
     truth = torch.tensor([objects().index(n) for n in names])
@@ -133,14 +142,14 @@ def zero_shot(model: CLIPModel, pictures: list[Image.Image], names: list[str]) -
 def work(rank: int, stage: str, budget: training.Budget) -> None:
     """One process of the training."""
     torch.manual_seed(0)
-    model = load() if stage == "clip-image" else build(len(load_tokenizer()))
+    model = (load() if stage == "clip-image" else build(len(load_tokenizer()))).to(training.DEVICE)
     losses = contrast
     if stage == "clip-image":
         model.text_model.requires_grad_(False)
         losses = name_objects
     trainer = training.Trainer({"clip": model}, WORK / stage, budget, rank)
     trainer.restore()
-    trainer.run(losses(model, np.random.default_rng((trainer.step, rank, 11)), budget.batch))
+    trainer.run(losses(model, budget.batch, trainer.step, rank, 11))
     trainer.use_average()
     scenes = [draw_scene(np.random.default_rng((2**31, k)), [n], held_out=True) for n in objects() for k in range(3)]
     assert all(is_held_out(s.name, s.ground) for s in scenes) and len(GROUNDS) == 12

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,20 +39,30 @@ def build() -> UNet2DConditionModel:
     ).to(memory_format=torch.channels_last)
 
 
+Numbers = list[tuple[int, int]]
+
+
+def labelled(rng: np.random.Generator, count: int) -> tuple[torch.Tensor, Numbers]:
+    """Renders in −1..1, [b 3 64 64], with the numbers of their objects and grounds."""
+    names, grounds = objects(), list(GROUNDS)
+    scenes = [draw_scene(rng) for _ in range(count)]
+    batch = torch.from_numpy(np.stack([np.asarray(s.render()) for s in scenes])).permute(0, 3, 1, 2).float()
+    return batch.div(127.5).sub(1), [(names.index(s.name), grounds.index(s.ground)) for s in scenes]
+
+
 def encode(rank: int, processes: int, count: int) -> None:
     """Writes this process's share of `count` renders as latents, with the numbers of their objects and grounds."""
     model = vae.load()
-    rng = np.random.default_rng((rank, 23))
     factor = vae.latent_scale(model, vae.pixels(np.random.default_rng(5), 256, styled=0.0))
-    names, grounds = objects(), list(GROUNDS)
-    latents, labels = [], []
-    for start in range(0, count // processes, 50):
-        scenes = [draw_scene(rng) for _ in range(50)]
-        batch = torch.from_numpy(np.stack([np.asarray(s.render()) for s in scenes])).permute(0, 3, 1, 2).float()
-        batch = batch.div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
+    model.to(training.DEVICE)
+    latents: list[torch.Tensor] = []
+    labels: Numbers = []
+    drawn = training.endless(partial(labelled, count=50), rank, 23)
+    for start, (batch, numbers) in zip(range(0, count // processes, 50), drawn, strict=False):
+        pictures = batch.to(training.DEVICE, memory_format=torch.channels_last)
         with torch.no_grad():
-            latents.append((model.encode(batch).latent_dist.mode() * factor).half())
-        labels += [(names.index(s.name), grounds.index(s.ground)) for s in scenes]
+            latents.append((model.encode(pictures).latent_dist.mode() * factor).half().cpu())
+        labels += numbers
         if rank == 0 and start % 2000 == 0:
             print(f"encoded {start * processes} of {count}", flush=True)
     content = {"latents": torch.cat(latents).contiguous(), "labels": torch.tensor(labels)}
@@ -59,20 +70,27 @@ def encode(rank: int, processes: int, count: int) -> None:
 
 
 class TextStates:
-    """CLIP's text states of captions, each encoded once: [77 160], padded with the end token as in Stable Diffusion."""
+    """CLIP's text states of captions: [77 160], padded with the end token as in Stable Diffusion.
 
-    def __init__(self, model: CLIPModel) -> None:
-        self.model, self.tokenizer = model.text_model, clip.load_tokenizer()
+    The first are kept, for most captions come again and again; those with made-up words never do.
+    """
+
+    def __init__(self, model: CLIPModel, kept: int = 20_000) -> None:
+        self.model, self.tokenizer, self.kept = model.text_model.to(training.DEVICE), clip.load_tokenizer(), kept
         self.known: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()
     def __call__(self, captions: list[str]) -> torch.Tensor:
         """The states of captions, [b 77 160]."""
         new = sorted({c for c in captions if c not in self.known})
+        fresh: dict[str, torch.Tensor] = {}
         if new:
             ids = self.tokenizer(new, padding="max_length", truncation=True, return_tensors="pt").input_ids
-            self.known.update(zip(new, self.model(ids).last_hidden_state.half(), strict=True))
-        return torch.stack([self.known[c] for c in captions]).float()
+            states = self.model(ids.to(training.DEVICE)).last_hidden_state.half()
+            fresh = dict(zip(new, states, strict=True))
+        if len(self.known) < self.kept:
+            self.known |= fresh
+        return torch.stack([fresh[c] if c in fresh else self.known[c] for c in captions]).float()
 
 
 def timesteps(rng: np.random.Generator, count: int) -> torch.Tensor:
@@ -88,17 +106,20 @@ def denoise(unet: UNet2DConditionModel, rng: np.random.Generator, batch: int) ->
     """The v-prediction loss of each next batch; one caption in ten is empty."""
     shards = [load_file(path) for path in sorted(WORK.glob("latents-*.safetensors"))]
     latents, labels = torch.cat([s["latents"] for s in shards]), torch.cat([s["labels"] for s in shards])
+    latents = latents.to(training.DEVICE)
     names, grounds = objects(), list(GROUNDS)
     states, schedule = TextStates(clip.load()), DDIMScheduler(**SCHEDULE)
     while True:
         chosen = torch.from_numpy(rng.integers(0, len(latents), size=batch))
         scenes = [Scene(names[o], grounds[g], 0.8, 0.5, 0.5) for o, g in labels[chosen].tolist()]
         captions = ["" if rng.random() < 0.1 else draw_caption(rng, s) for s in scenes]
-        clean = latents[chosen].float().contiguous(memory_format=torch.channels_last)
-        noise, times = torch.randn_like(clean), timesteps(rng, batch)
+        clean = latents[chosen.to(training.DEVICE)].float().contiguous(memory_format=torch.channels_last)
+        noise, times = torch.randn_like(clean), timesteps(rng, batch).to(training.DEVICE)
         noisy = schedule.add_noise(clean, noise, times)
         target = schedule.get_velocity(clean, noise, times)
-        yield {"loss": (unet(noisy, times, states(captions)).sample - target).square().mean()}
+        with training.precision():
+            answer = unet(noisy, times, states(captions)).sample
+        yield {"loss": (answer.float() - target).square().mean()}
 
 
 def load(folder: Path = WORK / "unet") -> UNet2DConditionModel:
@@ -115,7 +136,7 @@ def work(rank: int, folder: str, budget: training.Budget, count: int, shipped: b
     if budget.processes > 1:
         dist.barrier()
     torch.manual_seed(0)
-    unet = load().train() if shipped else build()
+    unet = (load().train() if shipped else build()).to(training.DEVICE)
     trainer = training.Trainer({"unet": unet}, WORK / folder, budget, rank)
     trainer.restore()
     torch.manual_seed(trainer.step * 2 + rank)
@@ -127,7 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--batch", type=int, default=10)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=training.PROCESSES)
     parser.add_argument("--muon", type=float)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--renders", type=int, default=16_000)
@@ -137,7 +158,7 @@ def main() -> None:
     budget = training.Budget(
         options.minutes, options.batch, options.rate, muon_rate=options.muon, processes=options.processes
     )
-    if options.processes == 1:
+    if options.processes == 1 and training.DEVICE.type == "cpu":
         torch.set_num_threads(1)
     training.launch(work, options.processes, options.folder, budget, options.renders, options.shipped)
 

@@ -1,6 +1,7 @@
-"""A small data-parallel trainer for pico's parts: one process a core, time-budgeted cosine, EMA, resumable checkpoints.
+"""A small trainer for pico's parts: time-budgeted cosine, EMA, resumable checkpoints, on cores or on a GPU.
 
-Two one-thread processes train faster on two cores than one process of two threads, so that is what it starts.
+Two one-thread processes train faster on two cores than one process of two threads, so that is what it starts. Where
+there is a GPU, one process trains on it in bfloat16, and the other cores draw pictures for it.
 """
 
 import json
@@ -11,12 +12,41 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+PROCESSES = 2 if DEVICE.type == "cpu" else 1
+Made = TypeVar("Made")
+
+
+def precision() -> torch.autocast:
+    """A block whose networks compute in bfloat16 on a GPU, and in float32 elsewhere."""
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda")
+
+
+class _Endless(IterableDataset[Made]):
+    def __init__(self, make: Callable[[np.random.Generator], Made], seed: tuple[int, ...]) -> None:
+        self.make, self.seed = make, seed
+
+    def __iter__(self) -> Iterator[Made]:
+        worker = get_worker_info()
+        rng = np.random.default_rng((*self.seed, worker.id if worker else 0))
+        while True:
+            yield self.make(rng)
+
+
+def endless(make: Callable[[np.random.Generator], Made], *seed: int) -> Iterator[Made]:
+    """What `make` draws, again and again: here on a processor, by all but two of the cores where a GPU waits for it."""
+    workers = max(1, (os.cpu_count() or 2) - 2) if DEVICE.type == "cuda" else 0
+    return iter(DataLoader(_Endless(make, seed), batch_size=None, num_workers=workers, pin_memory=workers > 0))
 
 
 @dataclass(frozen=True)
@@ -34,7 +64,7 @@ class Budget:
     ema: float = 0.999
     weight_decay: float = 0.01
     clip: float = 1.0
-    processes: int = 2
+    processes: int = PROCESSES
     save_every: float = 120.0
 
 

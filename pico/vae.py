@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,12 +63,13 @@ def latent_scale(vae: AutoencoderKL, pictures: torch.Tensor) -> float:
     return float(1 / torch.cat([vae.encode(p).latent_dist.mode() for p in pictures.split(32)]).std())
 
 
-def reconstruct(vae: AutoencoderKL, rng: np.random.Generator, batch: int) -> Iterator[dict[str, torch.Tensor]]:
+def reconstruct(vae: AutoencoderKL, batch: int, *seed: int) -> Iterator[dict[str, torch.Tensor]]:
     """The loss of each next batch: squared and a little absolute error, and a faint pull of latents to the normal."""
-    while True:
-        pictures = pixels(rng, batch)
-        posterior = vae.encode(pictures).latent_dist
-        decoded = vae.decode(posterior.sample()).sample
+    for host in training.endless(partial(pixels, count=batch), *seed):
+        pictures = host.to(training.DEVICE, non_blocking=True, memory_format=torch.channels_last)
+        with training.precision():
+            posterior = vae.encode(pictures).latent_dist
+            decoded = vae.decode(posterior.sample()).sample.float()
         squared = (decoded - pictures).square().mean()
         yield {"loss": squared + 0.1 * (decoded - pictures).abs().mean() + 1e-7 * posterior.kl().mean(), "mse": squared}
 
@@ -83,17 +85,17 @@ def load() -> AutoencoderKL:
 def work(rank: int, stage: str, budget: training.Budget, shipped: bool) -> None:
     """One process of the training."""
     torch.manual_seed(0)
-    vae = build() if stage == "vae" and not shipped else load()
+    vae = (build() if stage == "vae" and not shipped else load()).to(training.DEVICE)
     frozen = [] if stage == "vae" else [vae.encoder, vae.quant_conv]
     for module in frozen:
         module.requires_grad_(False)
     trainer = training.Trainer({"vae": vae}, WORK / stage, budget, rank)
     trainer.restore()
     torch.manual_seed(1 + rank)
-    rng = np.random.default_rng((trainer.step, rank, 7))
-    trainer.run(reconstruct(vae, rng, budget.batch))
+    trainer.run(reconstruct(vae, budget.batch, trainer.step, rank, 7))
     if rank == 0:
         trainer.use_average()
+        vae.to("cpu")
         rng = np.random.default_rng(2**31)
         held = pixels(rng, 200, styled=0.0, held_out=True)
         styled = pixels(rng, 200, styled=1.0)
@@ -106,7 +108,7 @@ def main() -> None:
     parser.add_argument("stage", choices=["vae", "decoder"], nargs="?", default="vae")
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--batch", type=int, default=3)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=training.PROCESSES)
     parser.add_argument("--muon", type=float, default=0.01)
     parser.add_argument("--shipped", action="store_true", help="begin with the weights in the package")
     options = parser.parse_args()

@@ -1,6 +1,7 @@
 """The world pico knows: one hundred objects on twelve grounds, drawn from Noto's colour emoji, with captions.
 
-The font is needed only here, to *make* pico; nothing in the package reads it.
+The font is needed only here, to *make* pico; nothing in the package reads it. `python -m pico.world` writes the sprites
+to a file, with which pico can be made on a machine that has no font.
 """
 
 import functools
@@ -13,6 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+SPRITES = Path(__file__).parent / "work" / "sprites.npz"
+"""All sprites, for a machine without the font: `python -m pico.world` writes them."""
 STRIKE = 109  # the only size this bitmap font holds
 SIZE = 64
 
@@ -92,10 +95,13 @@ def caption(name: str, ground: str | None, phrasing: int = 0) -> str:
 
 @functools.cache
 def sprite(name: str) -> Image.Image:
-    """The object's emoji, RGBA, cropped to what is visible.
+    """The object's emoji, RGBA, cropped to what is visible; from the file of sprites where the font is not installed.
 
-    Raises: OSError when Debian's `fonts-noto-color-emoji` is not installed.
+    Raises: OSError when there is neither Debian's `fonts-noto-color-emoji` nor such a file.
     """
+    if not FONT.exists():
+        with np.load(SPRITES) as sprites:
+            return Image.fromarray(sprites[name])
     glyph = next(group[name] for group in OBJECTS.values() if name in group)
     canvas = Image.new("RGBA", (STRIKE * 2, STRIKE * 2))
     font = ImageFont.truetype(str(FONT), STRIKE)
@@ -178,3 +184,9 @@ def draw_caption(rng: np.random.Generator, scene: Scene) -> str:
         word = "".join(rng.choice(list(letters), size=rng.integers(2, 8)))
         text = f"{word} {'illustration of ' if rng.random() < 0.5 else ''}{text}"
     return text
+
+
+if __name__ == "__main__":
+    SPRITES.parent.mkdir(exist_ok=True)
+    np.savez_compressed(SPRITES, **{name: np.asarray(sprite(name)) for name in objects()})
+    print(f"{len(objects())} sprites in {SPRITES}")
