@@ -8,8 +8,10 @@ from pathlib import Path
 
 import fsspec
 import numpy as np
+import pyarrow
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from bespoke.data import build, containers, export, load
 from bespoke.errors import BespokeError
@@ -142,7 +144,7 @@ def test_a_member_damaged_in_a_zip_costs_itself_only(tmp_path: Path) -> None:
     dataset = imported(path, tmp_path / "d")
     assert len(dataset.pictures) == 5
     (item,) = [item for item in dataset.set_aside if item.source.endswith("3.png")]
-    assert "damaged in the archive" in item.detail
+    assert "in the archive: Bad CRC-32" in item.detail
 
 
 @pytest.mark.parametrize(("kind", "cut"), [("zip", 10), ("zip", 2000), ("tar.gz", 200), ("tar.gz", 2000)])
@@ -153,6 +155,124 @@ def test_a_truncated_archive_is_refused_in_words(tmp_path: Path, kind: str, cut:
     with pytest.raises(BespokeError, match="cannot be unpacked") as caught:
         imported(path, tmp_path / "d")
     assert caught.value.hint
+
+
+def broken(path: Path, offset: int) -> Path:
+    """The file with forty bytes of it turned over."""
+    content = bytearray(path.read_bytes())
+    content[offset : offset + 40] = bytes(byte ^ 0x5A for byte in content[offset : offset + 40])
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["xz", "gz", "bz2"])
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_a_damaged_compressed_tar_is_refused(tmp_path: Path, kind: str, part: float) -> None:
+    path = tarred(tmp_path / f"a.tar.{kind}", GOOD, f"w:{kind}")
+    broken(path, int(part * path.stat().st_size))
+    with pytest.raises(BespokeError, match="cannot be unpacked"):
+        imported(path, tmp_path / "d")
+
+
+def test_a_picture_damaged_in_a_plain_tar_is_accounted_for(tmp_path: Path) -> None:
+    path = tarred(tmp_path / "a.tar", GOOD, "w")
+    broken(path, path.read_bytes().index(GOOD["pictures/3.png"]) + 200)
+    dataset = imported(path, tmp_path / "d")
+    assert dataset.reasons() == {"unreadable": 1}
+    assert len(dataset.pictures) == 5
+
+
+def test_a_tar_with_a_damaged_header_in_the_middle_does_not_lose_what_follows(tmp_path: Path) -> None:
+    path = tarred(tmp_path / "a.tar", GOOD, "w")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"pictures/3.png") + 150] ^= 1  # in the header's checksum
+    path.write_bytes(content)
+    with pytest.raises(BespokeError, match="damaged or cut off"):
+        imported(path, tmp_path / "d")
+
+
+def test_odd_members_of_a_zip_cost_themselves_only(tmp_path: Path) -> None:
+    odd = {"x" * 300 + ".png": png(20), "q": b"", "q/a.png": png(21)}
+    dataset = imported(zipped(tmp_path / "a.zip", GOOD | odd), tmp_path / "d")
+    assert len(dataset.pictures) == 6
+    assert dataset.files == 9
+
+
+def hub(path: Path, rows: list[dict[str, object]]) -> Path:
+    """A Parquet file as datasets are published."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    return path
+
+
+def row(number: int, path: str | None, text: str | None = None, **more: object) -> dict[str, object]:
+    return {"image": {"bytes": png(number), "path": path}, "text": text or f"thing {number}", **more}
+
+
+def test_parquet_rows_keep_their_own_pictures_and_captions_whatever_they_are_called(tmp_path: Path) -> None:
+    names = ["000002-a.png", "a.png", "a.png", " l.png", "b.json", "METADATA.CSV", "x" * 300, "n\0l.png", None,
+             "c/../d.png"]  # fmt: skip
+    hub(tmp_path / "in" / "10_of_12.parquet", [row(n, name) for n, name in enumerate(names)])
+    hub(tmp_path / "in" / "a" / "train.parquet", [row(20, "a.png", repeats=3.0)])
+    hub(tmp_path / "in" / "b" / "train.parquet", [row(21, "a.png", repeats=None)])
+    (tmp_path / "in" / ".cache" / "deep").mkdir(parents=True)
+    (tmp_path / "in" / ".cache" / "deep" / "train.parquet.metadata").write_text("hub")
+    dataset = imported(tmp_path / "in", tmp_path / "d")
+    assert not dataset.set_aside
+    by_text = {p.text: p for p in dataset.pictures}
+    for number in (*range(len(names)), 20, 21):
+        picture = by_text[f"thing {number}"]
+        assert (tmp_path / "d" / "train" / picture.file).read_bytes() == png(number)
+        assert picture.repeats == (3.0 if number == 20 else 1.0)
+    assert imported(tmp_path / "in", tmp_path / "d") == dataset
+
+
+@pytest.mark.parametrize("text", [b"bytes", 5, None])
+def test_parquet_without_texts_is_refused(tmp_path: Path, text: object) -> None:
+    rows = [{"image": {"bytes": png(1), "path": "a.png"}, "text": text}]
+    with pytest.raises(BespokeError, match="no pictures with captions"):
+        imported(hub(tmp_path / "a.parquet", rows), tmp_path / "d")
+
+
+@pytest.mark.parametrize("form", ["parquet", "url"])
+def test_a_dataset_never_lies_in_its_source(tmp_path: Path, form: str) -> None:
+    if form == "parquet":
+        hub(tmp_path / "in" / "a.parquet", [row(n, f"{n}.png") for n in range(4)])
+        source: Path | str = tmp_path / "in"
+    else:
+        source = folder_of(tmp_path / "in").as_uri()
+    with pytest.raises(BespokeError, match="within one another"):
+        imported(source, tmp_path / "in" / "dataset")
+
+
+def test_passwords_in_a_url_are_kept_nowhere(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    for name, content in GOOD.items():
+        memory.pipe(f"/user:secret@host/{name}", content)
+    imported("memory://user:secret@host", tmp_path / "d")
+    assert "secret" not in (tmp_path / "d" / "dataset.json").read_text()
+    with pytest.raises(BespokeError) as caught:
+        imported("memory://user:secret@nowhere", tmp_path / "d2")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "layout"),
+    [(["multiply.png", "flip_p.png"], "everydream2"), (["cat.png", "cat.png.jpg"], "kohya")],
+)
+def test_names_that_mean_something_to_others_come_back_with_their_captions(
+    tmp_path: Path, names: list[str], layout: str
+) -> None:
+    source = folder_of(tmp_path / "in")
+    for number, name in enumerate(names):
+        with Image.open(io.BytesIO(png(30 + number))) as picture:
+            picture.save(source / name)
+    lines = "".join(f"{name},said of {name},3\n" for name in names)
+    (source / "metadata.csv").write_text(f"file_name,text,repeats\n{lines}")
+    dataset = imported(source, tmp_path / "d")
+    export(tmp_path / "d", tmp_path / "out", layout)
+    assert told(imported(tmp_path / "out", tmp_path / "d2")) == told(dataset)
 
 
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:

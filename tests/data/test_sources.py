@@ -47,6 +47,8 @@ def test_tables_of_every_kind(tmp_path: Path, kind: str, column: str) -> None:
     [
         ("metadata.jsonl", '{"file_name": "a.png", "text": "a"}\n{oops}\n', "not valid JSON in line 2"),
         ("metadata.jsonl", "[1]\n", "no object in line 1"),
+        ("metadata.jsonl", "[" * 100_000, "not valid JSON in line 1"),
+        ("metadata.csv", "file_name,text,repeats\na.png,a,1e300\n", "no number above 0 and up to 1000"),
         ("metadata.jsonl", '{"file_name": "a.png"}\n', "needs the columns file_name and text; found: file_name"),
         ("metadata.parquet", "no parquet at all", "not a readable Parquet file"),
         ("metadata.csv", "file_name,text,repeats\na.png,a,0\n", "line 2: repeats is '0', which is no number above 0"),
@@ -95,6 +97,10 @@ def test_what_a_sidecar_says_in_vain_is_noted(tmp_path: Path) -> None:
         ("a.yaml", "a: [", "a.yaml is not valid"),
         ("a.yaml", "!!python/object/apply:os.system ['true']", "a.yaml is not valid"),
         ("a.yaml", "tags: 5", "a.yaml is not valid"),
+        ("a.yaml", 'caption: !!int ""', "a.yaml is not valid"),
+        ("a.yaml", "caption: !!bool maybe", "a.yaml is not valid"),
+        ("a.yaml", "caption: {a: 1, tags: [[x]]}", "a.yaml is not valid"),
+        ("a.yaml", "a: &a [x, x]\nb: &b [*a, *a]\ncaption: [*b, *b]", "aliases"),
     ],
 )
 def test_a_sidecar_that_cannot_be_used_costs_its_picture_only(
@@ -131,6 +137,40 @@ def test_everydreams_folders(tmp_path: Path) -> None:
     assert (found["c"].text, found["c"].repeats) == ("painted", 1.0)
     notes = " ".join(found["c"].notes)
     assert "multiply.txt holds no number above 0" in notes and "shuffle_tags.txt is not used" in notes
+
+
+def test_half_a_character_is_no_part_of_a_caption(tmp_path: Path) -> None:
+    files(tmp_path, {"a.png": "", "b.png": "", "b.json": '{"caption": "a dog \\ud83d"}'})
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "a cat \\ud83d"}\n')
+    assert [item.text for item in find(tmp_path)] == ["a cat", "a dog"]
+
+
+def test_a_caption_as_long_as_a_book_is_none(tmp_path: Path) -> None:
+    files(tmp_path, {"a.png": ""})
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "text": "very " * 20_000}))
+    found = only(tmp_path)
+    assert (found.text, found.trouble) == ("", "its caption is too long to be one")
+
+
+def test_a_name_may_begin_with_a_space_that_is_none_of_a_tables(tmp_path: Path) -> None:
+    files(tmp_path, {"\u3000x.png": "", "10__/y.png": "", "metadata.csv": "file_name, text\n\u3000x.png , a cat\n"})
+    found = {item.name: item.text for item in find(tmp_path)}
+    assert found == {"\u3000x.png": "a cat", "10__/y.png": ""}
+
+
+def test_what_stands_beside_a_picture_is_its_own_whatever_it_is_called(tmp_path: Path) -> None:
+    root = files(tmp_path, {"multiply.png": "", "multiply.txt": "42", "b.png": "", "cat.png": "", "cat.txt": "a cat",
+                            "cat.png.jpg": "", "cat.png.txt": "a dog"})  # fmt: skip
+    found = {item.name: (item.text, item.repeats) for item in find(root)}
+    assert found == {"multiply.png": ("42", 1.0), "b.png": ("", 1.0), "cat.png": ("a cat", 1.0),
+                     "cat.png.jpg": ("a dog", 1.0)}  # fmt: skip
+
+
+def test_links_that_cannot_be_followed_cost_themselves_only(tmp_path: Path) -> None:
+    files(tmp_path, {"a.png": ""})
+    (tmp_path / "b.png").symlink_to("x" * 300)
+    (tmp_path / "c.png").symlink_to("c.png")
+    assert [item.path is None for item in find(tmp_path)] == [False, True, True]
 
 
 def test_file_names_are_captions_only_when_asked_for(tmp_path: Path) -> None:

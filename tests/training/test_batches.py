@@ -67,16 +67,26 @@ def test_each_epoch_shows_every_example_once_whatever_the_batch_size(count, size
 def test_an_example_comes_as_often_as_it_counts(repeats, seed):
     of = material(len(repeats))
     of = replace(of, train=tuple(replace(e, repeats=r) for e, r in zip(of.train, repeats, strict=True)))
-    source, epochs = stream(of, seed=seed), 400
-    assert source.epoch == max(1, round(sum(repeats)))
-    drawn = [source._draw(position) for position in range(source.epoch * epochs)]
-    counts = np.zeros((epochs, len(repeats)))
-    for example, (_, epoch, _, _) in drawn:
-        counts[epoch, example.latent] += 1
-    wanted = np.array(repeats) * source.epoch / sum(repeats)
-    assert (np.abs(counts - wanted) < 1).all()  # never more than rounding away, in any epoch
-    np.testing.assert_allclose(counts.mean(axis=0), wanted, atol=0.12)
-    assert len({key for _, key in drawn}) == len(drawn)  # each repeat has noise of its own
+    source, epochs = stream(of, seed=seed), 60
+    counts = np.zeros((epochs + 1, len(repeats)))
+    keys = set()
+    for position in range(int(source.epoch * epochs)):
+        example, key = source._draw(position)
+        counts[key[1], example.latent] += 1
+        assert key not in keys  # each repeat has noise of its own
+        keys.add(key)
+    whole = counts[: epochs - 1]
+    assert (whole >= np.floor(repeats)).all() and (whole <= np.ceil(repeats)).all()
+    assert (np.abs(whole.sum(axis=0) - len(whole) * np.array(repeats)) < 1 + 1e-6).all()
+    last = int(source.epoch * (epochs - 1))
+    assert stream(of, seed=seed)._draw(last) == source._draw(last)  # wherever one begins
+
+
+def test_what_counts_half_comes_every_second_epoch_and_takes_nothing_from_the_others():
+    of = material(2)
+    of = replace(of, train=(of.train[0], replace(of.train[1], repeats=0.5)))
+    shown = [which(stream(of).batch(first, 3)) for first in range(0, 30, 3)]
+    assert all(sorted(epochs) == [0, 0, 1] for epochs in shown)
 
 
 def test_a_repeat_has_noise_and_a_timestep_of_its_own():

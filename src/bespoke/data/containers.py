@@ -1,7 +1,8 @@
 """What a person names as a source - a folder, an archive, a Parquet file, a URL - turned into a folder of files."""
 
+import errno
 import io
-import json
+import lzma
 import re
 import shutil
 import stat
@@ -9,15 +10,16 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+from urllib.parse import unquote, urlsplit
 
 from bespoke.data.names import safe_suffix
 from bespoke.data.sources import Found, litter, printable
-from bespoke.data.tables import FILE, REPEATS, TABLES, TEXTS
+from bespoke.data.tables import REPEATS, TABLES, TEXTS, one_line, repeats_of
 from bespoke.errors import BespokeError
 
 ZIP, TAR = (".zip",), (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -36,48 +38,58 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Opened:
-    """A folder of files, and what the source holds beside them that must not come in."""
+    """A folder of files, and what the source says of files beside or instead of what walking the folder would find."""
 
     folder: Path
     name: str
-    """The source as the person named it."""
-    refused: tuple[Found, ...] = ()
+    """The source as the person named it, without passwords."""
+    origin: Path | None = None
+    """The folder of the person's own that is read, if it is one."""
+    found: tuple[Found, ...] = ()
+    """What must not come in and, of Parquet files, all pictures."""
+    walk: bool = True
 
 
 @contextmanager
 def opened(source: str | Path) -> Generator[Opened, None, None]:
     """The source as a folder; what was unpacked or downloaded for it is gone after the block.
 
-    Raises: BespokeError when there is no such source, or it is damaged, protected by a password, or a bomb.
+    Raises: BespokeError when there is no such source, or it is damaged or a bomb.
     """
-    name = printable(Path(source).as_posix() if isinstance(source, Path) else source)
-    if isinstance(source, str) and _URL.match(source):
-        with _temporary() as folder:
-            _download(source, folder)
-            with _local(_only_container(folder) or folder, name) as inner:
-                yield inner
+    address = urlsplit(source) if isinstance(source, str) and _URL.match(source) else None
+    if address is None or address.scheme == "file":
+        path = Path(unquote(address.path) if address else source)
+        with _local(path, printable(path.as_posix()), path) as inner:
+            yield inner
         return
-    with _local(Path(source), name) as inner:
-        yield inner
+    name = address._replace(netloc=address.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    with _temporary() as folder:
+        _download(str(source), name, folder)
+        with _local(_only_container(folder) or folder, name, None) as inner:
+            yield inner
 
 
 @contextmanager
-def _local(path: Path, name: str) -> Generator[Opened, None, None]:
+def _local(path: Path, name: str, origin: Path | None) -> Generator[Opened, None, None]:
     tables = [path] if path.is_file() else _only_tables(path)
     if not tables:
-        yield Opened(path, name)
+        yield Opened(path, name, origin)
         return
     unpack = _unpacker(tables[0].name)
     if unpack is None:
         kinds = ", ".join((*ZIP, *TAR, *PARQUET))
         raise BespokeError(f"{name} is a file, not a folder.", f"Name a folder with pictures, or one of {kinds}.")
     with _temporary() as folder:
-        try:
-            refused = tuple(item for table in tables for item in unpack(table, _inner(folder, table, tables)))
-        except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, NotImplementedError) as error:
-            problem = f"{name} cannot be unpacked: {(str(error).splitlines() or ['it is damaged'])[0]}."
-            raise BespokeError(problem, "Unpack it yourself, and name the folder.") from error
-        yield Opened(folder, name, refused)
+        found: list[Found] = []
+        for number, table in enumerate(tables):
+            try:
+                found += unpack(table, folder / f"{number}" if len(tables) > 1 else folder)
+            except DAMAGE as error:
+                which = f"{name}/{table.relative_to(path).as_posix()}" if table != path else name
+                problem = f"{which} cannot be unpacked: {(str(error).splitlines() or ['it is damaged'])[0]}."
+                raise BespokeError(problem, "Unpack it yourself, and name the folder.") from error
+        own = origin if origin is not None and origin.is_dir() else None
+        yield Opened(folder, name, own, tuple(found), walk=unpack is not _parquet)
 
 
 @contextmanager
@@ -99,14 +111,23 @@ def _only_container(folder: Path) -> Path | None:
 
 def _only_tables(folder: Path) -> list[Path]:
     """The Parquet files of a folder that holds nothing else, as datasets are published on the hub."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not litter(path.name))
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not _hidden(p.relative_to(folder).as_posix()))
     published = all(path.name.lower().endswith(PARQUET) and path.name not in TABLES for path in files)
     return files if published else []
 
 
-def _inner(folder: Path, table: Path, tables: list[Path]) -> Path:
-    """Where one of several tables is unpacked: names in one may be those in another."""
-    return folder / table.stem if len(tables) > 1 else folder
+class _Bomb(Exception):  # noqa: N818 - what it is
+    """An archive that unpacks to far more than it is."""
+
+    def __str__(self) -> str:
+        return f"it grows to more than {MOST_GROWTH} times its size, as a bomb does"
+
+
+DAMAGE = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError,
+    _Bomb,
+)  # fmt: skip
+"""What reading a damaged archive provokes."""
 
 
 class _Room:
@@ -116,17 +137,26 @@ class _Room:
         self._left = max(ALWAYS_ALLOWED, MOST_GROWTH * archive.stat().st_size)
 
     def copy(self, content: io.BufferedIOBase | IO[bytes], target: Path) -> str:
-        """Writes the content; what it says when there is too much of it is the trouble, and nothing stays."""
-        target.parent.mkdir(parents=True, exist_ok=True)
+        """Writes the content; where that cannot be, what is returned says why, and nothing stays.
+
+        Raises: what reading the content raises; _Bomb when the archive grows beyond all measure.
+        """
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file = target.open("xb")
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return f"cannot be unpacked: {error.strerror}"
         written = 0
-        with target.open("wb") as file:
+        with file:
             while block := content.read(_CHUNK):
                 written += len(block)
                 if written > min(MOST_BYTES, self._left):
                     break
                 file.write(block)
         if written > self._left:
-            raise OSError(f"it grows to more than {MOST_GROWTH} times its size, as a bomb does")
+            raise _Bomb
         self._left -= written
         if written > MOST_BYTES:
             target.unlink()
@@ -141,14 +171,18 @@ def _zip(archive: Path, folder: Path) -> Iterator[Found]:
             kind = stat.S_IFMT(member.external_attr >> 16)
             if member.is_dir() or _hidden(member.filename):
                 continue
-            trouble = "" if kind in (0, stat.S_IFREG) else "a link or a device"
-            target, trouble = _target(folder, member.filename, trouble)
+            target, trouble = _target(folder, member.filename, kind in (0, stat.S_IFREG))
             if not trouble:
                 try:
                     with members.open(member) as content:
                         trouble = room.copy(content, target)
-                except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+                except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
                     target.unlink(missing_ok=True)
+                    trouble = f"damaged or locked in the archive: {error}"
+                except OSError as error:
+                    if error.errno is not None:
+                        raise
+                    target.unlink(missing_ok=True)  # bz2 says so of damaged data
                     trouble = f"damaged in the archive: {error}"
             if trouble:
                 yield _refused(member.filename, trouble)
@@ -160,30 +194,47 @@ def _tar(archive: Path, folder: Path) -> Iterator[Found]:
         for member in members:
             if member.isdir() or _hidden(member.name):
                 continue
-            target, trouble = _target(folder, member.name, "" if member.isreg() else "a link or a device")
+            target, trouble = _target(folder, member.name, member.isreg())
             content = members.extractfile(member) if not trouble else None
             if content is not None:
                 with content:
                     trouble = room.copy(content, target)
             if trouble:
                 yield _refused(member.name, trouble)
+        _check_end(members)
+
+
+def _check_end(members: tarfile.TarFile) -> None:
+    """Refuses an archive that ends before its end: tarfile takes a damaged header for the last one."""
+    stream = members.fileobj
+    assert stream is not None
+    stream.seek(members.offset)
+    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it is damaged or cut off")
+    while stream.read(_CHUNK):  # at the end of a compressed stream stands its checksum
+        pass
 
 
 def _hidden(name: str) -> bool:
     return any(litter(part) for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("..", "."))
 
 
-def _target(folder: Path, name: str, trouble: str) -> tuple[Path, str]:
+def _target(folder: Path, name: str, plain: bool) -> tuple[Path, str]:  # noqa: FBT001 - what kind of member it is
     """Where a member goes, and why it must not go anywhere."""
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part != "."]
     path = folder.joinpath(*parts) if parts else folder
-    if not trouble and (not parts or ".." in parts or path == folder or not path.is_relative_to(folder)):
-        trouble = "its name leads out of the archive"
-    if not trouble and re.match(r"[A-Za-z]:", parts[0]):
-        trouble = "its name begins with a drive"
-    if not trouble and path.exists():
-        trouble = "the archive holds it twice: the first is used"
-    return path, trouble
+    if not plain:
+        return path, "a link or a device"
+    if not parts or ".." in parts or path == folder or not path.is_relative_to(folder):
+        return path, "its name leads out of the archive"
+    if re.match(r"[A-Za-z]:", parts[0]):
+        return path, "its name begins with a drive"
+    if "\0" in name:
+        return path, "its name holds a character that no name may hold"
+    try:
+        return path, "the archive holds it twice: the first is used" if path.exists() else ""
+    except OSError as error:
+        return path, f"cannot be unpacked: {error.strerror}"
 
 
 def _refused(name: str, trouble: str) -> Found:
@@ -191,60 +242,73 @@ def _refused(name: str, trouble: str) -> Found:
 
 
 def _parquet(table: Path, folder: Path) -> Iterator[Found]:
-    """The pictures embedded in a Parquet file, as Hugging Face's datasets stores them, with a table of captions."""
+    """The pictures embedded in a Parquet file, as Hugging Face's datasets stores them, with their captions."""
     import pyarrow
     from pyarrow import parquet
 
-    hint = "It needs a column `image` of structs with `bytes`, and a column `text`."
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with parquet.ParquetFile(table) as file:
-            names = file.schema_arrow.names
-            texts = [name for name in TEXTS if name in names][:1]
-            if "image" not in names or not texts:
-                problem = f"{table.name} holds no pictures with captions; its columns: {', '.join(names)}."
-                raise BespokeError(problem, hint)
-            wanted = ["image", *texts, *([REPEATS] if REPEATS in names else [])]
-            batches = file.iter_batches(batch_size=32, columns=wanted)
-            rows = list(_pictures((row for batch in batches for row in batch.to_pylist()), folder))
-    except (pyarrow.ArrowInvalid, AttributeError, TypeError) as error:
-        raise BespokeError(f"{table.name} cannot be read: {str(error).splitlines()[0]}", hint) from error
-    lines = [json.dumps({FILE: name, TEXTS[0]: row[texts[0]], REPEATS: row.get(REPEATS)}) for name, row in rows]
-    (folder / TABLES[1]).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    yield from ()
+            wanted, text = _columns(table, file.schema_arrow)
+            number = 0
+            for batch in file.iter_batches(batch_size=32, columns=wanted):
+                for row in batch.to_pylist():
+                    yield _embedded(row, text, f"{table.name}/{number:06d}", folder / f"{number:06d}")
+                    number += 1
+    except pyarrow.ArrowException as error:
+        raise ValueError(str(error)) from error
 
 
-def _pictures(rows: Iterable[dict[str, Any]], folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row without its picture, which is now a file of that name."""
-    for number, row in enumerate(rows):
-        image = row.pop("image") or {}
-        name = PurePosixPath((image.get("path") or "").replace("\\", "/")).name or f"{number:06d}"
-        if litter(name) or (folder / name).exists() or name in TABLES:
-            name = f"{number:06d}-{name.lstrip('.')}"
-        name = f"{PurePosixPath(name).stem}{safe_suffix(name)}"
-        (folder / name).write_bytes(image.get("bytes") or b"")
-        yield name, row
+def _columns(table: Path, schema: Any) -> tuple[list[str], str]:  # noqa: ANN401 - pyarrow is typed in part only
+    """The columns to read, and which of them holds the caption."""
+    import pyarrow
+
+    names: list[str] = schema.names
+    text = next((name for name in TEXTS if name in names), "")
+    words = (pyarrow.string(), pyarrow.large_string())
+    image = schema.field("image").type if "image" in names else None
+    embedded = image is not None and pyarrow.types.is_struct(image) and image.get_field_index("bytes") >= 0
+    if not embedded or not text or schema.field(text).type not in words:
+        problem = f"{table.name} holds no pictures with captions; its columns: {', '.join(names)}."
+        raise BespokeError(problem, "It needs a column `image` of structs with `bytes`, and a column `text` of texts.")
+    return ["image", text, *([REPEATS] if REPEATS in names else [])], text
 
 
-def _download(url: str, folder: Path) -> None:
-    """Everything below a URL, by fsspec."""
+def _embedded(row: dict[str, Any], text: str, name: str, path: Path) -> Found:
+    """One row, its picture now in the file at `path` (with the picture's own ending)."""
+    image = row["image"] or {}
+    own = PurePosixPath(str(image.get("path") or "").replace("\\", "/")).name
+    path = path.with_name(path.name + safe_suffix(own))
+    path.write_bytes(image.get("bytes") or b"")
+    said = row.get(REPEATS)
+    repeats = 1.0 if said is None else repeats_of(said)
+    notes = () if repeats else (f"its repeats are {said!r} and not used",)
+    return Found(
+        f"{name}/{printable(own)}" if own else name, path, one_line(row[text] or ""), repeats or 1.0, notes=notes
+    )
+
+
+def _download(url: str, name: str, folder: Path) -> None:
+    """Everything below a URL, by fsspec; `name` is what it is called in messages."""
     import fsspec
 
+    hint = "Check the address, and that you may read there."
     try:
         system, root = fsspec.core.url_to_fs(url)
         names: list[str] = system.find(root) if system.isdir(root) else [root]
-        for name in names:
-            below = PurePosixPath(name).relative_to(root).as_posix() if name != root else PurePosixPath(root).name
+        for file in names:
+            below = PurePosixPath(file).relative_to(root).as_posix() if file != root else PurePosixPath(root).name
             target = folder / below
             if not target.resolve().is_relative_to(folder.resolve()):
-                raise ValueError(f"{name} leads out of {url}")
+                raise ValueError(f"{file} leads out of it")
             target.parent.mkdir(parents=True, exist_ok=True)
-            with system.open(name, "rb") as content, target.open("wb") as file:
-                shutil.copyfileobj(content, file, _CHUNK)
+            with system.open(file, "rb") as content, target.open("wb") as copy:
+                shutil.copyfileobj(content, copy, _CHUNK)
     except FileNotFoundError:
-        raise BespokeError(f"There is nothing at {url}.", "Check the address.") from None
+        raise BespokeError(f"There is nothing at {name}.", hint) from None
     except ImportError as error:
-        raise BespokeError(f"{url} needs a package that is missing: {error}", "Install it with pip.") from None
-    except (ValueError, OSError) as error:
-        problem = f"{url} cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]}"
-        raise BespokeError(problem, "Check the address, and that you may read there.") from error
+        raise BespokeError(f"{name} needs a package that is missing: {error}", "Install it with pip.") from None
+    except Exception as error:
+        # Each file system raises what its own network library raises.
+        first = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise BespokeError(f"{name} cannot be read: {first}", hint) from error

@@ -58,8 +58,8 @@ def build(
     """
     split.validation((), validation_fraction, seed)  # a wrong fraction is refused before the pictures are read
     with opened(source) as inside:
-        _check_apart(inside.folder, folder)
-        found = (*inside.refused, *find(inside.folder, file_names=file_names))
+        _check_apart(inside.origin, folder)
+        found = (*inside.found, *(find(inside.folder, file_names=file_names) if inside.walk else ()))
         dataset, copies = _planned(inside, list(judge(_examined(found, progress))))
         _check_enough(inside.name, dataset)
         held_out = split.validation((p.pixels for p in dataset.pictures), validation_fraction, seed)
@@ -121,7 +121,9 @@ def _copyable(found: Found) -> bool:
     return found.path is not None and found.path.is_file() and os.access(found.path, os.R_OK)
 
 
-def _check_apart(source: Path, folder: Path) -> None:
+def _check_apart(source: Path | None, folder: Path) -> None:
+    if source is None:
+        return
     inner, outer = folder.resolve(), source.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
         problem = f"The dataset {folder} and the pictures {source} lie within one another."
@@ -214,8 +216,13 @@ def table_of(pictures: Sequence[Picture]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow((FILE, TEXTS[0], REPEATS) if counted else (FILE, TEXTS[0]))
-    writer.writerows((p.file, p.text, f"{p.repeats:g}") if counted else (p.file, p.text) for p in pictures)
+    writer.writerows((p.file, p.text, number(p.repeats)) if counted else (p.file, p.text) for p in pictures)
     return text.getvalue()
+
+
+def number(value: float) -> str:
+    """The number as a person writes it, to its last digit: 2, 0.5."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def _record(folder: Path) -> Dataset:

@@ -3,11 +3,12 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from bespoke.data.dataset import TABLE, TRAIN, load, table_of
+from bespoke.data.dataset import TABLE, TRAIN, load, number, table_of
+from bespoke.data.sidecars import FOLDER_FILES, UNUSED_FILES
 from bespoke.data.tables import REPEATS, TEXTS
 from bespoke.errors import BespokeError
 from bespoke.records import Picture
@@ -15,6 +16,9 @@ from bespoke.workspace import atomic_file, write_text
 
 ROWS = 32
 """Pictures held in memory at once for a Parquet file."""
+KOHYAS_MOST = 999
+"""Four digits before an underscore are read as a year."""
+RESERVED = frozenset((*FOLDER_FILES, *UNUSED_FILES))
 
 
 def export(dataset: Path, out: Path, layout: str) -> dict[str, int]:
@@ -31,6 +35,14 @@ def export(dataset: Path, out: Path, layout: str) -> dict[str, int]:
         raise BespokeError(f"{out} lies in the dataset itself.", "Name a folder outside.")
     content = load(dataset)
     parts = {name: content.part(name) for name in ("train", "validation")}
+    try:
+        _write(dataset, parts, out, layout)
+    except OSError as error:
+        raise BespokeError(f"{out} could not be written: {error}.", "Check that you may write there.") from error
+    return {name: len(pictures) for name, pictures in parts.items()}
+
+
+def _write(dataset: Path, parts: Mapping[str, Sequence[Picture]], out: Path, layout: str) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     # Whole or not at all: another trainer knows nothing of half an export.
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as unfinished:
@@ -39,22 +51,23 @@ def export(dataset: Path, out: Path, layout: str) -> dict[str, int]:
             if pictures:
                 _LAYOUTS[layout](dataset / TRAIN, pictures, folder / name)
         folder.rename(out)
-    return {name: len(pictures) for name, pictures in parts.items()}
 
 
 def _imagefolder(source: Path, pictures: Sequence[Picture], folder: Path) -> None:
     """Source: Hugging Face datasets, "Create an image dataset", ImageFolder."""
-    _copied(source, pictures, folder)
+    for picture in pictures:
+        _copied(source / picture.file, folder / picture.file)
     write_text(folder / TABLE, table_of(pictures))
 
 
 def _kohya(source: Path, pictures: Sequence[Picture], folder: Path) -> None:
     """Folders named after how often their pictures count. Source: kohya's sd-scripts, docs/train_README, DreamBooth."""
     for repeats, group in _by_repeats(pictures):
-        if repeats != int(repeats):
+        if repeats != int(repeats) or repeats > KOHYAS_MOST:
             raise BespokeError(
-                f"kohya's folders cannot say that a picture counts {repeats:g} times.",
-                "Give whole numbers in the column repeats of train/metadata.csv, or export as everydream2.",
+                f"kohya's folders cannot say that a picture counts {number(repeats)} times.",
+                f"Give whole numbers up to {KOHYAS_MOST} in the column repeats of train/metadata.csv, or export as "
+                "everydream2.",
             )
         _with_texts(source, group, folder / f"{int(repeats)}_pictures")
 
@@ -62,10 +75,10 @@ def _kohya(source: Path, pictures: Sequence[Picture], folder: Path) -> None:
 def _everydream2(source: Path, pictures: Sequence[Picture], folder: Path) -> None:
     """One folder for each number of repeats, in its multiply.txt. Source: EveryDream2trainer, doc/DATA.md."""
     for repeats, group in _by_repeats(pictures):
-        inner = folder / f"times-{repeats:g}"
+        inner = folder / f"times-{number(repeats)}"
         _with_texts(source, group, inner)
         if repeats != 1:
-            write_text(inner / "multiply.txt", f"{repeats:g}\n")
+            write_text(inner / "multiply.txt", f"{number(repeats)}\n")
 
 
 def _parquet(source: Path, pictures: Sequence[Picture], folder: Path) -> None:
@@ -99,19 +112,20 @@ def _by_repeats(pictures: Iterable[Picture]) -> Iterable[tuple[float, list[Pictu
 
 def _with_texts(source: Path, pictures: Iterable[Picture], folder: Path) -> None:
     for picture in pictures:
-        _copied(source, [picture], folder)
+        # EveryDream2 would take the caption of multiply.png for a word about the whole folder.
+        name = f"_{picture.file}" if f"{Path(picture.file).stem}.txt".lower() in RESERVED else picture.file
         # cat.png.txt would do for cat.png and cat.jpg side by side, but other trainers read cat.txt only.
-        target = folder / Path(picture.file).with_suffix(".txt")
+        target = folder / Path(name).with_suffix(".txt")
         if target.exists():
             problem = f"{picture.file} and another picture differ in their ending only, and would share a caption file."
             raise BespokeError(problem, "Rename one of them where they came from, and import again.")
         write_text(target, picture.text + "\n")
+        _copied(source / picture.file, folder / name)
 
 
-def _copied(source: Path, pictures: Iterable[Picture], folder: Path) -> None:
-    for picture in pictures:
-        with atomic_file(folder / picture.file) as temporary:
-            shutil.copyfile(source / picture.file, temporary)
+def _copied(source: Path, target: Path) -> None:
+    with atomic_file(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 _LAYOUTS: dict[str, Callable[[Path, Sequence[Picture], Path], None]] = {

@@ -55,7 +55,7 @@ def read_sidecar(name: str, path: Path) -> Said:
         return Said(one_line(content), trouble="" if content.strip() else f"{name} is empty")
     try:
         said = _structured(_parsed(content, path.suffix.lower()), name)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
         return Said(trouble=f"{name} is not valid: {(str(error).splitlines() or [''])[0]}")
     return said if said.text else replace(said, trouble=f"{name} gives no caption, text, main_prompt or tags")
 
@@ -77,7 +77,7 @@ def of_folders(picture: str, files: Mapping[str, Path]) -> Said:
     if kohya and int(kohya[1]):
         note = f"lies in {folder.name}: counts {int(kohya[1])} times, as in kohya's trainer"
         notes = (note,) if int(kohya[1]) > 1 else ()
-        said = said.over(Said(kohya[2].replace("_", " "), repeats=float(kohya[1]), notes=notes))
+        said = said.over(Said(one_line(kohya[2].replace("_", " ")), repeats=float(kohya[1]), notes=notes))
     return said
 
 
@@ -128,6 +128,8 @@ def _parsed(content: str, suffix: str) -> object:
     import yaml
 
     try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, Loader=yaml.SafeLoader)):
+            raise ValueError("it has aliases, with which a few lines can grow without end")
         return yaml.safe_load(content)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
@@ -151,10 +153,14 @@ def _structured(content: object, name: str) -> Said:
 
 
 def _first(prompt: object) -> str:
-    several = cast(list[object], prompt) if isinstance(prompt, list) else [prompt]
-    return str(several[0])
+    return _scalar(cast(list[object], prompt)[0] if isinstance(prompt, list) else prompt)
 
 
 def _tag(tag: object) -> str:
-    value = cast(dict[str, object], tag).get("tag") or "" if isinstance(tag, dict) else tag
-    return one_line(str(value))
+    return one_line(_scalar(cast(dict[str, object], tag).get("tag") or "" if isinstance(tag, dict) else tag))
+
+
+def _scalar(value: object) -> str:
+    if not isinstance(value, str | int | float):
+        raise ValueError("a caption or tag is neither a text nor a number")
+    return str(value)

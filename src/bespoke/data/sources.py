@@ -3,10 +3,18 @@
 import os
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from bespoke.data.sidecars import SIDECARS, Said, about_folders, from_file_name, of_folders, read_sidecar
+from bespoke.data.sidecars import (
+    LONGEST_CAPTION,
+    SIDECARS,
+    Said,
+    about_folders,
+    from_file_name,
+    of_folders,
+    read_sidecar,
+)
 from bespoke.data.tables import TABLES, Row, read_table
 from bespoke.errors import BespokeError
 
@@ -45,7 +53,9 @@ def find(source: Path, *, file_names: bool = False) -> tuple[Found, ...]:
     files = {name: path for name, path in listed.items() if name not in tables}
     sidecars = _sidecars(files)
     used = {name for names in sidecars.values() for name in names}
-    used |= about_folders(files.keys() - used)
+    # A file that stands beside a picture speaks of that picture, whatever it is called.
+    about = {name: files[name] for name in about_folders(files.keys() - used)}
+    used |= about.keys()
     pictures = {name: path for name, path in files.items() if name not in used}
     named, missing = _tables(listed, tables, pictures.keys())
     found: list[Found] = []
@@ -53,7 +63,7 @@ def find(source: Path, *, file_names: bool = False) -> tuple[Found, ...]:
         said = named.get(name, Said())
         for sidecar in sidecars.get(name, []):
             said = said.over(read_sidecar(sidecar, files[sidecar]))
-        said = said.over(of_folders(name, files))
+        said = said.over(of_folders(name, about))
         found.append(_found(name, path, said.over(Said(from_file_name(name))) if file_names else said))
     if not found and not missing:
         raise BespokeError(f"{source} holds no pictures.", "Name a folder with pictures in it, or put some there.")
@@ -101,17 +111,20 @@ def _plain(name: str) -> str:
 
 def _sidecars(files: Iterable[str]) -> dict[str, list[str]]:
     """For each other file, the caption files beside it: `cat.txt`, `cat.json` or `cat.png.txt` for `cat.png`."""
-    others: dict[str, list[str]] = {}
+    stems: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     texts: list[PurePosixPath] = []
     for path in map(PurePosixPath, files):
         if path.suffix.lower() in SIDECARS:
             texts.append(path)
-            continue
-        for key in {_plain(str(path)), _plain(str(path.with_suffix("")))}:
-            others.setdefault(key, []).append(str(path))
+        else:
+            stems.setdefault(_plain(str(path.with_suffix(""))), []).append(str(path))
+            names.setdefault(_plain(str(path)), []).append(str(path))
     beside: dict[str, list[str]] = {}
     for text in sorted(texts, key=lambda path: SIDECARS.index(path.suffix.lower())):
-        for other in others.get(_plain(str(text.with_suffix(""))), []):
+        key = _plain(str(text.with_suffix("")))
+        # Beside cat.png and cat.png.jpg, cat.png.txt belongs to the second, for other trainers know no other way.
+        for other in stems.get(key) or names.get(key, []):
             beside.setdefault(other, []).append(str(text))
     return beside
 
@@ -159,6 +172,12 @@ def _merged(earlier: Said | None, row: Row, table: str) -> Said:
 
 
 def _found(name: str, path: Path, said: Said) -> Found:
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        return Found(name, None, trouble=f"cannot be reached: {error.strerror}")
+    if not there:
         return Found(name, None, trouble="a link to a file that is not there")
+    if len(said.text.encode()) >= LONGEST_CAPTION:
+        said = replace(said, prompt="", tags=(), trouble="its caption is too long to be one")
     return Found(name, path, said.text, 1.0 if said.repeats is None else said.repeats, said.trouble, said.notes)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 FILE, REPEATS = "file_name", "repeats"
 TEXTS = ("text", "caption", "prompt")
 """Columns that may hold captions; the first that is there is used."""
+MOST_REPEATS = 1000
+"""More would be a slip of the pen."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,17 @@ def read_table(path: Path) -> list[Row]:
 
 
 def one_line(text: str) -> str:
-    """The caption on one line: control characters and runs of white space become single spaces."""
-    return " ".join("".join(" " if unicodedata.category(c) == "Cc" else c for c in text).split())
+    """The caption on one line: control characters, halves of characters and runs of white space become one space."""
+    return " ".join("".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text).split())
 
 
 def repeats_of(value: object) -> float | None:
-    """How often a picture counts, read from what a file says; nothing where that is no positive number."""
+    """How often a picture counts, read from what a file says; nothing where that is no number above 0, up to 1000."""
     try:
         number = float(str(value).strip())
     except ValueError:
         return None
-    return number if 0 < number < math.inf else None
+    return number if 0 < number <= MOST_REPEATS else None
 
 
 def _row(path: Path, line: int, cells: Mapping[str, Any]) -> Row:
@@ -65,9 +66,13 @@ def _row(path: Path, line: int, cells: Mapping[str, Any]) -> Row:
     if said not in (None, ""):
         repeats = repeats_of(said)
         if repeats is None:
-            problem = f"{path}, line {line}: {REPEATS} is {said!r}, which is no number above 0."
+            problem = (
+                f"{path}, line {line}: {REPEATS} is {said!r}, which is no number above 0 and up to {MOST_REPEATS}."
+            )
             raise BespokeError(problem, "Write how often the picture counts in an epoch, such as 2 or 0.5.")
-    return Row(line, str(cells[FILE] or "").strip(), one_line("" if text is None else str(text)), repeats)
+    # Only the spaces that stand beside a comma go: a name may begin with others.
+    file = "".join(c for c in str(cells[FILE] or "") if unicodedata.category(c) != "Cs").strip(" \t\r\n")
+    return Row(line, file, one_line("" if text is None else str(text)), repeats)
 
 
 def _check_columns(path: Path, columns: Iterable[str], hint: str) -> None:
@@ -108,7 +113,7 @@ def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             try:
                 cells = json.loads(text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise BespokeError(f"{path} is not valid JSON in line {line}: {error}.", hint) from None
             if not isinstance(cells, dict):
                 raise BespokeError(f"{path} has no object in line {line}.", hint)

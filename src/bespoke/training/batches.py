@@ -80,10 +80,13 @@ class Stream:
 
     def __init__(self, material: Material, choices: Choices) -> None:
         self.material, self.choices = material, choices
-        self._ends = np.cumsum([example.repeats for example in material.train])
-        self.epoch = max(1, round(float(self._ends[-1]))) if material.train else 0
-        """Examples in an epoch."""
-        self._current, self._order = -1, np.empty((0, 2), np.int64)
+        self._repeats = np.array([example.repeats for example in material.train])
+        self.epoch = float(self._repeats.sum())
+        """Examples in an epoch, in the mean."""
+        # Where each example stands in its own cycle at the start, in steps that floats hold without rounding.
+        starts = [np.floor(1024 * uniform(choices.seed, "repeats", e.key)) / 1024 for e in material.train]
+        self._starts = np.array(starts)
+        self._current, self._order = (0, 0), np.empty((0, 2), np.int64)
 
     def batch(self, first: int, count: int) -> Batch:
         """The `count` examples from position `first`."""
@@ -91,24 +94,34 @@ class Stream:
 
     def _draw(self, position: int) -> tuple[Example, "Keyed"]:
         """The example at a position, with what its randomness hangs on."""
-        epoch, place = divmod(position, self.epoch)
-        if epoch != self._current:
-            self._current, self._order = epoch, self._visits(epoch)
-        number, repeat = self._order[place].tolist()
+        epoch, first = self._current
+        if not first <= position < first + len(self._order):
+            epoch = self._epoch_of(position)
+            first = int(self._come_before(epoch).sum())
+            self._current, self._order = (epoch, first), self._visits(epoch)
+        number, repeat = self._order[position - first].tolist()
         example = self.material.train[number]
         return example, (self.choices.seed, epoch, example.key, repeat)
 
-    def _visits(self, epoch: int) -> np.ndarray:
-        """The numbers of an epoch's examples and which of their repeats each is, in the epoch's order: int64 [n 2].
+    def _come_before(self, epoch: int) -> np.ndarray:
+        """How often each example has come before an epoch: one that counts r times, ⌊r⌋ or ⌈r⌉ times in each."""
+        return np.floor(epoch * self._repeats + self._starts).astype(np.int64)
 
-        An example that counts r times comes ⌊r⌋ or ⌈r⌉ times, r times in the mean over epochs.
-        Source: systematic sampling, Madow 1949.
-        """
-        start = uniform(self.choices.seed, "repeats", epoch)
-        points = (np.arange(self.epoch) + start) * (self._ends[-1] / self.epoch)
-        numbers = np.searchsorted(self._ends, points, side="right").clip(max=len(self._ends) - 1)
-        repeats = np.arange(self.epoch) - np.searchsorted(numbers, numbers)
-        return np.stack([numbers, repeats], axis=1)[permutation(self.epoch, self.choices.seed, "order", epoch)]
+    def _epoch_of(self, position: int) -> int:
+        """The epoch in which a position lies: the last before which no more examples have come."""
+        epoch = int(position / self.epoch) + len(self._repeats)
+        while self._come_before(epoch).sum() > position:
+            epoch -= max(1, int((self._come_before(epoch).sum() - position) / self.epoch))
+        while self._come_before(epoch + 1).sum() <= position:
+            epoch += 1
+        return epoch
+
+    def _visits(self, epoch: int) -> np.ndarray:
+        """The numbers of an epoch's examples and which of their repeats each is, in the epoch's order: int64 [n 2]."""
+        counts = self._come_before(epoch + 1) - self._come_before(epoch)
+        numbers = np.repeat(np.arange(len(counts)), counts)
+        repeats = np.arange(len(numbers)) - np.searchsorted(numbers, numbers)
+        return np.stack([numbers, repeats], axis=1)[permutation(len(numbers), self.choices.seed, "order", epoch)]
 
     def _assemble(self, drawn: Sequence[tuple[Example, "Keyed"]]) -> Batch:
         choices, material = self.choices, self.material
