@@ -58,10 +58,10 @@ def derive(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
     fill("train", "checkpointing_steps", max(1, steps // 4), "four states in the run")
     fill("validation", "validation_steps", max(1, steps // 10), "ten measurements in the run")
     # A trigger that the person names counts as much as one found in the captions.
-    prior = min(facts.pictures, 200) if trigger else 0
+    prior = min((facts.pictures + 1) // 2, 200) if trigger else 0
     fill("train", "learning_rate", *_rate(small=small))
     why = (
-        "one plain picture for each training picture, at most 200" if prior else "without a trigger no prompt is plain"
+        "one plain picture for two training pictures, at most 200" if prior else "without a trigger no prompt is plain"
     )
     fill("train", "num_class_images", prior, why)
     updated = {name: getattr(recipe, name).model_copy(update=values) for name, values in changes.items()}
@@ -70,14 +70,14 @@ def derive(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
 
 def _batch(facts: Facts, *, small: bool) -> tuple[int, str]:
     if small:
-        return 16, "the model is small"
+        return 8, "the model is small"
     if facts.device == "cpu":
         return 1, "a processor trains one picture at a time"
     return 4, "four fit on an 8 GB card at 512 pixels"
 
 
 def _rate(*, small: bool) -> tuple[float, str]:
-    return (1e-3, "the model is small") if small else (1e-4, "what attention LoRAs of Stable Diffusion learn at")
+    return (2e-3, "the model is small") if small else (1e-4, "what attention LoRAs of Stable Diffusion learn at")
 
 
 def _precision(facts: Facts) -> tuple[str, str]:
