@@ -7,7 +7,12 @@ import os
 import socket
 from typing import Any
 
+import hypothesis
 import pytest
+
+# How long a draw takes depends on what else the machine does; no test is timed.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
