@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter
+from PIL import ImageFilter
 from torch import nn
 from torch.nn import functional as F
 
@@ -41,12 +41,6 @@ class Judge(nn.Module):
         return self.object(pooled), self.ground(pooled)
 
 
-def tensor(pictures: list[Image.Image]) -> torch.Tensor:
-    """Pictures as the judge takes them, [b 3 64 64]."""
-    batch = torch.from_numpy(np.stack([np.asarray(p.convert("RGB")) for p in pictures])).permute(0, 3, 1, 2).float()
-    return batch.div(127.5).sub(1)
-
-
 def renders(
     rng: np.random.Generator, count: int, *, held_out: bool = False, soft: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -60,7 +54,7 @@ def renders(
     names, grounds = objects(), list(GROUNDS)
     numbers = [(names.index(s.name), grounds.index(s.ground)) for s in scenes]
     first, second = torch.tensor(numbers).T
-    return tensor(pictures), first, second
+    return training.tensor(pictures), first, second
 
 
 def name(judge: Judge, batch: int, *seed: int) -> Iterator[dict[str, torch.Tensor]]:

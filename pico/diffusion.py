@@ -46,8 +46,9 @@ def labelled(rng: np.random.Generator, count: int) -> tuple[torch.Tensor, Number
     """Renders in −1..1, [b 3 64 64], with the numbers of their objects and grounds."""
     names, grounds = objects(), list(GROUNDS)
     scenes = [draw_scene(rng) for _ in range(count)]
-    batch = torch.from_numpy(np.stack([np.asarray(s.render()) for s in scenes])).permute(0, 3, 1, 2).float()
-    return batch.div(127.5).sub(1), [(names.index(s.name), grounds.index(s.ground)) for s in scenes]
+    return training.tensor([s.render() for s in scenes]), [
+        (names.index(s.name), grounds.index(s.ground)) for s in scenes
+    ]
 
 
 def encode(rank: int, processes: int, count: int) -> None:

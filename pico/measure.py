@@ -10,7 +10,7 @@ from diffusers import StableDiffusionPipeline
 
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request, draw, grid
-from pico import classifier, vae
+from pico import classifier, training, vae
 from pico.assemble import MODELS
 from pico.world import GROUNDS, caption, is_held_out, objects
 
@@ -37,7 +37,7 @@ def named_right(pipeline: StableDiffusionPipeline, pairs: list[tuple[int, int]],
     grid(pictures[:100], 10).reduce(2).save(sheet)
     judge = classifier.load()
     with torch.no_grad():
-        one, two = judge(classifier.tensor(pictures))
+        one, two = judge(training.tensor(pictures))
     asked = torch.tensor(pairs)
     return tuple(float((got.argmax(1) == asked[:, k]).float().mean()) for k, got in enumerate((one, two)))  # type: ignore[return-value]
 

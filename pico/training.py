@@ -1,7 +1,7 @@
 """A small trainer for pico's parts: time-budgeted cosine, EMA, resumable checkpoints, on cores or on a GPU.
 
 Two one-thread processes train faster on two cores than one process of two threads, so that is what it starts. Where
-there is a GPU, one process trains on it in bfloat16, and the other cores draw pictures for it.
+there is a GPU, one process trains on it, and the other cores draw pictures for it.
 """
 
 import json
@@ -18,18 +18,21 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PROCESSES = 2 if DEVICE.type == "cpu" else 1
+FAST_BFLOAT16 = DEVICE.type == "cuda" or bool(torch.cpu.get_capabilities().get("amx_bf16"))
+"""Elsewhere a bfloat16 convolution is up to ten times slower than a float32 one."""
 Made = TypeVar("Made")
 
 
 def precision() -> torch.autocast:
-    """A block whose networks compute in bfloat16 on a GPU, and in float32 elsewhere."""
-    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda")
+    """A block whose networks compute in bfloat16 where the machine has units for it, and in float32 elsewhere."""
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=FAST_BFLOAT16)
 
 
 class _Endless(IterableDataset[Made]):
@@ -47,6 +50,12 @@ def endless(make: Callable[[np.random.Generator], Made], *seed: int) -> Iterator
     """What `make` draws, again and again: here on a processor, by all but two of the cores where a GPU waits for it."""
     workers = max(1, (os.cpu_count() or 2) - 2) if DEVICE.type == "cuda" else 0
     return iter(DataLoader(_Endless(make, seed), batch_size=None, num_workers=workers, pin_memory=workers > 0))
+
+
+def tensor(pictures: Sequence[Image.Image]) -> torch.Tensor:
+    """Pictures in −1..1, as the autoencoder, the UNet's encoding and the judge take them, [b 3 h w]."""
+    batch = torch.from_numpy(np.stack([np.asarray(p.convert("RGB")) for p in pictures])).permute(0, 3, 1, 2).float()
+    return batch.div(127.5).sub(1)
 
 
 @dataclass(frozen=True)
@@ -124,13 +133,13 @@ def sum_over_processes(tensors: Sequence[torch.Tensor]) -> None:
 def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """Roughly the nearest matrix with orthonormal rows or columns, by a quintic Newton-Schulz iteration."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix / (matrix.norm() + 1e-7)
+    x = (matrix / (matrix.norm() + 1e-7)).to(torch.bfloat16 if FAST_BFLOAT16 else matrix.dtype)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return (x.T if tall else x).to(matrix.dtype)
 
 
 PACKAGE = Path(__file__).parent.parent / "src" / "bespoke" / "models"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from PIL import Image
 
 from pico import training
 from pico.styles import PRACTICE
@@ -39,14 +40,13 @@ def build() -> AutoencoderKL:
 def pixels(rng: np.random.Generator, count: int, *, styled: float = 0.45, held_out: bool = False) -> torch.Tensor:
     """`count` renders in −1..1, [b 3 64 64]; a share `styled` of them redrawn in a practice style or two."""
     styles = list(PRACTICE.values())
-    pictures: list[np.ndarray] = []
+    pictures: list[Image.Image] = []
     for _ in range(count):
         picture = draw_scene(rng, held_out=held_out).render()
         for _ in range(int(rng.random() < styled) * int(rng.integers(1, 3))):
             picture = styles[int(rng.integers(len(styles)))](picture, rng)
-        pictures.append(np.asarray(picture))
-    batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
-    return batch.div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
+        pictures.append(picture)
+    return training.tensor(pictures).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from bespoke.data.dataset import TABLE, TRAIN, load, number, table_of
-from bespoke.data.sidecars import FOLDER_FILES, UNUSED_FILES
+from bespoke.data.sidecars import ABOUT_FOLDERS
 from bespoke.data.tables import REPEATS, TEXTS
 from bespoke.errors import BespokeError
 from bespoke.records import Picture
@@ -18,7 +18,6 @@ ROWS = 32
 """Pictures held in memory at once for a Parquet file."""
 KOHYAS_MOST = 999
 """Four digits before an underscore are read as a year."""
-RESERVED = frozenset((*FOLDER_FILES, *UNUSED_FILES))
 
 
 def export(dataset: Path, out: Path, layout: str) -> dict[str, int]:
@@ -113,7 +112,7 @@ def _by_repeats(pictures: Iterable[Picture]) -> Iterable[tuple[float, list[Pictu
 def _with_texts(source: Path, pictures: Iterable[Picture], folder: Path) -> None:
     for picture in pictures:
         # EveryDream2 would take the caption of multiply.png for a word about the whole folder.
-        name = f"_{picture.file}" if f"{Path(picture.file).stem}.txt".lower() in RESERVED else picture.file
+        name = f"_{picture.file}" if f"{Path(picture.file).stem}.txt".lower() in ABOUT_FOLDERS else picture.file
         # cat.png.txt would do for cat.png and cat.jpg side by side, but other trainers read cat.txt only.
         target = folder / Path(name).with_suffix(".txt")
         if target.exists():

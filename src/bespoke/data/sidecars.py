@@ -17,6 +17,7 @@ FOLDER_FILES = ("multiply.txt", "local.yaml", "local.yml", "global.yaml", "globa
 """EveryDream2's files about a whole folder. The global ones hold for the folders below it, too."""
 UNUSED_FILES = ("flip_p.txt", "cond_dropout.txt", "loss_scale.txt", "batch_id.txt", "shuffle_tags.txt")
 """Those of its files that say what bespoke has no use for."""
+ABOUT_FOLDERS = frozenset((*FOLDER_FILES, *UNUSED_FILES))
 KOHYA_FOLDER = re.compile(r"(\d{1,3})_(.+)")
 """A folder such as `10_cat`. Four digits are a year."""
 _PROMPTS, _USED = ("main_prompt", "caption", "text", "prompt"), {"image", "tags", "multiply"}
@@ -60,13 +61,12 @@ def read_sidecar(name: str, path: Path) -> Said:
     return said if said.text else replace(said, trouble=f"{name} gives no caption, text, main_prompt or tags")
 
 
-def of_folders(picture: str, files: Mapping[str, Path]) -> Said:
-    """What the folders that a picture lies in say about it; `files` are all files of the source by name.
+def of_folder(folder: PurePosixPath, files: Mapping[str, Path]) -> Said:
+    """What a folder and those above it say about the pictures in it; `files` are the `ABOUT_FOLDERS` of the source.
 
     Source: EveryDream2's data/dataset.py (multiply.txt, local.yaml, global.yaml); kohya's folders `10_cat`, in which
     the number is how often a picture counts in an epoch and the word the caption of those that have none.
     """
-    folder = PurePosixPath(picture).parent
     said = Said()
     for name in (*FOLDER_FILES[:3], *UNUSED_FILES):
         said = said.over(_folder_file(folder / name, files))
@@ -79,11 +79,6 @@ def of_folders(picture: str, files: Mapping[str, Path]) -> Said:
         notes = (note,) if int(kohya[1]) > 1 else ()
         said = said.over(Said(one_line(kohya[2].replace("_", " ")), repeats=float(kohya[1]), notes=notes))
     return said
-
-
-def about_folders(files: Iterable[str]) -> set[str]:
-    """Those of the files that speak about a whole folder, and so are no captions of their own."""
-    return {name for name in files if PurePosixPath(name).name in (*FOLDER_FILES, *UNUSED_FILES)}
 
 
 def from_file_name(picture: str) -> str:

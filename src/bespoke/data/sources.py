@@ -1,5 +1,6 @@
 """A folder of pictures turned into a sorted list of the files in it, each with its caption."""
 
+import functools
 import os
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -7,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from bespoke.data.sidecars import (
+    ABOUT_FOLDERS,
     LONGEST_CAPTION,
     SIDECARS,
     Said,
-    about_folders,
     from_file_name,
-    of_folders,
+    of_folder,
     read_sidecar,
 )
 from bespoke.data.tables import TABLES, Row, read_table
@@ -54,7 +55,8 @@ def find(source: Path, *, file_names: bool = False) -> tuple[Found, ...]:
     sidecars = _sidecars(files)
     used = {name for names in sidecars.values() for name in names}
     # A file that stands beside a picture speaks of that picture, whatever it is called.
-    about = {name: files[name] for name in about_folders(files.keys() - used)}
+    about = {name: files[name] for name in files.keys() - used if PurePosixPath(name).name in ABOUT_FOLDERS}
+    folder_says = functools.cache(lambda folder: of_folder(folder, about))
     used |= about.keys()
     pictures = {name: path for name, path in files.items() if name not in used}
     named, missing = _tables(listed, tables, pictures.keys())
@@ -63,7 +65,7 @@ def find(source: Path, *, file_names: bool = False) -> tuple[Found, ...]:
         said = named.get(name, Said())
         for sidecar in sidecars.get(name, []):
             said = said.over(read_sidecar(sidecar, files[sidecar]))
-        said = said.over(of_folders(name, about))
+        said = said.over(folder_says(PurePosixPath(name).parent))
         found.append(_found(name, path, said.over(Said(from_file_name(name))) if file_names else said))
     if not found and not missing:
         raise BespokeError(f"{source} holds no pictures.", "Name a folder with pictures in it, or put some there.")

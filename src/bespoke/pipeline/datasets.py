@@ -1,6 +1,6 @@
 """A source turned into a dataset with a recipe's settings, and a dataset into other trainers' layouts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,9 @@ def import_data(
     Raises: BespokeError when the source or the recipe cannot be used, or the folder holds something else.
     """
     folder = Path(dataset)
-    return built(source, folder, _recipe(folder, recipe, overrides), report)
+    path = Project(folder.resolve().parent).recipe if recipe is None else Path(recipe)
+    settings = recipes.load(path, overrides) if recipe is not None else recipe_at(path, overrides, {})
+    return built(source, folder, settings, report)
 
 
 def export_data(dataset: str | Path, out: str | Path, layout: str = "imagefolder") -> Exported:
@@ -61,11 +63,13 @@ def built(source: str | Path, folder: Path, recipe: Recipe, report: Reporter) ->
     )
 
 
-def _recipe(dataset: Path, named: str | Path | None, overrides: Sequence[str]) -> Recipe:
-    path = Project(dataset.resolve().parent).recipe if named is None else Path(named)
-    if named is not None or path.is_file():
+def recipe_at(path: Path, overrides: Sequence[str], content: Mapping[str, Mapping[str, object]]) -> Recipe:
+    """The recipe in a file or, where there is none yet, the one that `content` makes; both with the overrides.
+
+    Raises: BespokeError when the file or an override is not as it should be.
+    """
+    if path.exists():
         return recipes.load(path, overrides)
-    content: dict[str, dict[str, object]] = {}
     for override in overrides:
         content = recipes.put(content, override)
     return recipes.parse(content, "--set")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
-from bespoke.pipeline.datasets import built
+from bespoke.pipeline.datasets import built, recipe_at
 from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.records import Dataset
 from bespoke.workspace import Project, write_text
@@ -33,10 +33,7 @@ def new(
     Raises: BespokeError when the pictures cannot be used, or `folder` holds another project.
     """
     project = Project(Path(folder))
-    content: dict[str, dict[str, object]] = {"model": {"base": base}}
-    for override in overrides:
-        content = recipes.put(content, override)
-    recipe = recipes.parse(content, "--set") if not project.recipe.exists() else recipes.load(project.recipe, overrides)
+    recipe = recipe_at(project.recipe, overrides, {"model": {"base": base}})
     if project.root.is_file():
         raise BespokeError(f"{folder} is a file.", "Name a folder for the project; it need not exist.")
     dataset = built(images, project.root / recipe.data.path, recipe, report)

@@ -109,9 +109,9 @@ class Stream:
 
     def _epoch_of(self, position: int) -> int:
         """The epoch in which a position lies: the last before which no more examples have come."""
-        epoch = int(position / self.epoch) + len(self._repeats)
+        epoch = int(position / self.epoch)
         while self._come_before(epoch).sum() > position:
-            epoch -= max(1, int((self._come_before(epoch).sum() - position) / self.epoch))
+            epoch -= 1
         while self._come_before(epoch + 1).sum() <= position:
             epoch += 1
         return epoch
