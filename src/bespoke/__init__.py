@@ -3,10 +3,24 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bespoke.pipeline import demo, export_data, import_data, new, sample, train
+    from bespoke.pipeline import (
+        clean_data,
+        demo,
+        export_data,
+        import_data,
+        inspect_data,
+        new,
+        report_data,
+        restore_data,
+        sample,
+        train,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["demo", "export_data", "import_data", "new", "sample", "train"]
+__all__ = [
+    "clean_data", "demo", "export_data", "import_data", "inspect_data", "new", "report_data", "restore_data",
+    "sample", "train",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the verbs have their own signatures

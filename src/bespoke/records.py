@@ -24,6 +24,12 @@ class Picture:
     """How often it counts in an epoch; a half is every second one."""
     notes: tuple[str, ...] = ()
     """What was mended when it was read: "rotated as its EXIF says", "16 bits a channel brought to 8"."""
+    doubts: tuple[str, ...] = ()
+    """What rules found that do not set aside: "blurry: sharpness 3.1, wanted 10"."""
+    source_text: str = ""
+    """The caption as it came with the picture, before anybody edited it."""
+    restored: bool = False
+    """Brought back by a person: the rules leave it alone."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,9 @@ class SetAside:
     reason: str
     """A short, countable reason: "unreadable", "duplicate", "no caption", …"""
     detail: str
+    sha256: str = ""
+    picture: Picture | None = None
+    """What it would be if it were kept; nothing for what gives no picture."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,8 @@ class Dataset:
 
     pictures: tuple[Picture, ...] = ()
     set_aside: tuple[SetAside, ...] = ()
+    settled: bool = True
+    """Whether every file lies where the record says; false only after a kill."""
 
     @property
     def files(self) -> int:
@@ -64,6 +75,7 @@ class Dataset:
         """The dataset as `dataset.json` holds it."""
         return {
             "version": 1,
+            "settled": self.settled,
             "pictures": [asdict(p) for p in self.pictures],
             "set_aside": [asdict(s) for s in self.set_aside],
         }
@@ -71,8 +83,13 @@ class Dataset:
     @staticmethod
     def from_json(content: dict[str, Any]) -> "Dataset":
         """The dataset that `to_json` wrote."""
-        pictures = tuple(Picture(**dict(p, notes=tuple(p["notes"]))) for p in content["pictures"])
-        return Dataset(pictures, tuple(SetAside(**s) for s in content["set_aside"]))
+        pictures = tuple(_picture(p) for p in content["pictures"])
+        aside = (dict(s, picture=s.get("picture") and _picture(s["picture"])) for s in content["set_aside"])
+        return Dataset(pictures, tuple(SetAside(**s) for s in aside), content.get("settled", True))
+
+
+def _picture(content: dict[str, Any]) -> Picture:
+    return Picture(**dict(content, notes=tuple(content["notes"]), doubts=tuple(content.get("doubts", ()))))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,6 +152,32 @@ def test_data_goes_in_and_out(tmp_path: Path) -> None:
     assert len(texts) == 9 and texts["fox_1"] == "fox"
     assert "there already" in refused("data", "export", str(dataset), str(tmp_path / "out"))
     assert "no layout" in refused("data", "export", str(dataset), str(tmp_path / "other"), "--as", "coco")
+
+
+def said_in_json(*arguments: str) -> dict[str, Any]:
+    code, said = run(*arguments, "--json")
+    assert code == 0, said
+    return json.loads(said[said.index("{") : said.rindex("}") + 1])
+
+
+def test_a_dataset_is_inspected_cleaned_and_restored(tmp_path: Path) -> None:
+    source, dataset = pictures(tmp_path / "in", 8), str(tmp_path / "dataset")
+    for name, colour in (("blank.png", "red"), ("blank again.png", "green")):
+        Image.new("RGB", (64, 64), colour).save(source / name)
+        (source / name).with_suffix(".txt").write_text("nothing")
+    assert said_in_json("data", "import", str(source), dataset)["set_aside"] == {"blank": 2}
+    before = said_in_json("data", "inspect", dataset)
+    assert before["findings"] == {"blank": 2, "blurry": 2, "little detail": 2}
+    assert {p["file"] for p in before["pictures"] if p["set_aside"]} == {"blank.png", "blank again.png"}
+    assert said_in_json("data", "restore", dataset, "blank.png")["set_aside"] == {"blank": 1}
+    assert said_in_json("data", "clean", dataset)["kept"] == 9
+    said = said_in_json("data", "clean", dataset, "--set", "clean.set_aside=[]")
+    assert (said["kept"], said["set_aside"]) == (10, {})
+    assert "2 of those kept are doubtful" in run("data", "clean", dataset, "--set", "clean.set_aside=[]")[1]
+    assert "fewer" not in run("data", "inspect", dataset)[1]
+    assert "nothing" in refused("data", "restore", dataset, "nothing.png").lower()
+    assert "Nothing is named" in refused("data", "restore", dataset)
+    assert "blury" in refused("data", "clean", dataset, "--set", 'clean.set_aside=["blury"]')
 
 
 def test_sample_draws_one_picture_for_each_prompt_and_seed(tmp_path: Path) -> None:

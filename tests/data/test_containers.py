@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from bespoke.data import build, containers, export, load
 from bespoke.errors import BespokeError
+from bespoke.recipe import Recipe
 from bespoke.records import Dataset
 
 
@@ -30,7 +31,7 @@ GOOD = {f"pictures/{n}.png": png(n) for n in range(6)} | {f"pictures/{n}.txt": f
 
 
 def imported(source: Path | str, folder: Path) -> Dataset:
-    return build(source, folder, validation_fraction=0.2, seed=1)
+    return build(source, folder, Recipe())
 
 
 def told(dataset: Dataset) -> set[tuple[str, str, float, str]]:

@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bespoke.data import build, load
+from bespoke.data import build, clean, inspect, load, read, restore
 from bespoke.data.names import Names
 from bespoke.data.sources import find
 from bespoke.data.tables import one_line
 from bespoke.errors import BespokeError
+from bespoke.recipe import Recipe, parse
 from bespoke.records import Dataset
 
 
@@ -46,8 +47,13 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def imported(source: Path, folder: Path, **options) -> Dataset:
-    return build(source, folder, **{"validation_fraction": 0.2, "seed": 1, **options})
+def recipe(validation_fraction: float = 0.2, **rules: object) -> Recipe:
+    data = {"validation_fraction": validation_fraction}
+    return parse({"data": data, "validation": {"seed": 1}, "clean": rules}, "the test")
+
+
+def imported(source: Path, folder: Path, progress=None, **options) -> Dataset:
+    return build(source, folder, recipe(**options), progress)
 
 
 def refusal(source: Path, folder: Path) -> BespokeError:
@@ -164,7 +170,12 @@ def test_the_zoo_is_not_changed_by_the_import(tmp_path):
 def test_the_layout_on_disk(source, tmp_path):
     (source / "notes.pdf").write_bytes(b"%PDF")
     dataset = imported(source, tmp_path / "dataset")
-    assert sorted(p.name for p in (tmp_path / "dataset").iterdir()) == ["dataset.json", "set-aside", "train"]
+    assert sorted(p.name for p in (tmp_path / "dataset").iterdir()) == [
+        "dataset.json",
+        "facts.parquet",
+        "set-aside",
+        "train",
+    ]
     for item in dataset.pictures:
         assert (tmp_path / "dataset" / "train" / item.file).read_bytes() == Path(item.source).read_bytes()
         assert item.sha256 == hashlib.sha256(Path(item.source).read_bytes()).hexdigest()
@@ -356,6 +367,18 @@ def test_the_split_is_in_the_record_and_stable_when_pictures_are_added(tmp_path)
     assert {p.split for p in load(tmp_path / "two").pictures} == {"train", "validation"}
 
 
+def test_pictures_that_look_the_same_are_on_the_same_side_where_both_are_kept(tmp_path):
+    for seed in range(30):
+        put(tmp_path / "s", f"{seed:02}-a.png", seed)
+        picture(seed).save(tmp_path / "s" / f"{seed:02}-b.jpg", quality=95, subsampling=0)
+        (tmp_path / "s" / f"{seed:02}-b.txt").write_text("another")
+    dataset = imported(tmp_path / "s", tmp_path / "d", validation_fraction=0.3, set_aside=[])
+    assert len(dataset.pictures) == 60
+    sides = {p.file: p.split for p in dataset.pictures}
+    assert all(sides[f"{seed:02}-a.png"] == sides[f"{seed:02}-b.jpg"] for seed in range(30))
+    assert 0 < len(dataset.part("validation")) < 60
+
+
 def test_another_split_of_the_same_pictures_may_be_written(source, tmp_path):
     imported(source, tmp_path / "d", validation_fraction=0.0)
     assert load(tmp_path / "d").part("validation") == ()
@@ -438,15 +461,182 @@ def test_dataset_and_source_within_one_another(source, tmp_path):
         assert "lie within one another" in refusal(*pair).problem
 
 
-def test_other_pictures_are_not_mixed_in(source, tmp_path):
+def test_what_changed_in_the_source_is_refused(source, tmp_path):
     imported(source, tmp_path / "d")
     before = snapshot(tmp_path / "d")
-    for change in (lambda: put(source, "new.png", 99), lambda: (source / "1.txt").write_text("other words")):
-        change()
-        assert "already holds a dataset of other pictures or captions" in refusal(source, tmp_path / "d").problem
-        (source / "new.png").unlink(missing_ok=True)
-        (source / "new.txt").unlink(missing_ok=True)
+    (source / "1.txt").write_text("other words")
+    assert refusal(source, tmp_path / "d").problem.endswith("/1.png has changed since it was imported.")
+    put(source, "1.png", 99, "picture number 1")
+    assert refusal(source, tmp_path / "d").problem.endswith("/1.png has changed since it was imported.")
     assert snapshot(tmp_path / "d") == before
+
+
+def test_pictures_are_added_and_old_ones_keep_names_captions_and_sides(source, tmp_path):
+    before = imported(source, tmp_path / "d")
+    table = tmp_path / "d" / "train" / "metadata.csv"
+    table.write_text(table.read_text().replace("picture number 3", "a better caption"))
+    put(source, "0-new.png", 99, "added")
+    put(tmp_path / "others", "3.png", 98, "from elsewhere")
+    put(tmp_path / "others", "copy.png", 5, "seen before")
+    imported(source, tmp_path / "d")
+    after = imported(tmp_path / "others", tmp_path / "d")
+    assert load(tmp_path / "d") == after
+    texts = {p.file: p.text for p in after.pictures}
+    assert texts == {f"{n}.png": f"picture number {n}" for n in range(10)} | {
+        "0-new.png": "added", "3.png": "a better caption", "3-2.png": "from elsewhere",
+    }  # fmt: skip
+    assert [(s.file, s.reason) for s in after.set_aside] == [("copy.png", "duplicate")]
+    sides = {p.file: p.split for p in after.pictures}
+    assert {p.file: p.split for p in before.pictures}.items() <= sides.items()
+
+
+def test_a_source_may_be_named_otherwise_or_lie_elsewhere(source, tmp_path, monkeypatch):
+    put(source, "bare.png", 50, None)
+    (source / "broken.png").write_bytes(b"")
+    (source / "metadata.csv").write_text("file_name,text\nlost.png,a lost picture\n")
+    first = imported(source, tmp_path / "d")
+    monkeypatch.chdir(tmp_path)
+    again = imported(Path("photos"), tmp_path / "d")
+    shutil.move(source, tmp_path / "moved")
+    last = imported(tmp_path / "moved", tmp_path / "d")
+    for dataset in (again, last):
+        assert {p.file: p.text for p in dataset.pictures} == {p.file: p.text for p in first.pictures}
+        assert dataset.reasons() == first.reasons() == {"missing file": 1, "no caption": 1, "unreadable": 1}
+    assert {Path(p.source).parent for p in last.pictures} == {tmp_path / "moved"}
+
+
+def test_an_interrupted_import_keeps_what_it_found_out(source, tmp_path, monkeypatch):
+    def interrupt(done: int, files: int) -> None:
+        if done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        imported(source, tmp_path / "d", progress=interrupt)
+    decoded: list[Path] = []
+    monkeypatch.setattr("bespoke.data.importing.read", lambda path: decoded.append(path) or read(path))
+    imported(source, tmp_path / "d")
+    assert len(decoded) == 4
+
+
+def test_a_better_copy_that_comes_later_takes_the_place(source, tmp_path):
+    imported(source, tmp_path / "d")
+    picture(3, 96, 96).save(tmp_path / "d" / "x.png")
+    (tmp_path / "better").mkdir()
+    picture(3, 96, 96).save(tmp_path / "better" / "large.png")
+    (tmp_path / "better" / "large.txt").write_text("sharper")
+    after = imported(tmp_path / "better", tmp_path / "d")
+    assert [(s.file, s.reason) for s in after.set_aside] == [("3.png", "near-duplicate")]
+    assert "large.png" in {p.file for p in after.pictures}
+    assert {p.name for p in (tmp_path / "d" / "set-aside").iterdir()} == {"3.png"}
+    assert load(tmp_path / "d") == after
+
+
+def test_a_caption_that_comes_later_brings_its_picture_in(source, tmp_path):
+    put(source, "bare.png", 50, None)
+    assert imported(source, tmp_path / "d").reasons() == {"no caption": 1}
+    (source / "bare.txt").write_text("now it has one")
+    after = imported(source, tmp_path / "d")
+    assert after.reasons() == {}
+    assert "now it has one" in {p.text for p in after.pictures}
+    assert load(tmp_path / "d") == after
+
+
+def strict_recipe(folder: Path) -> Recipe:
+    """Rules under which the five blurriest of ten pictures are set aside."""
+    _, seen = inspect(folder, recipe())
+    limit = sorted(item.facts.sharpness for item in seen)[5]
+    return recipe(set_aside=["blurry"], minimum_sharpness=limit)
+
+
+def test_cleaning_follows_the_rules_and_other_rules_undo_it(source, tmp_path):
+    folder = tmp_path / "d"
+    imported(source, folder)
+    table = folder / "train" / "metadata.csv"
+    rows = [f"{n}.png,edited {n},Ann" for n in range(10)]
+    table.write_text("\n".join(["file_name,text,artist", *rows]) + "\n")
+    strict = clean(folder, strict_recipe(folder))
+    assert strict.reasons() == {"blurry": 5}
+    assert {p.name for p in (folder / "set-aside").iterdir()} == {s.file for s in strict.set_aside}
+    frame = pd.read_csv(table)
+    assert set(frame.file_name) == {p.file for p in strict.pictures} and set(frame.artist) == {"Ann"}
+    assert load(folder) == strict
+    again = clean(folder, recipe())
+    assert {p.file: p.text for p in again.pictures} == {f"{n}.png": f"edited {n}" for n in range(10)}
+    assert load(folder) == again
+    assert not list((folder / "set-aside").iterdir())
+
+
+def test_rules_that_do_not_set_aside_leave_their_doubts(source, tmp_path):
+    imported(source, tmp_path / "d")
+    limit = strict_recipe(tmp_path / "d").clean.minimum_sharpness
+    dataset = clean(tmp_path / "d", recipe(minimum_sharpness=limit))
+    doubtful = [p for p in dataset.pictures if any(d.startswith("blurry: ") for d in p.doubts)]
+    assert len(doubtful) == 5 and not dataset.set_aside
+
+
+def test_what_a_person_restored_stays_whatever_the_rules_say(source, tmp_path):
+    folder = tmp_path / "d"
+    imported(source, folder)
+    strict = strict_recipe(folder)
+    gone = [item.file for item in clean(folder, strict).set_aside]
+    after = restore(folder, gone[:2])
+    assert {s.file for s in after.set_aside} == set(gone[2:])
+    assert load(folder) == after
+    assert {s.file for s in clean(folder, strict).set_aside} == set(gone[2:])
+    assert build(source, folder, strict) == load(folder)
+    assert not restore(folder, ["blurry"]).set_aside
+
+
+def test_what_cannot_be_restored_says_why(source, tmp_path):
+    put(source, "bare.png", 50, None)
+    (source / "broken.png").write_bytes(b"")
+    imported(source, tmp_path / "d")
+    for wanted, problem in [
+        ("bare.png", "bare.png has no caption."),
+        ("broken.png", "broken.png gives no picture: the file is empty."),
+        ("nothing.png", "has the name or the reason nothing.png."),
+    ]:
+        with pytest.raises(BespokeError) as caught:
+            restore(tmp_path / "d", [wanted])
+        assert caught.value.problem.endswith(problem)
+        assert caught.value.hint
+
+
+@pytest.mark.parametrize("moves", range(7))
+def test_a_killed_cleaning_is_brought_to_its_end(source, tmp_path, monkeypatch, moves):
+    folder = tmp_path / "d"
+    imported(source, folder)
+    strict = strict_recipe(folder)
+    replace, done = os.replace, 0
+
+    def killed(*paths: Path) -> None:
+        nonlocal done
+        done += 1
+        if done > moves + 1:  # the first writes the record
+            raise KeyboardInterrupt
+        replace(*paths)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(os, "replace", killed)
+        clean(folder, strict)
+    assert load(folder).reasons() == {"blurry": 5}
+    assert {p.name for p in (folder / "train").iterdir()} == {*(p.file for p in load(folder).pictures), "metadata.csv"}
+    assert clean(folder, strict) == load(folder)
+
+
+def test_facts_are_read_from_disk_and_found_out_anew_where_they_are_gone(source, tmp_path, monkeypatch):
+    folder = tmp_path / "d"
+    imported(source, folder)
+    _, first = inspect(folder, recipe())
+    before = snapshot(folder)
+    (folder / "facts.parquet").write_bytes(b"damaged")
+    _, second = inspect(folder, recipe())
+    assert [i.facts.sharpness for i in first] == [i.facts.sharpness for i in second]
+    assert snapshot(folder) == before
+    monkeypatch.setattr("bespoke.data.sorting.read", lambda path: pytest.fail("was decoded"))
+    monkeypatch.setattr("bespoke.data.importing.read", lambda path: pytest.fail("was decoded"))
+    inspect(folder, recipe())
+    imported(source, folder)
 
 
 @pytest.mark.parametrize("name", ["train/mine.png", "train/0.png", "train/metadata.csv"])
@@ -471,11 +661,6 @@ def test_a_picture_that_changes_during_the_import(source, tmp_path):
 def test_a_folder_that_cannot_be_written(source, tmp_path):
     (tmp_path / "d").write_bytes(b"a file in the way")
     assert "could not be written" in refusal(source, tmp_path / "d").problem
-
-
-def test_a_wrong_fraction_is_refused_before_anything_is_read(source, tmp_path):
-    with pytest.raises(BespokeError, match="validation fraction"):
-        imported(source, tmp_path / "d", validation_fraction=1.0, progress=lambda *_: pytest.fail("was read"))
 
 
 def damage(folder: Path, what: str) -> None:
@@ -516,7 +701,7 @@ def damage(folder: Path, what: str) -> None:
         ("no table", "metadata.csv is gone.", "Import the same pictures again"),
         ("no row", "gives no caption for 2.png.", "Add the row: 2.png,"),
         ("blank row", "gives no caption for 2.png.", "Add the row: 2.png,"),
-        ("new row", "names mine.png, which is not in the dataset.", "import that into a new dataset"),
+        ("new row", "names mine.png, which is not in the dataset.", "import that again"),
         ("no json", "dataset.json is damaged: ", "import the same pictures again"),
         ("other json", "dataset.json is damaged: KeyError 'pictures'.", "import the same pictures again"),
         ("version", "has version 2, and this bespoke reads version 1.", "Install a newer bespoke"),

@@ -1,6 +1,8 @@
 """Decoding: every kind of picture comes out right, and hostile bytes give a verdict, never another exception."""
 
 import io
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
+from tests.data import zoo
 
-from bespoke.data import inspect
-from bespoke.data.inspect import Unreadable, dhash, facts, pixel_hash, read
+from bespoke.data import damage
+from bespoke.data.inspect import dhash, facts
+from bespoke.data.reading import Unreadable, _eight_bits, ending, pixel_hash, read
 
 SRGB = ImageCms.createProfile("sRGB")
 
@@ -39,7 +43,7 @@ def test_plain_picture_is_read_exactly(tmp_path):
     noise().save(path)
     reading = read(path)
     assert np.array_equal(np.asarray(reading.image), np.asarray(noise()))
-    assert (reading.width, reading.height, reading.suffix, reading.notes) == (48, 40, ".png", ())
+    assert (reading.width, reading.height, reading.format, reading.notes) == (48, 40, "PNG", ())
     assert reading.pixels == pixel_hash(noise())
 
 
@@ -61,6 +65,35 @@ def test_sixteen_bit_grey_keeps_its_brightness(tmp_path):
     assert abs(got.mean() - values.mean() / 257) < 0.5
     assert np.abs(got[..., 0] - values / 257).max() <= 0.51
     assert "16 bits a channel brought to 8" in read(tmp_path / "a.png").notes
+
+
+def test_sixteen_bits_take_little_memory():
+    image = Image.fromarray(np.zeros((1000, 1000), dtype=np.uint16))
+    tracemalloc.start()
+    try:
+        _eight_bits(image, [])
+        assert tracemalloc.get_traced_memory()[1] < 12 * image.width * image.height
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("side", range(1, 10))
+def test_interlaced_pngs_of_every_small_size_are_whole(tmp_path, side):
+    rows = zlib.compress(zoo._interlaced(np.asarray(noise(side, 5))))
+    content = zoo._png(zoo._header(side, 5, interlaced=True), zoo._chunk(b"IDAT", rows))
+    (tmp_path / "a.png").write_bytes(content)
+    assert np.array_equal(pixels(tmp_path / "a.png"), np.asarray(noise(side, 5)))
+
+
+def test_a_png_is_checked_piece_by_piece(tmp_path):
+    noise(2000, 2000).save(tmp_path / "a.png", compress_level=0)
+    with (tmp_path / "a.png").open("rb") as file, Image.open(file) as opened:
+        tracemalloc.start()
+        try:
+            damage.check(opened, file)
+            assert tracemalloc.get_traced_memory()[1] < 6 * damage.BLOCK
+        finally:
+            tracemalloc.stop()
 
 
 def test_32_bit_integers_are_read_when_their_range_is_known(tmp_path):
@@ -175,9 +208,8 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path, suffix):
 def test_a_wrong_ending_is_noted_and_mended(tmp_path):
     noise().save(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / "a.jpg")
-    reading = read(tmp_path / "a.jpg")
-    assert reading.suffix == ".png"
-    assert reading.notes == ("is a PNG file, whatever its name says",)
+    assert ending("a.jpg", read(tmp_path / "a.jpg").format) == (".png", ("is a PNG file, whatever its name says",))
+    assert ending("a.JPEG", "JPEG") == (".jpeg", ())
 
 
 def test_a_truncated_jpeg_is_refused_though_verify_accepts_it(tmp_path):
@@ -195,6 +227,8 @@ def test_a_truncated_jpeg_is_refused_though_verify_accepts_it(tmp_path):
         ("a.png", b"", "unreadable", "the file is empty"),
         ("a.pdf", b"", "not a picture", "holds none of the formats"),
         ("a.jpg", b"hello", "unreadable", "named .jpg, but holds none of the formats"),
+        ("a.jpg", b"\n <HTML lang=en>", "unreadable", "named .jpg, but holds a web page"),
+        ("a.png", b"%PDF-1.4", "unreadable", "named .png, but holds a PDF document"),
         ("a.HEIC", b"hello", "unreadable", ".heic files are not read; save it as PNG or JPEG"),
         ("a.exe", b"MZ\x90", "not a picture", "holds none of the formats"),
     ],
@@ -255,7 +289,7 @@ def test_memory_errors_escape(tmp_path, monkeypatch):
     def exhausted(*_):
         raise MemoryError
 
-    monkeypatch.setattr(inspect, "_rgb", exhausted)
+    monkeypatch.setattr("bespoke.data.reading._rgb", exhausted)
     with pytest.raises(MemoryError):
         read(tmp_path / "a.png")
 
@@ -272,5 +306,5 @@ def test_dhash_sees_shapes_and_not_brightness():
 def test_facts_hold_no_picture(tmp_path):
     noise().save(tmp_path / "a.png")
     known = facts(read(tmp_path / "a.png"))
-    assert known.thumbnail.shape == (32, 32, 3)
+    assert known.thumbnail.shape == (16, 16, 3)
     assert not hasattr(known, "image")

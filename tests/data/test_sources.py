@@ -1,13 +1,14 @@
 """Captions and repeats from wherever other trainers and people keep them."""
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow
 import pytest
 from pyarrow import parquet
 
-from bespoke.data.sources import Found, find
+from bespoke.data.sources import Found, find, printable
 from bespoke.errors import BespokeError
 
 
@@ -97,6 +98,9 @@ def test_what_a_sidecar_says_in_vain_is_noted(tmp_path: Path) -> None:
         ("a.yaml", "a: [", "a.yaml is not valid"),
         ("a.yaml", "!!python/object/apply:os.system ['true']", "a.yaml is not valid"),
         ("a.yaml", "tags: 5", "a.yaml is not valid"),
+        ("a.yaml", "tags: [true]", "a.yaml is not valid: a tag is neither a text nor a number"),
+        ("a.yaml", "- " * 30_000, "a.yaml is not valid: it has more than 50"),
+        ("a.json", '{"caption": NaN}', "a.json gives no caption"),
         ("a.yaml", 'caption: !!int ""', "a.yaml is not valid"),
         ("a.yaml", "caption: !!bool maybe", "a.yaml is not valid"),
         ("a.yaml", "caption: {a: 1, tags: [[x]]}", "a.yaml is not valid"),
@@ -143,6 +147,45 @@ def test_half_a_character_is_no_part_of_a_caption(tmp_path: Path) -> None:
     files(tmp_path, {"a.png": "", "b.png": "", "b.json": '{"caption": "a dog \\ud83d"}'})
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "a cat \\ud83d"}\n')
     assert [item.text for item in find(tmp_path)] == ["a cat", "a dog"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(7, "7"), (0.5, "0.5"), (["a cat", "a dog"], "a cat"), ([7, "a cat"], "a cat"), ([], ""), (True, ""), (None, ""),
+     (float("nan"), ""), (float("-inf"), ""), ({"a": "cat"}, ""), ("\u200b \ufeff", "")],
+)  # fmt: skip
+def test_of_a_line_of_json_only_texts_and_numbers_are_captions(tmp_path: Path, value: object, text: str) -> None:
+    line = json.dumps({"file_name": "a.png", "text": value})
+    assert only(files(tmp_path, {"a.png": "", "metadata.jsonl": line})).text == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(7, "7"), (["a cat", "a dog"], "a cat"), ([b"a cat"], ""), (True, ""), (float("nan"), ""), ({"a": "cat"}, ""),
+     (b"a cat", "")],
+)  # fmt: skip
+def test_of_a_row_of_parquet_only_texts_and_numbers_are_captions(tmp_path: Path, value: object, text: str) -> None:
+    table = pyarrow.Table.from_pylist([{"file_name": "a.png", "text": value}])
+    parquet.write_table(table, tmp_path / "metadata.parquet")
+    assert only(files(tmp_path, {"a.png": ""})).text == text
+
+
+def test_twins_spelled_differently_have_captions_of_their_own(tmp_path: Path) -> None:
+    one, two = "caf\u00e9", "cafe\u0301"
+    root = files(tmp_path, {f"{one}.png": "", f"{one}.txt": "one", f"{two}.png": "", f"{two}.txt": "two"})
+    if len(list(root.iterdir())) < 4:
+        pytest.skip("this system takes both for one name")
+    assert {item.name: item.text for item in find(root)} == {f"{one}.png": "one", f"{two}.png": "two"}
+
+
+def test_a_caption_may_be_spelled_otherwise_than_its_only_picture(tmp_path: Path) -> None:
+    assert only(files(tmp_path, {"caf\u00e9.png": "", "cafe\u0301.txt": "a cat"})).text == "a cat"
+
+
+def test_names_print_unlike_one_another() -> None:
+    names = [os.fsdecode(b"\\" * n + b"\xe9") for n in range(4)] + ["\\" * n + "udce9" for n in range(1, 4)]
+    assert len(set(map(printable, names))) == len(names)
+    assert printable("a\\b\\udog.png") == "a\\b\\udog.png"
 
 
 def test_a_caption_as_long_as_a_book_is_none(tmp_path: Path) -> None:

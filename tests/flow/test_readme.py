@@ -38,7 +38,7 @@ def test_ones_own_pictures(tmp_path: Path) -> None:
     source = tmp_path / "pictures"
     shutil.copytree(EXAMPLE, source)
     before = {file.name: file.read_bytes() for file in source.iterdir()}
-    first, second, third = commands("Your own pictures")
+    first, second, third, *about_data = commands("Your own pictures")
     assert "125 kept" in typed(first, tmp_path)
     recipe = tmp_path / "my-style" / "recipe.toml"
     recipe.write_text(recipe.read_text() + SMALL)
@@ -47,6 +47,12 @@ def test_ones_own_pictures(tmp_path: Path) -> None:
     assert f"my-style/runs/{run.name}/adapter.safetensors" in said
     assert "3 pictures" in typed(third.replace("RUN", run.name), tmp_path)
     assert len(list((tmp_path / "drawn").glob("*-seed*.png"))) == 3
+    report, looked, cleaned, restored, exported = (typed(line, tmp_path) for line in about_data)
+    assert "my-style/dataset/report/index.html" in report
+    assert "4 duplicate" in looked
+    assert "125 kept" in cleaned
+    assert "129 kept" in restored
+    assert "pictures for train" in exported
     assert {file.name: file.read_bytes() for file in source.iterdir()} == before
 
 
@@ -54,6 +60,11 @@ def test_every_command_in_the_docs_is_one_that_exists() -> None:
     help_text = typed("bespoke --help", ROOT)
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     blocks = [b for page in pages for b in re.findall(r"```\n(.*?)```", page.read_text("utf-8"), re.DOTALL)]
-    verbs = {verb for block in blocks for verb in re.findall(r"^bespoke (\w+)", block, re.MULTILINE)}
-    assert verbs >= {"new", "train", "sample"}
+    check_verbs(blocks, r"^bespoke (\w+)", help_text, {"new", "train", "sample", "data"})
+    check_verbs(blocks, r"^bespoke data (\w+)", typed("bespoke data --help", ROOT), {"import", "inspect", "clean"})
+
+
+def check_verbs(blocks: list[str], pattern: str, help_text: str, wanted: set[str]) -> None:
+    verbs = {verb for block in blocks for verb in re.findall(pattern, block, re.MULTILINE)}
+    assert verbs >= wanted
     assert {verb for verb in verbs if not re.search(rf"^\s+{verb}\b", help_text, re.MULTILINE)} == set()

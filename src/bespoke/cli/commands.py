@@ -1,15 +1,14 @@
 """Words typed in a shell turned into the verbs of `bespoke.pipeline`; nothing heavy is loaded before a verb runs."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bespoke.cli.display import Bars, explained, result
+from bespoke.cli.datasets import became, counts, dataset_app
+from bespoke.cli.display import explained, result
+from bespoke.cli.options import Debug, Json, Set, working
 from bespoke.errors import BespokeError
-from bespoke.records import Dataset
 from bespoke.workspace import relative
 
 app = typer.Typer(
@@ -19,19 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-dataset_app = typer.Typer(help="Datasets: in and out.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(dataset_app, name="data")
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; progress goes to standard error.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a value of the recipe.")
-]
-
-
-@contextmanager
-def _working(*, debug: bool) -> Generator[Bars, None, None]:
-    with explained(debug=debug), Bars() as bars:
-        yield bars
 
 
 @app.command()
@@ -42,7 +29,7 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """The whole loop on bundled pictures with pico: minutes on two CPU cores, ends with a report page."""
-    with _working(debug=debug) as bars:
+    with working(debug=debug) as bars:
         from bespoke.pipeline import demo as run
 
         done = run(out, overrides=tuple(settings or ()), report=bars)
@@ -65,12 +52,12 @@ def new(
     debug: Debug = False,
 ) -> None:
     """A project from a folder of pictures: the dataset checked, the recipe written."""
-    with _working(debug=debug) as bars:
+    with working(debug=debug) as bars:
         from bespoke.pipeline.new import new as run
 
         made = run(folder, images, base=base, overrides=tuple(settings or ()), report=bars)
-    content = {"project": made.project, "recipe": made.recipe, **_counts(made.dataset)}
-    words = f"{_became(made.dataset)}\nTrain with:\n  bespoke train {relative(made.recipe)}"
+    content = {"project": made.project, "recipe": made.recipe, **counts(made.dataset)}
+    words = f"{became(made.dataset)}\nTrain with:\n  bespoke train {relative(made.recipe)}"
     result(content, words, as_json=as_json)
 
 
@@ -83,7 +70,7 @@ def train(
     debug: Debug = False,
 ) -> None:
     """An adapter from a recipe, or the rest of a run that was stopped."""
-    with _working(debug=debug) as bars:
+    with working(debug=debug) as bars:
         if (recipe is None) == (resume is None):
             raise BespokeError("Name either a recipe or a run to resume.", "bespoke train recipe.toml")
         if resume is not None and settings:
@@ -121,7 +108,7 @@ def sample(
     debug: Debug = False,
 ) -> None:
     """Pictures, one PNG for each prompt and seed, and a grid."""
-    with _working(debug=debug) as bars:
+    with working(debug=debug) as bars:
         from bespoke.pipeline.sample import read_prompts
         from bespoke.pipeline.sample import sample as run
 
@@ -154,49 +141,6 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
     lines += [f"{name:<12}{version}" for name, version in found.items()]
     lines.append(f"Missing: {', '.join(missing)}. Install bespoke again." if missing else "Everything needed is here.")
     result(content, "\n".join(lines), as_json=as_json)
-
-
-@dataset_app.command("import")
-def import_data(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, an archive, a Parquet file or a URL.")],
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder, new or begun.")],
-    recipe: Annotated[Path | None, typer.Option(help="Whose settings to use instead of recipe.toml beside it.")] = None,
-    settings: Set = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """A checked dataset from pictures with captions; what each file became is in its dataset.json."""
-    with _working(debug=debug) as bars:
-        from bespoke.pipeline.datasets import import_data as run
-
-        made = run(source, dataset, recipe=recipe, overrides=settings or (), report=bars)
-    result({"dataset": dataset, **_counts(made)}, f"{_became(made)}\nDataset: {relative(dataset)}", as_json=as_json)
-
-
-@dataset_app.command("export")
-def export_data(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset's folder.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
-    layout: Annotated[str, typer.Option("--as", help="imagefolder, kohya, everydream2 or parquet.")] = "imagefolder",
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """A dataset's pictures and captions as other trainers read them."""
-    with _working(debug=debug):
-        from bespoke.pipeline.datasets import export_data as run
-
-        done = run(dataset, out, layout)
-    words = ", ".join(f"{count} pictures for {part}" for part, count in done.pictures.items())
-    result({"folder": done.folder, "pictures": done.pictures}, f"{words} in {relative(out)}", as_json=as_json)
-
-
-def _counts(dataset: Dataset) -> dict[str, object]:
-    return {"files": dataset.files, "kept": len(dataset.pictures), "set_aside": dataset.reasons()}
-
-
-def _became(dataset: Dataset) -> str:
-    aside = "".join(f"\n  {count} {reason}" for reason, count in dataset.reasons().items())
-    return f"{dataset.files} files: {len(dataset.pictures)} kept, {len(dataset.set_aside)} set aside{aside}"
 
 
 def main() -> None:

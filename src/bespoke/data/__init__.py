@@ -1,8 +1,14 @@
-"""Folders of pictures and captions turned into a checked dataset, and its pictures into squares for a model."""
+"""Pictures and captions turned into a checked dataset, and its pictures into squares for a model."""
 
-from bespoke.data.dataset import build, load
+from bespoke.data.dataset import load, restore
 from bespoke.data.export import export
-from bespoke.data.inspect import Pixels, Reading, Unreadable, read
+from bespoke.data.importing import build
+from bespoke.data.inspect import Facts
+from bespoke.data.reading import Pixels, Reading, Unreadable, read
+from bespoke.data.sorting import Inspected, clean, inspect
 from bespoke.data.transforms import fit, signature
 
-__all__ = ["Pixels", "Reading", "Unreadable", "build", "export", "fit", "load", "read", "signature"]
+__all__ = [
+    "Facts", "Inspected", "Pixels", "Reading", "Unreadable",
+    "build", "clean", "export", "fit", "inspect", "load", "read", "restore", "signature",
+]  # fmt: skip

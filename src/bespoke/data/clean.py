@@ -1,25 +1,25 @@
-"""Found files turned into facts about those to keep and a verdict, with its reason, over each of the others."""
+"""Facts about pictures turned by rules into a verdict over each: kept, with what is doubtful about it, or set aside."""
 
-from collections.abc import Iterable, Iterator
+import sys
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
+from bespoke.data.inspect import Facts
+from bespoke.data.likeness import Gallery
+from bespoke.recipe.tree import Clean
 
-from bespoke.data.inspect import Facts, Pixels, Unreadable, facts, read
-from bespoke.data.sources import Found
+LOSSY = ("JPEG", "MPO", "WEBP")
+LOOKS = {
+    "duplicate": "the same pixels as",
+    "near-duplicate": "looks the same as",
+    "mirrored": "looks in a mirror the same as",
+}
+MARKUP = ("</", "/>", "<br", "&amp;", "&quot;", "&lt;", "&#", "http://", "https://", "www.")
+"""What shows that a caption was cut out of a web page."""
 
-MINIMUM_SIDE = 32
-"""Pixels of the shorter side below which a picture shows too little."""
-DHASH_DISTANCE = 2
-"""Bits of 64 in which the difference hashes of near-duplicates may differ."""
-MEAN_DIFFERENCE = 3.0
-"""Levels of 255 by which the colour thumbnails of near-duplicates may differ on average."""
-CELL_DIFFERENCE = 12.0
-"""The same within each of the 8×8 cells of a thumbnail: a small other object on the same ground shows here only."""
-
-_CELLS = 8
-_BIT_COUNTS = np.array([value.bit_count() for value in range(256)], dtype=np.uint8)
+Finding = tuple[str, bool, str]
+"""A rule, whether it finds fault, and what it then says."""
 
 
 @dataclass(frozen=True)
@@ -30,95 +30,126 @@ class Verdict:
     detail: str
 
 
-Judged = tuple[Found, Facts | Verdict]
+@dataclass(frozen=True)
+class Candidate:
+    """One picture that the rules are asked about."""
+
+    name: str
+    facts: Facts
+    text: str
+    trouble: str = ""
+    """Why it has no caption."""
+    restored: bool = False
+    """Brought back by a person: no rule sets it aside."""
 
 
-def examine(found: Found) -> Facts | Verdict:
-    """The facts about a found file, or why it gives no picture."""
-    if found.path is None:
-        return Verdict(found.reason, found.trouble)
-    try:
-        return facts(read(found.path))
-    except Unreadable as error:
-        return Verdict(error.reason, error.detail)
+@dataclass(frozen=True)
+class Judgement:
+    """What the rules say about one picture."""
+
+    verdict: Verdict | None
+    """Why it is set aside; nothing where it is kept."""
+    doubts: tuple[str, ...] = ()
+    """What else the rules found: "blurry: sharpness 3.1, wanted 10"."""
+    like: str = ""
+    """The name of the picture that it looks the same as, which is kept."""
 
 
-def judge(items: Iterable[Judged], minimum_side: int = MINIMUM_SIDE) -> Iterator[Judged]:
-    """The same files in the same order, with a verdict for each that is too small, has no caption or comes twice.
+def judge(candidates: Sequence[Candidate], rules: Clean) -> list[Judgement]:
+    """The judgement over each picture, in the same order.
 
-    Of several equal or nearly equal pictures the first that has a caption is kept.
+    Of several pictures that look the same the best is kept: one that a person restored, then the one with most pixels,
+    then one in a format that loses nothing, then the one with most bytes, then the first.
     """
-    kept: dict[str, str] = {}
-    gallery = Gallery()
-    for found, facts_ in items:
-        if isinstance(facts_, Verdict):
-            yield found, facts_
+    judgements = [_judgement(candidate, _alone(candidate, rules), rules) for candidate in candidates]
+    twins, gallery = dict[str, str](), Gallery()
+    for index in sorted(range(len(candidates)), key=lambda i: _rank(candidates[i], i)):
+        candidate, alone = candidates[index], judgements[index]
+        if alone.verdict is not None:
             continue
-        verdict = _alone(found, facts_, minimum_side) or _among(facts_, kept, gallery)
-        if verdict is None:
-            kept[facts_.pixels] = found.name
-            gallery.add(facts_, found.name)
-        yield found, verdict or facts_
+        rule, like = _look_alike(candidate.facts, twins, gallery)
+        if like:
+            among = _judgement(candidate, [Verdict(rule, f"{LOOKS[rule]} {like}, which is kept")], rules)
+            judgements[index] = Judgement(among.verdict, alone.doubts + among.doubts, like)
+        else:
+            twins[candidate.facts.pixels] = candidate.name
+            gallery.add(candidate.facts, candidate.name)
+    return judgements
 
 
-class Gallery:
-    """The kept pictures, searched for one that looks the same."""
-
-    def __init__(self) -> None:
-        self._names: list[str] = []
-        self._hashes: npt.NDArray[np.uint8] = np.empty((256, 8), dtype=np.uint8)
-        self._means: npt.NDArray[np.float32] = np.empty((256, 3), dtype=np.float32)
-        self._thumbnails: list[Pixels] = []
-
-    def add(self, facts_: Facts, name: str) -> None:
-        """Takes one more picture in."""
-        count = len(self._names)
-        if count == len(self._hashes):
-            self._hashes = np.concatenate([self._hashes, np.empty_like(self._hashes)])
-            self._means = np.concatenate([self._means, np.empty_like(self._means)])
-        self._hashes[count] = _bytes(facts_.dhash)
-        self._means[count] = _mean(facts_.thumbnail)
-        self._thumbnails.append(facts_.thumbnail)
-        self._names.append(name)
-
-    def alike(self, facts_: Facts) -> str:
-        """The name of the first picture that looks the same, or nothing."""
-        count = len(self._names)
-        distances = _BIT_COUNTS[self._hashes[:count] ^ _bytes(facts_.dhash)].sum(axis=1)
-        # No two thumbnails differ by less than their mean colours do: this spares most of the comparisons.
-        shades = np.abs(self._means[:count] - _mean(facts_.thumbnail)).mean(axis=1)
-        for index in np.flatnonzero((distances <= DHASH_DISTANCE) & (shades <= MEAN_DIFFERENCE)).tolist():
-            if looks_same(self._thumbnails[index], facts_.thumbnail):
-                return self._names[index]
-        return ""
+def _judgement(candidate: Candidate, found: Sequence[Verdict], rules: Clean) -> Judgement:
+    """The first finding sets the picture aside if its rule does; without a caption it teaches nothing in any case."""
+    severe = () if candidate.restored and candidate.text else ("no caption", *rules.set_aside)
+    verdict = next((f for f in found if f.reason in severe), None)
+    return Judgement(verdict, tuple(f"{f.reason}: {f.detail}" for f in found if f != verdict))
 
 
-def looks_same(one: Pixels, other: Pixels) -> bool:
-    """Whether two colour thumbnails differ little, both on the whole and in every part."""
-    differences = np.abs(one.astype(np.int16) - other.astype(np.int16)).mean(axis=2)
-    side = differences.shape[0] // _CELLS
-    cells = differences.reshape(_CELLS, side, _CELLS, side).mean(axis=(1, 3))
-    return float(differences.mean()) <= MEAN_DIFFERENCE and float(cells.max()) <= CELL_DIFFERENCE
+def _rank(candidate: Candidate, index: int) -> tuple[bool, int, int, int]:
+    facts = candidate.facts
+    # Bytes tell how much a lossy format has kept, and nothing of the others, of which a BMP is always the largest.
+    lost = -facts.bytes if facts.format in LOSSY else -sys.maxsize
+    return not candidate.restored, -facts.width * facts.height, lost, index
 
 
-def _alone(found: Found, facts_: Facts, minimum_side: int) -> Verdict | None:
-    if min(facts_.width, facts_.height) < minimum_side:
-        return Verdict("too small", f"{facts_.width}×{facts_.height}; the shorter side must have {minimum_side} pixels")
-    if not found.text:
-        return Verdict("no caption", found.trouble or "neither a table nor a file beside it gives one")
-    return None
+def _alone(candidate: Candidate, rules: Clean) -> list[Verdict]:
+    """What the rules that look at one picture find."""
+    found = (*_in_pixels(candidate.facts, rules), *_in_caption(candidate, rules))
+    return [Verdict(rule, detail) for rule, wrong, detail in found if wrong]
 
 
-def _among(facts_: Facts, kept: dict[str, str], gallery: Gallery) -> Verdict | None:
-    if facts_.pixels in kept:
-        return Verdict("duplicate", f"the same pixels as {kept[facts_.pixels]}, which is kept")
-    alike = gallery.alike(facts_)
-    return Verdict("near-duplicate", f"looks the same as {alike}, which is kept") if alike else None
+def _in_pixels(facts: Facts, rules: Clean) -> Iterator[Finding]:
+    short, long = sorted((facts.width, facts.height))
+    size = f"{facts.width}×{facts.height}"
+    least = f"{size}; the shorter side must have {rules.minimum_side} pixels"
+    yield "too small", short < rules.minimum_side, least
+    deviation = f"one colour: its grey levels deviate by {facts.deviation:.1f}, wanted {rules.minimum_deviation:g}"
+    yield "blank", facts.deviation < rules.minimum_deviation, deviation
+    sharpness = f"sharpness {facts.sharpness:.1f}, wanted {rules.minimum_sharpness:g}"
+    yield "blurry", facts.sharpness < rules.minimum_sharpness, sharpness
+    dark = f"95 % of its pixels are darker than {facts.brightest:.0f} of 255"
+    yield "dark", facts.brightest < rules.minimum_brightest, dark
+    bright = f"95 % of its pixels are brighter than {facts.darkest:.0f} of 255"
+    yield "bright", facts.darkest > rules.maximum_darkest, bright
+    entropy = f"{facts.entropy:.1f} bits a pixel, wanted {rules.minimum_entropy:g}"
+    yield "little detail", facts.entropy < rules.minimum_entropy, entropy
+    narrow = f"{size}: most of it is cut off where squares are trained"
+    yield "narrow", long > rules.maximum_aspect * short, narrow
+    yield "bars", facts.bars > rules.maximum_bars, f"bars take {facts.bars:.0%} of it; cut them off"
+    blocks = f"steps on the 8-pixel grid are {facts.blocks:.0%} larger than others"
+    yield "JPEG blocks", facts.blocks > rules.maximum_blocks, blocks
 
 
-def _bytes(dhash: int) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(dhash.to_bytes(8, "big"), dtype=np.uint8)
+def _in_caption(candidate: Candidate, rules: Clean) -> Iterator[Finding]:
+    text = candidate.text
+    yield "no caption", not text, candidate.trouble or "neither a table nor a file beside it gives one"
+    broken = f"the caption was saved in one encoding and read in another: {text[:80]}"
+    yield "broken letters", _broken(text), broken
+    markup = any(mark in text.lower() for mark in MARKUP)
+    yield "markup", markup, f"the caption holds pieces of a web page: {text[:80]}"
+    foreign = _foreign(text)
+    english = f"{foreign:.0%} of the caption's letters are not Latin; most text encoders know English only"
+    yield "other script", foreign > rules.maximum_foreign_letters, english
 
 
-def _mean(thumbnail: Pixels) -> npt.NDArray[np.float32]:
-    return thumbnail.mean(axis=(0, 1), dtype=np.float32)
+def _look_alike(facts: Facts, twins: dict[str, str], gallery: Gallery) -> tuple[str, str]:
+    """The rule that finds a kept picture which looks the same, and its name; nothing where there is none."""
+    found = (
+        ("duplicate", twins.get(facts.pixels, "")),
+        ("near-duplicate", gallery.alike(facts)),
+        ("mirrored", gallery.mirrored(facts)),
+    )
+    return next(((rule, like) for rule, like in found if like), ("", ""))
+
+
+def _broken(text: str) -> bool:
+    from ftfy.badness import is_bad
+
+    return "\ufffd" in text or is_bad(text)
+
+
+def _foreign(text: str) -> float:
+    """The part of the letters that are not Latin."""
+    if text.isascii():
+        return 0.0
+    letters = [c for c in text if c.isalpha()]
+    return sum("LATIN" not in unicodedata.name(c, "") for c in letters) / len(letters) if letters else 0.0

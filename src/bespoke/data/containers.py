@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
@@ -83,7 +83,9 @@ def _local(path: Path, name: str, origin: Path | None) -> Generator[Opened, None
         found: list[Found] = []
         for number, table in enumerate(tables):
             try:
-                found += unpack(table, folder / f"{number}" if len(tables) > 1 else folder)
+                inner = unpack(table, folder / f"{number}" if len(tables) > 1 else folder)
+                above = table.parent.relative_to(path) if table != path else Path()
+                found += [replace(item, name=(above / item.name).as_posix()) for item in inner]
             except DAMAGE as error:
                 which = f"{name}/{table.relative_to(path).as_posix()}" if table != path else name
                 problem = f"{which} cannot be unpacked: {(str(error).splitlines() or ['it is damaged'])[0]}."

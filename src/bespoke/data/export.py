@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from bespoke.data.dataset import TABLE, TRAIN, load, number, table_of
+from bespoke.data.dataset import TABLE, TRAIN, load
 from bespoke.data.sidecars import ABOUT_FOLDERS
-from bespoke.data.tables import REPEATS, TEXTS
+from bespoke.data.tables import REPEATS, TEXTS, number, table_of
 from bespoke.errors import BespokeError
 from bespoke.records import Picture
 from bespoke.workspace import atomic_file, write_text

@@ -1,134 +1,87 @@
-"""The bytes of a file turned into a fully decoded RGB picture and the facts about it, or into the reason why not."""
+"""A decoded picture turned into the facts that the cleaning rules ask about."""
 
-import hashlib
-import io
-import warnings
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "MPO": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
-    "PNG": (".png", ".apng"),
-    "WEBP": (".webp",),
-    "BMP": (".bmp", ".dib"),
-    "GIF": (".gif",),
-    "TIFF": (".tif", ".tiff"),
-}
-"""The formats that are read, with the endings that fit them; MPO is what some phones call a JPEG with a preview."""
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-FOREIGN = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".ico", ".tga", ".dng", ".cr2", ".nef"})
-"""Endings of pictures in formats that are not read."""
-MOST_PIXELS = 80_000_000
-"""Larger pictures are not decoded: a file of a few kilobytes can ask for gigabytes of memory."""
-THUMBNAIL = 32
+from bespoke.data.reading import Pixels, Reading
+
+THUMBNAIL = 16
+"""Side of the thumbnail by which pictures are compared."""
 DHASH_MARGIN = 2
 """Levels of grey by which neighbours must differ to set a bit of the hash, so that noise on flat ground sets none."""
+MEASURED_SIDE = 512
+"""Longer side at which sharpness is measured, so that it does not depend on the camera's pixels."""
+BAR_LEVELS = 3.0
+"""Levels of grey within which a bar is one colour."""
+BAR_EDGE = 16.0
+"""Levels of grey by which a picture differs from its bar along most of the edge between them."""
 
-Pixels = npt.NDArray[np.uint8]
-
-_ORIENTATION = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-class Unreadable(Exception):  # noqa: N818 - a verdict over a file, never shown as an error
-    """A file that gives no picture: `reason` is countable, `detail` says more."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A decoded picture: 8-bit RGB, upright, in sRGB, without transparency."""
-
-    image: Image.Image
-    sha256: str
-    """SHA-256 of the file's bytes."""
-    pixels: str
-    """SHA-256 of the size and the decoded pixels."""
-    width: int
-    height: int
-    suffix: str
-    """The ending that fits its format: its own, or the right one where its own is wrong."""
-    notes: tuple[str, ...]
+Grey = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the cleaning rules ask about a picture, small enough to hold for every picture at once."""
+    """What is known about one picture, small enough to hold for every picture at once."""
 
     sha256: str
     pixels: str
     width: int
     height: int
-    suffix: str
     notes: tuple[str, ...]
+    """What was mended when it was read."""
     dhash: int
+    mirrored: int
+    """The difference hash of the mirrored picture."""
     thumbnail: Pixels
-    """32×32×3."""
-
-
-def read(path: Path) -> Reading:
-    """The picture in the file at `path`, fully decoded.
-
-    Raises: Unreadable for anything else, whatever the bytes are.
-    """
-    if not path.is_file():
-        raise Unreadable("not a picture", "neither a file nor a link to one")
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            image, kind, notes = _decode(file)
-    except (Unreadable, MemoryError):
-        raise
-    except UnidentifiedImageError:
-        raise _unknown(path) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large() from None
-    except Exception as error:  # noqa: BLE001 - a broken file provokes anything: struct.error, SyntaxError, …
-        raise Unreadable("unreadable", _first_line(error)) from None
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES[kind]:
-        notes = (*notes, f"is a {kind} file, whatever its name says")
-        suffix = SUFFIXES[kind][0]
-    return Reading(image, digest, pixel_hash(image), image.width, image.height, suffix, notes)
+    """16×16×3."""
+    format: str = ""
+    mode: str = ""
+    bytes: int = 0
+    sharpness: float = 0.0
+    """Variance of the Laplacian of the grey levels, at 512 pixels at most."""
+    deviation: float = 0.0
+    """Standard deviation of the grey levels, 0 to 127.5."""
+    darkest: float = 0.0
+    """The grey level that 5 % of the pixels lie below, 0 to 255."""
+    brightest: float = 0.0
+    """The grey level that 5 % of the pixels lie above."""
+    entropy: float = 0.0
+    """Of the histogram of grey levels, in bits, 0 to 8."""
+    bars: float = 0.0
+    """The part of the height or width that bars of one colour on two opposite sides take."""
+    blocks: float = 0.0
+    """By how much steps between neighbours on JPEG's 8-pixel grid are larger than others, as a part; 0 without JPEG."""
 
 
 def facts(reading: Reading) -> Facts:
     """The facts about a picture, without its pixels."""
-    small = reading.image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    image = reading.image
+    grey = image.convert("L")
+    darkest, brightest, deviation, entropy = exposure(grey.histogram())
+    small = np.asarray(_at_most(grey, MEASURED_SIDE), dtype=np.float32)
     return Facts(
-        reading.sha256,
-        reading.pixels,
-        reading.width,
-        reading.height,
-        reading.suffix,
-        reading.notes,
-        dhash(reading.image),
-        np.asarray(small, dtype=np.uint8),
+        sha256=reading.sha256,
+        pixels=reading.pixels,
+        width=reading.width,
+        height=reading.height,
+        notes=reading.notes,
+        dhash=dhash(image),
+        mirrored=dhash(ImageOps.mirror(image)),
+        thumbnail=np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), dtype=np.uint8),
+        format=reading.format,
+        mode=reading.mode,
+        bytes=reading.bytes,
+        sharpness=sharpness(small),
+        deviation=deviation,
+        darkest=darkest,
+        brightest=brightest,
+        entropy=entropy,
+        bars=max(bars(small), bars(small.T)),
+        blocks=blocks(np.asarray(grey, dtype=np.float32)) if reading.format in ("JPEG", "MPO") else 0.0,
     )
-
-
-def pixel_hash(image: Image.Image) -> str:
-    """SHA-256 of the size and the pixels of an RGB picture."""
-    digest = hashlib.sha256(f"{image.width}x{image.height}:".encode())
-    digest.update(image.tobytes())
-    return digest.hexdigest()
 
 
 def dhash(image: Image.Image) -> int:
@@ -141,112 +94,70 @@ def dhash(image: Image.Image) -> int:
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
-def _decode(file: BinaryIO) -> tuple[Image.Image, str, tuple[str, ...]]:
-    """The upright RGB picture in a file, its format, and what was mended."""
-    file.seek(0)
-    notes: list[str] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(file, formats=FORMATS) as opened:
-            if opened.width * opened.height > MOST_PIXELS:
-                raise _too_large()
-            kind = str(opened.format)
-            if kind != "MPO" and getattr(opened, "is_animated", False):
-                notes.append("holds several frames or pages: the first is used")
-            turned = _orientation(opened) in _TURNS
-            # verify() does not notice a truncated JPEG; only decoding every pixel does.
-            opened.load()
-            # Pillow turns a TIFF while it loads it; then nothing is left to do here.
-            turn = _TURNS.get(_orientation(opened))
-            image = opened.copy() if turn is None else opened.transpose(turn)
-            if turned:
-                notes.append("turned as its EXIF says")
-            return _rgb(image, notes), kind, tuple(notes)
+def exposure(histogram: list[int]) -> tuple[float, float, float, float]:
+    """The 5 % and 95 % grey levels, the standard deviation and the entropy in bits of a histogram of 256 levels."""
+    counts = np.asarray(histogram)
+    levels, below, shares = np.arange(256), np.cumsum(counts), counts / counts.sum()
+    mean = float(shares @ levels)
+    deviation = float(np.sqrt(max(0.0, float(shares @ levels**2) - mean**2)))
+    positive = shares[shares > 0]
+    entropy = float(-(positive * np.log2(positive)).sum())
+    darkest, brightest = np.searchsorted(below, np.array([0.05, 0.95]) * below[-1]).tolist()
+    return float(darkest), float(brightest), deviation, abs(entropy)
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - broken EXIF is no EXIF: the pixels may still be whole
-        return 1
+def sharpness(grey: Grey) -> float:
+    """The variance of the Laplacian; 0 for a picture of fewer than 3 pixels a side.
 
-
-def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:
-    """The picture in 8-bit sRGB on white; what was mended is added to `notes`."""
-    profile: bytes | None = image.info.get("icc_profile")
-    image = _eight_bits(image, notes)
-    alpha = None
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        alpha = image.getchannel("A")
-        image = image.convert("RGB")
-    elif image.mode == "P":
-        image = image.convert("RGB")
-    image = _srgb(image, profile, notes)
-    if alpha is None or alpha.getextrema() == (255, 255):
-        return image
-    # Under transparent pixels any colour may hide; a viewer shows white there, so the model is to learn white.
-    notes.append("transparency laid on white")
-    return Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
-
-
-def _eight_bits(image: Image.Image, notes: list[str]) -> Image.Image:
-    """The picture with 8 bits a channel.
-
-    Pillow's own conversion cuts off at 255 and so turns almost every 16-bit picture white.
+    Source: Pech-Pacheco et al. 2000, "Diatom autofocusing in brightfield microscopy", section 2.
     """
-    if image.mode == "F":
-        raise Unreadable("unreadable", "floating-point pixels, whose range is unknown; save it with 8 bits a channel")
-    if not image.mode.startswith("I"):
+    if min(grey.shape) < 3:
+        return 0.0
+    inner = grey[1:-1, 1:-1]
+    laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * inner
+    return float(laplacian.var())
+
+
+def bars(grey: Grey) -> float:
+    """The part of the height that bars at the top and at the bottom take; 0 unless there are both.
+
+    A bar is one colour from side to side and ends in a straight edge, which an object on a plain ground does not.
+    """
+    top, bottom = _bar(grey), _bar(grey[::-1])
+    return (top + bottom) / len(grey) if top and bottom else 0.0
+
+
+def blocks(grey: Grey) -> float:
+    """By how much the steps across JPEG's 8-pixel grid exceed the others, as a part: 0 for none, 1 for twice as large.
+
+    Source: after Wang, Sheikh & Bovik 2002, "No-reference perceptual quality assessment of JPEG compressed images".
+    """
+    return max(0.0, min(_blocks(grey), _blocks(grey.T)))
+
+
+def _at_most(image: Image.Image, side: int) -> Image.Image:
+    scale = side / max(image.size)
+    if scale >= 1:
         return image
-    values = np.asarray(image).astype(np.int64)
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65_535:
-        raise Unreadable("unreadable", "32-bit pixels, whose range is unknown; save it with 8 bits a channel")
-    if image.mode == "I" and high <= 255:
-        return Image.fromarray(values.astype(np.uint8))
-    notes.append("16 bits a channel brought to 8")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    width, height = (max(1, round(s * scale)) for s in image.size)
+    return image.resize((width, height), Image.Resampling.BOX)
 
 
-def _srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
-    if image.mode == "CMYK":
-        notes.append("CMYK brought to RGB")
-    if not profile:
-        return image.convert("RGB")
-    try:
-        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        name = ImageCms.getProfileDescription(own).strip()
-        if image.mode == "RGB" and name.startswith("sRGB"):
-            return image
-        srgb = ImageCms.createProfile("sRGB")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        converted = ImageCms.profileToProfile(image, own, srgb, outputMode="RGB")  # pyright: ignore[reportUnknownArgumentType]
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        converted, name = None, ""
-    if converted is None:
-        notes.append("unusable colour profile ignored")
-        return image.convert("RGB")
-    notes.append(f"colours brought from {name or 'its profile'} to sRGB")
-    return converted
+def _bar(grey: Grey) -> int:
+    """How many rows at the top are one bar."""
+    even = (grey.std(axis=1) <= BAR_LEVELS) & (np.abs(grey.mean(axis=1) - grey[0].mean()) <= BAR_LEVELS)
+    rows = int(np.argmin(even)) if not even.all() else 0
+    if not rows or rows + 1 >= len(grey):
+        return 0
+    # The row at the edge may be a mixture of both.
+    beyond = np.abs(grey[rows + 1] - grey[0].mean()) > BAR_EDGE
+    return rows if beyond.mean() > 0.5 else 0
 
 
-def _unknown(path: Path) -> Unreadable:
-    suffix = path.suffix.lower()
-    if suffix in FOREIGN:
-        return Unreadable("unreadable", f"{suffix} files are not read; save it as PNG or JPEG")
-    if not any(suffix in endings for endings in SUFFIXES.values()):
-        return Unreadable("not a picture", f"holds none of the formats {', '.join(FORMATS)}")
-    if path.stat().st_size == 0:
-        return Unreadable("unreadable", "the file is empty")
-    return Unreadable("unreadable", f"named {suffix}, but holds none of the formats {', '.join(FORMATS)}")
-
-
-def _too_large() -> Unreadable:
-    return Unreadable("unreadable", f"more than {MOST_PIXELS // 1_000_000} million pixels; make it smaller")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+def _blocks(grey: Grey) -> float:
+    steps = np.abs(np.diff(grey, axis=1)).mean(axis=0)
+    on_grid = np.arange(len(steps)) % 8 == 7
+    if not on_grid.any() or on_grid.all():
+        return 0.0
+    others = float(steps[~on_grid].mean())
+    return float(steps[on_grid].mean()) / others - 1 if others > 0 else 0.0

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import cast
 
-from bespoke.data.tables import one_line, repeats_of
+from bespoke.data.tables import caption_of, is_text, one_line, repeats_of
 
 SIDECARS = (".txt", ".caption", ".json", ".yaml", ".yml")
 """Endings of caption files, in the order in which they are heard."""
 LONGEST_CAPTION = 65_536
 """Bytes of a sidecar file; a longer text is no caption."""
+DEEPEST_YAML = 50
+"""Collections within one another; PyYAML's time grows with the square of that."""
 FOLDER_FILES = ("multiply.txt", "local.yaml", "local.yml", "global.yaml", "global.yml")
 """EveryDream2's files about a whole folder. The global ones hold for the folders below it, too."""
 UNUSED_FILES = ("flip_p.txt", "cond_dropout.txt", "loss_scale.txt", "batch_id.txt", "shuffle_tags.txt")
@@ -53,7 +55,8 @@ def read_sidecar(name: str, path: Path) -> Said:
     if isinstance(content, Said):
         return content
     if path.suffix.lower() in (".txt", ".caption"):
-        return Said(one_line(content), trouble="" if content.strip() else f"{name} is empty")
+        text = one_line(content)
+        return Said(text, trouble="" if text else f"{name} is empty")
     try:
         said = _structured(_parsed(content, path.suffix.lower()), name)
     except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
@@ -110,11 +113,14 @@ def _content(name: str, path: Path) -> str | Said:
             content = file.read(LONGEST_CAPTION + 1)
         if len(content) > LONGEST_CAPTION:
             return Said(trouble=f"{name} is too long for a caption")
-        return content.decode("utf-8-sig")
+        # UTF-16 without a mark can be taken for UTF-8, in which it has a zero beside each letter.
+        if b"\0" not in content:
+            return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return Said(trouble=f"{name} is not UTF-8 text")
+        pass
     except OSError as error:
         return Said(trouble=f"{name} cannot be read: {error.strerror}")
+    return Said(trouble=f"{name} is not UTF-8 text")
 
 
 def _parsed(content: str, suffix: str) -> object:
@@ -123,8 +129,13 @@ def _parsed(content: str, suffix: str) -> object:
     import yaml
 
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, Loader=yaml.SafeLoader)):
-            raise ValueError("it has aliases, with which a few lines can grow without end")
+        depth = 0
+        for event in yaml.parse(content, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("it has aliases, with which a few lines can grow without end")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST_YAML:
+                raise ValueError(f"it has more than {DEEPEST_YAML} lists or objects within one another")
         return yaml.safe_load(content)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
@@ -138,7 +149,7 @@ def _structured(content: object, name: str) -> Said:
         raise ValueError("it holds no object")
     keys = {str(key): value for key, value in cast(dict[object, object], content).items()}
     prompt = next((keys[key] for key in _PROMPTS if keys.get(key)), "")
-    nested = _structured(prompt, name) if isinstance(prompt, dict) else Said(one_line(_first(prompt)))
+    nested = _structured(prompt, name) if isinstance(prompt, dict) else Said(caption_of(prompt))
     said = keys.get("tags") or ()
     tags = said.split(",") if isinstance(said, str) else cast(Iterable[object], said)
     unused = sorted(keys.keys() - _USED - set(_PROMPTS))
@@ -147,15 +158,8 @@ def _structured(content: object, name: str) -> Said:
     return own.over(nested)
 
 
-def _first(prompt: object) -> str:
-    return _scalar(cast(list[object], prompt)[0] if isinstance(prompt, list) else prompt)
-
-
 def _tag(tag: object) -> str:
-    return one_line(_scalar(cast(dict[str, object], tag).get("tag") or "" if isinstance(tag, dict) else tag))
-
-
-def _scalar(value: object) -> str:
-    if not isinstance(value, str | int | float):
-        raise ValueError("a caption or tag is neither a text nor a number")
-    return str(value)
+    value = cast(dict[str, object], tag).get("tag") or "" if isinstance(tag, dict) else tag
+    if not is_text(value):
+        raise ValueError("a tag is neither a text nor a number")
+    return one_line(str(value))

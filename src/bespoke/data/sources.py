@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from bespoke.errors import BespokeError
 
 LITTER = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx", "@eadir", "$recycle.bin"})
 """What operating systems leave behind; like hidden files these are not counted."""
+_DOUBTFUL = re.compile(r"(\\+)(?=udc[89a-f][0-9a-f]|[\udc80-\udcff])")
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,11 @@ def litter(name: str) -> bool:
 
 
 def printable(name: str) -> str:
-    """The name with each byte that is not UTF-8 spelled out, since JSON and CSV cannot hold it."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+    """The name with each byte that is not UTF-8 spelled out, since JSON and CSV cannot hold it.
+
+    Backslashes that could be taken for such a spelling, or stand before one, are doubled: no two names print alike.
+    """
+    return _DOUBTFUL.sub(r"\1\1", name).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _check(source: Path) -> None:
@@ -124,9 +129,11 @@ def _sidecars(files: Iterable[str]) -> dict[str, list[str]]:
             names.setdefault(_plain(str(path)), []).append(str(path))
     beside: dict[str, list[str]] = {}
     for text in sorted(texts, key=lambda path: SIDECARS.index(path.suffix.lower())):
-        key = _plain(str(text.with_suffix("")))
+        spelled = str(text.with_suffix(""))
+        key = _plain(spelled)
         # Beside cat.png and cat.png.jpg, cat.png.txt belongs to the second, for other trainers know no other way.
-        for other in stems.get(key) or names.get(key, []):
+        others = stems.get(key) or names.get(key, [])
+        for other in [other for other in others if other.startswith(spelled)] or others:
             beside.setdefault(other, []).append(str(text))
     return beside
 

@@ -1,14 +1,18 @@
-"""A table of file names and captions, as Hugging Face's ImageFolder reads it, turned into its rows."""
+"""A table of file names and captions, as Hugging Face's ImageFolder reads it, turned into its rows, and written."""
 
 import csv
+import io
 import json
+import math
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bespoke.errors import BespokeError
+from bespoke.records import Picture
+from bespoke.workspace import write_text
 
 TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 FILE, REPEATS = "file_name", "repeats"
@@ -46,9 +50,73 @@ def read_table(path: Path) -> list[Row]:
         raise BespokeError(problem, "Check that you may read it, and that it is whole.") from error
 
 
+def table_of(pictures: Iterable[Picture]) -> str:
+    """The `metadata.csv` of pictures; it has a column of repeats only where some picture counts other than once."""
+    return _written([(FILE, TEXTS[0])], pictures)
+
+
+def fit_table(path: Path, pictures: Sequence[Picture]) -> None:
+    """Makes a `metadata.csv` name exactly these pictures: rows of others go, rows that lack are added, the rest stays.
+
+    Captions and columns that people wrote into it are kept.
+    """
+    if not path.exists():
+        write_text(path, table_of(pictures))
+        return
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header, *records = [cells for _, cells in _records(path, file)]
+    place = [column.strip() for column in header].index(FILE)
+    files = {picture.file for picture in pictures}
+    known = {cells[place].strip() for cells in records if len(cells) > place}
+    kept = [cells for cells in records if len(cells) > place and cells[place].strip() in files]
+    if len(kept) < len(records) or not files <= known:
+        write_text(path, _written([header, *kept], [p for p in pictures if p.file not in known]))
+
+
+def number(value: float) -> str:
+    """The number as a person writes it, to its last digit: 2, 0.5."""
+    return repr(float(value)).removesuffix(".0")
+
+
+def _written(records: Sequence[Sequence[str]], pictures: Iterable[Picture]) -> str:
+    """CSV of a header with rows, and of pictures whose cells are put under its columns."""
+    added = list(pictures)
+    header = list(records[0])
+    if REPEATS not in header and any(p.repeats != 1 for p in added):
+        header.append(REPEATS)
+    columns = [column.strip() for column in header]
+    text = next(name for name in TEXTS if name in columns)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([*cells, *[""] * len(header)][: len(header)] for cells in records[1:])
+    for picture in added:
+        cells = {FILE: picture.file, text: picture.text, REPEATS: number(picture.repeats)}
+        writer.writerow([cells.get(column, "") for column in columns])
+    return out.getvalue()
+
+
 def one_line(text: str) -> str:
-    """The caption on one line: control characters, halves of characters and runs of white space become one space."""
-    return " ".join("".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text).split())
+    """The caption on one line: control characters, halves of characters and runs of white space become one space.
+
+    One of nothing but characters that cannot be seen is empty.
+    """
+    line = " ".join("".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text).split())
+    return line if any(unicodedata.category(c) not in ("Cf", "Zs") for c in line) else ""
+
+
+def caption_of(value: object) -> str:
+    """The caption in a value of any kind: a text, a number, or the first text of a list; empty for anything else."""
+    if isinstance(value, list):
+        value = next((part for part in cast(list[object], value) if isinstance(part, str)), None)
+    return one_line(str(value)) if is_text(value) else ""
+
+
+def is_text(value: object) -> bool:
+    """Whether this is a text, or a number that a person would write: JSON also has true and NaN."""
+    if isinstance(value, int | float):
+        return not isinstance(value, bool) and abs(value) < math.inf
+    return isinstance(value, str)
 
 
 def repeats_of(value: object) -> float | None:
@@ -72,7 +140,7 @@ def _row(path: Path, line: int, cells: Mapping[str, Any]) -> Row:
             raise BespokeError(problem, "Write how often the picture counts in an epoch, such as 2 or 0.5.")
     # Only the spaces that stand beside a comma go: a name may begin with others.
     file = "".join(c for c in str(cells[FILE] or "") if unicodedata.category(c) != "Cs").strip(" \t\r\n")
-    return Row(line, file, one_line("" if text is None else str(text)), repeats)
+    return Row(line, file, caption_of(text), repeats)
 
 
 def _check_columns(path: Path, columns: Iterable[str], hint: str) -> None:

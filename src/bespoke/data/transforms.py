@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from bespoke.data.inspect import Pixels, pixel_hash
+from bespoke.data.reading import Pixels, pixel_hash
 from bespoke.seeds import uniform
 
 VERSION = 1

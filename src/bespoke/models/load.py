@@ -95,14 +95,15 @@ class Checkpoint:
         return digest.hexdigest()[:16]
 
 
-def find(name: str) -> Checkpoint:
+def find(name: str, *, download: bool = True) -> Checkpoint:
     """The checkpoint of that name: `pico`, a folder, or a hub id such as `stable-diffusion-v1-5/stable-diffusion-v1-5`.
 
-    Raises: BespokeError when there is no such model, or it is of a kind that is not known.
+    Raises: BespokeError when there is no such model, or it is of a kind that is not known; without `download` also when
+    it is not on this machine.
     """
     folder = PICO if name == "pico" else Path(name)
     if name != "pico" and not folder.is_dir():
-        folder = _from_hub(name)
+        folder = _from_hub(name, download=download)
     index = folder / "model_index.json"
     if not index.is_file():
         hint = "A model folder holds model_index.json and the folders unet, vae, text_encoder, tokenizer, scheduler."
@@ -157,8 +158,8 @@ def quiet() -> Generator[None, None, None]:
             log.set_verbosity(level)
 
 
-def _from_hub(name: str) -> Path:
-    """The folder of a hub model, downloaded unless it is there already."""
+def _from_hub(name: str, *, download: bool) -> Path:
+    """The folder of a hub model, downloaded, if that is allowed, unless it is there already."""
     hint = (
         "Name `pico`, a folder in diffusers' layout, or a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5."
     )
@@ -170,7 +171,7 @@ def _from_hub(name: str) -> Path:
         from diffusers import StableDiffusionPipeline
 
         try:
-            return Path(StableDiffusionPipeline.download(name))
+            return Path(StableDiffusionPipeline.download(name, local_files_only=not download))
         except (RepositoryNotFoundError, HFValidationError):
             raise BespokeError(f"The hub has no model {name!r}.", hint) from None
         except (LocalEntryNotFoundError, OSError) as error:

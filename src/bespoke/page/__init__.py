@@ -1,5 +1,18 @@
-"""What a training run measured, drew and decided, turned into the one HTML page that a person opens."""
+"""What is known of a training run or of a dataset, turned into the one HTML page that a person opens."""
 
+from bespoke.page.dataset import (
+    SEVERITIES,
+    Advice,
+    Alike,
+    Caption,
+    CaptionGroup,
+    DatasetReport,
+    Part,
+    Rule,
+    Severity,
+)
+from bespoke.page.dataset import write as write_dataset
+from bespoke.page.histogram import Distribution, Limit
 from bespoke.page.report import (
     AsideGroup,
     Fact,
@@ -20,20 +33,32 @@ from bespoke.page.report import (
 )
 
 __all__ = [
+    "SEVERITIES",
+    "Advice",
+    "Alike",
     "AsideGroup",
+    "Caption",
+    "CaptionGroup",
+    "DatasetReport",
+    "Distribution",
     "Fact",
     "Finding",
     "Hero",
     "Intake",
+    "Limit",
     "Pair",
     "PairGroup",
+    "Part",
     "Report",
+    "Rule",
     "ScoreRow",
     "Setting",
+    "Severity",
     "Snippet",
     "Stage",
     "Thumb",
     "Training",
     "intake_of",
     "write",
+    "write_dataset",
 ]

@@ -3,16 +3,12 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import Literal, cast
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from typing import Literal
 
 from bespoke.page import plots, wording
-from bespoke.page.links import link, shown
+from bespoke.page.rendering import render
 from bespoke.records import Curve, Dataset, Score
-from bespoke.workspace import write_text
 
 SHOWN_AT_ONCE = 24
 """How many pairs or thumbnails of a group are open; the others are folded away below them."""
@@ -175,10 +171,18 @@ class Report:
 
 def write(report: Report, path: Path) -> None:
     """Writes the page to `path`, atomically; pictures are linked relative to its folder, never copied."""
-    template = _environment(path.parent).get_template("report.html")
-    page = template.render(report=report, sections=_sections(report), shown_at_once=SHOWN_AT_ONCE)
-    # File names that are not UTF-8 reach Python as lone surrogates, which no UTF-8 file can hold.
-    write_text(path, page.encode("utf-8", "backslashreplace").decode("utf-8"))
+    filters: dict[str, Callable[..., object]] = {
+        "size": _size,
+        "date": wording.date,
+        "duration": wording.duration,
+        "interval": wording.interval,
+        "number": wording.number,
+        "loss_plot": plots.loss,
+        "validation_plot": plots.validation,
+        "learning_rate_plot": plots.learning_rate,
+        "whiskers": plots.whiskers,
+    }
+    render("report.html", path, filters, report=report, sections=_sections(report), shown_at_once=SHOWN_AT_ONCE)
 
 
 def intake_of(dataset: Dataset, set_aside: Path) -> Intake:
@@ -195,34 +199,6 @@ def intake_of(dataset: Dataset, set_aside: Path) -> Intake:
         for reason in dataset.reasons()
     )
     return Intake(len(dataset.part("train")), len(dataset.part("validation")), groups)
-
-
-def _environment(folder: Path) -> Environment:
-    """Jinja with everything escaped, and with the words, links and plots of this package as filters."""
-    environment = Environment(
-        loader=PackageLoader("bespoke.page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # Jinja declares no type for its filters: a checker takes those it ships for the only ones.
-    cast("dict[str, Callable[..., object]]", environment.filters).update(
-        {
-            "link": partial(link, folder=folder),
-            "shown": partial(shown, folder=folder),
-            "size": _size,
-            "date": wording.date,
-            "duration": wording.duration,
-            "interval": wording.interval,
-            "number": wording.number,
-            "loss_plot": plots.loss,
-            "validation_plot": plots.validation,
-            "learning_rate_plot": plots.learning_rate,
-            "whiskers": plots.whiskers,
-        }
-    )
-    return environment
 
 
 def _size(path: Path) -> str:

@@ -1,9 +1,13 @@
 """The verbs: whole stages of a model's life, as the command line and Python call them."""
 
-from bespoke.pipeline.datasets import export_data, import_data
+from bespoke.pipeline.datasets import clean_data, export_data, import_data, inspect_data, restore_data
 from bespoke.pipeline.demo import demo
+from bespoke.pipeline.describe import report_data
 from bespoke.pipeline.new import new
 from bespoke.pipeline.sample import sample
 from bespoke.pipeline.train import resume, train
 
-__all__ = ["demo", "export_data", "import_data", "new", "resume", "sample", "train"]
+__all__ = [
+    "clean_data", "demo", "export_data", "import_data", "inspect_data", "new", "report_data", "restore_data", "resume",
+    "sample", "train",
+]  # fmt: skip

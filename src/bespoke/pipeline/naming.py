@@ -42,10 +42,14 @@ def named(model: str) -> Named:
     return Named(model, find(model))
 
 
-def base_of(recipe: recipes.Recipe, folder: Path) -> Checkpoint:
-    """The checkpoint that a recipe in `folder` builds on; a relative folder counts from the recipe's."""
+def base_of(recipe: recipes.Recipe, folder: Path, *, download: bool = True) -> Checkpoint:
+    """The checkpoint that a recipe in `folder` builds on; a relative folder counts from the recipe's.
+
+    Raises: BespokeError when there is none, or it would have to be downloaded and must not.
+    """
     local = folder / recipe.model.base
-    return find(str(local) if recipe.model.base != "pico" and local.is_dir() else recipe.model.base)
+    named = str(local) if recipe.model.base != "pico" and local.is_dir() else recipe.model.base
+    return find(named, download=download)
 
 
 def _of_run(run: Run, name: str, which: str) -> Named:

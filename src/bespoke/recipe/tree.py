@@ -49,6 +49,41 @@ class Data(Section):
     """Part of the pictures kept out of training to measure it."""
 
 
+Rule = Literal[
+    "too small", "blank", "blurry", "dark", "bright", "little detail", "narrow", "bars", "JPEG blocks",
+    "broken letters", "markup", "other script", "duplicate", "near-duplicate", "mirrored",
+]  # fmt: skip
+
+
+class Clean(Section):
+    """`[clean]`: which pictures are set aside, and which only carry a note of doubt."""
+
+    set_aside: Annotated[tuple[Rule, ...], Field(strict=False)] = (
+        "too small", "blank", "duplicate", "near-duplicate", "mirrored",
+    )  # fmt: skip
+    """Rules that set a picture aside, as a missing caption always does; what the others find is noted with it."""
+    minimum_side: Positive = 32
+    """`too small`: pixels of the shorter side below which a picture shows too little."""
+    minimum_deviation: float = Field(default=2.0, ge=0)
+    """`blank`: standard deviation of the grey levels (of 255) below which there is nothing to see."""
+    minimum_sharpness: float = Field(default=10.0, ge=0)
+    """`blurry`: variance of the Laplacian, at 512 pixels at most."""
+    minimum_brightest: float = Field(default=50.0, ge=0)
+    """`dark`: grey level that the brightest 5 % of the pixels must reach."""
+    maximum_darkest: float = Field(default=235.0, ge=0)
+    """`bright`: grey level that the darkest 5 % of the pixels must stay below."""
+    minimum_entropy: float = Field(default=0.5, ge=0)
+    """`little detail`: bits a pixel of the histogram of grey levels."""
+    maximum_aspect: float = Field(default=3.0, ge=1)
+    """`narrow`: longer side by shorter side."""
+    maximum_bars: Share = 0.05
+    """`bars`: part of a side that bars of one colour at both ends may take."""
+    maximum_blocks: float = Field(default=0.5, ge=0)
+    """`JPEG blocks`: by how much steps on JPEG's grid may be larger than others."""
+    maximum_foreign_letters: Share = 0.3
+    """`other script`: part of a caption's letters that may not be Latin."""
+
+
 class Text(Section):
     """`[text]`: what happens to captions."""
 
@@ -153,6 +188,7 @@ class Recipe(Section):
 
     model: Model = Model()
     data: Data = Data()
+    clean: Clean = Clean()
     text: Text = Text()
     train: Train = Train()
     validation: Validation = Validation()

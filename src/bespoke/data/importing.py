@@ -1,0 +1,240 @@
+"""A source of pictures and captions copied into a dataset, where the cleaning rules say what becomes of each file."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bespoke.data import dataset as datasets
+from bespoke.data.clean import Verdict
+from bespoke.data.containers import Opened, opened
+from bespoke.data.dataset import ASIDE, RECORD, TABLE, TRAIN
+from bespoke.data.inspect import Facts, facts
+from bespoke.data.known import Known
+from bespoke.data.names import Names, safe_suffix
+from bespoke.data.reading import Unreadable, ending, read
+from bespoke.data.sorting import Captioned, captioned_of, check_enough, sorted_out
+from bespoke.data.sources import Found, find
+from bespoke.data.tables import table_of
+from bespoke.errors import BespokeError
+from bespoke.recipe import Recipe
+from bespoke.records import Dataset, Picture, SetAside
+from bespoke.workspace import atomic_file, sha256
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A file of the source, and its name in the dataset."""
+
+    origin: Path
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A found file that has been looked at."""
+
+    found: Found
+    sha256: str
+    """Empty where there is nothing to copy."""
+    outcome: Facts | Verdict
+
+
+def build(source: str | Path, folder: Path, recipe: Recipe, progress: Progress | None = None) -> Dataset:
+    """The dataset in `folder` with what `source` holds: a folder, an archive, a Parquet file, a URL.
+
+    `source` itself is never changed. A dataset that is there already is added to. Importing the same again mends files
+    that were damaged or lost and keeps captions that were edited in `train/metadata.csv`. After a kill it goes on where
+    it was. `progress` is called with (files done, files in all).
+
+    Raises: BespokeError when the source is unusable, fewer than 2 pictures remain, `folder` holds something else, or
+    what was imported before has changed in the source.
+    """
+    with opened(source) as inside:
+        _check_apart(inside.origin, folder)
+        walked = find(inside.folder, file_names=recipe.data.file_name_captions) if inside.walk else ()
+        before = _before(folder)
+        try:
+            known = Known(folder)
+            entries = list(_looked_at((*inside.found, *walked), known, progress))
+            pictures, broken, copies = _with_entries(before, entries, inside)
+            after = sorted_out(pictures, broken, known, recipe)
+            check_enough(inside.name, after)
+            _check_no_strangers(folder, after, copies)
+            _copy(folder, after, copies)
+            after = datasets.save(folder, after)
+            known.settle({item.picture.sha256 for item in pictures})
+            return datasets.captioned(folder, after)
+        except OSError as error:
+            hint = "Check that you may write there and that the pictures are still where they were, then import again."
+            raise BespokeError(f"The dataset {folder} could not be written: {error}.", hint) from error
+
+
+def _before(folder: Path) -> Dataset:
+    """What is in the folder already; with captions as imported where the table of edited ones is gone."""
+    if not (folder / RECORD).exists():
+        return Dataset()
+    recorded = datasets.record(folder)
+    return datasets.captioned(folder, recorded) if (folder / TRAIN / TABLE).exists() else recorded
+
+
+def _looked_at(found: Sequence[Found], known: Known, progress: Progress | None) -> Iterator[_Entry]:
+    try:
+        for done, item in enumerate(found, start=1):
+            yield _entry(item, known)
+            if progress is not None:
+                progress(done, len(found))
+    except KeyboardInterrupt:
+        known.save()
+        raise
+
+
+def _entry(found: Found, known: Known) -> _Entry:
+    """What a found file gives: the facts about its picture, or why there is none."""
+    if found.path is None:
+        return _Entry(found, "", Verdict(found.reason, found.trouble))
+    digest = ""
+    try:
+        digest = _hash(found.path)
+        if known.get(digest) is None:
+            known.add(facts(read(found.path)))
+    except Unreadable as error:
+        return _Entry(found, digest, Verdict(error.reason, error.detail))
+    return _Entry(found, digest, known[digest])
+
+
+def _hash(path: Path) -> str:
+    """The SHA-256 of a file. Raises: Unreadable when it cannot be read."""
+    if not path.is_file():
+        raise Unreadable("not a picture", "neither a file nor a link to one")
+    if not os.access(path, os.R_OK):
+        raise Unreadable("unreadable", "you may not read it")
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise Unreadable("unreadable", f"reading it failed: {error.strerror or error}") from None
+
+
+def _with_entries(
+    before: Dataset, entries: Sequence[_Entry], source: Opened
+) -> tuple[list[Captioned], list[SetAside], list[_Copy]]:
+    """All pictures of the dataset with those of the entries, all files that give none, and the files to copy."""
+    there = _There(before)
+    names = Names(TABLE, *there.files())
+    pictures, broken, copies, taken = list[Captioned](), list[SetAside](), list[_Copy](), set[str]()
+    for entry in entries:
+        origin = f"{source.name}/{entry.found.name}"
+        same = there.find(origin, entry)
+        there.check_unchanged(same, entry)
+        name = same.file if same else _name(names, entry)
+        if isinstance(entry.outcome, Verdict):
+            broken.append(SetAside(origin, name, entry.outcome.reason, entry.outcome.detail, entry.sha256))
+        else:
+            picture = _picture(origin, name, entry.found, entry.outcome)
+            if isinstance(same, Picture):
+                text = same.text if same.source_text == entry.found.text else entry.found.text
+                picture = replace(picture, text=text, repeats=same.repeats, restored=same.restored)
+            pictures.append(Captioned(picture, entry.found.trouble))
+        if same is not None:
+            taken.add(same.source)
+        if name and entry.found.path is not None:
+            copies.append(_Copy(entry.found.path, name, entry.sha256))
+    pictures += [item for item in there.pictures if item.picture.source not in taken]
+    # Of equal pictures the first is kept: one that is in the dataset already does not give way to one that comes later.
+    pictures.sort(key=lambda item: item.picture.file not in there.kept)
+    return pictures, broken + [item for item in there.broken if item.source not in taken], copies
+
+
+class _There:
+    """What the dataset holds already, found again by where it came from."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.pictures = captioned_of(dataset)
+        self.broken = [item for item in dataset.set_aside if item.picture is None]
+        self.kept = {p.file for p in dataset.pictures}
+        self._by_source = {item.source: item for item in (*(c.picture for c in self.pictures), *self.broken)}
+        self._by_hash: dict[str, list[Picture | SetAside]] = {}
+        for item in self._by_source.values():
+            self._by_hash.setdefault(item.sha256, []).append(item)
+
+    def files(self) -> Iterator[str]:
+        """The names that are given."""
+        return (item.file for item in self._by_source.values() if item.file)
+
+    def find(self, origin: str, entry: _Entry) -> Picture | SetAside | None:
+        """The same file as it was imported before, also from a source that was named or lay elsewhere then."""
+        moved = (i for i in self._by_hash.get(entry.sha256, ()) if i.source.endswith(f"/{entry.found.name}"))
+        return self._by_source.get(origin) or next(moved, None)
+
+    def check_unchanged(self, same: Picture | SetAside | None, entry: _Entry) -> None:
+        """Refuses other bytes, and another caption of a picture that is kept."""
+        if same is None:
+            return
+        if same.sha256 != entry.sha256:
+            hint = "Give the changed file another name, or import into another folder."
+            raise BespokeError(f"{same.source} has changed since it was imported.", hint)
+        if isinstance(same, Picture) and same.file in self.kept and same.source_text != entry.found.text:
+            hint = f"Edit it in {TRAIN}/{TABLE} of the dataset, or import into another folder."
+            raise BespokeError(f"The caption of {same.source} has changed since it was imported.", hint)
+
+
+def _name(names: Names, entry: _Entry) -> str:
+    """A new name for a file in the dataset; none for what cannot be copied."""
+    name = entry.found.name
+    if isinstance(entry.outcome, Verdict):
+        return names.give(name, safe_suffix(name)) if entry.sha256 else ""
+    return names.give(name, ending(name, entry.outcome.format)[0])
+
+
+def _picture(origin: str, name: str, found: Found, facts_: Facts) -> Picture:
+    notes = (*found.notes, *facts_.notes, *ending(found.name, facts_.format)[1])
+    size = facts_.width, facts_.height
+    return Picture(
+        name, found.text, facts_.sha256, facts_.pixels, *size, origin,
+        repeats=found.repeats, notes=notes, source_text=found.text,
+    )  # fmt: skip
+
+
+def _check_apart(source: Path | None, folder: Path) -> None:
+    if source is None:
+        return
+    inner, outer = folder.resolve(), source.resolve()
+    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+        problem = f"The dataset {folder} and the pictures {source} lie within one another."
+        raise BespokeError(problem, "Put the project beside the folder of pictures, not in it.")
+
+
+def _check_no_strangers(folder: Path, dataset: Dataset, copies: Sequence[_Copy]) -> None:
+    """Refuses to write over, or beside, what is no part of the dataset."""
+    files = [p.file for p in dataset.pictures] + [item.file for item in dataset.set_aside]
+    found = datasets.strangers(folder, files)
+    if not (folder / RECORD).exists():
+        found += [f"{part}/{c.file}" for c in copies for part in (TRAIN, ASIDE) if _other(folder / part / c.file, c)]
+        table = folder / TRAIN / TABLE
+        if table.exists() and table.read_bytes() != table_of(dataset.pictures).encode():
+            found.append(f"{TRAIN}/{TABLE}")
+    if found:
+        hint = f"Import into another folder, or remove {folder} if nobody needs it."
+        raise BespokeError(f"{folder} holds files that are not from this import, such as {found[0]}.", hint)
+
+
+def _other(path: Path, copy: _Copy) -> bool:
+    return path.exists() and sha256(path) != copy.sha256
+
+
+def _copy(folder: Path, dataset: Dataset, copies: Sequence[_Copy]) -> None:
+    """Copies each file to its place, unless it is whole there or where a change of the rules will find it."""
+    kept = {p.file for p in dataset.pictures}
+    for copy in copies:
+        places = [folder / part / copy.file for part in ((TRAIN, ASIDE) if copy.file in kept else (ASIDE, TRAIN))]
+        if any(place.is_file() and sha256(place) == copy.sha256 for place in places):
+            continue
+        with atomic_file(places[0]) as temporary:
+            shutil.copyfile(copy.origin, temporary)
+            if sha256(temporary) != copy.sha256:
+                hint = "Wait until it is complete, then import again."
+                raise BespokeError(f"{copy.origin} changed while it was imported.", hint)

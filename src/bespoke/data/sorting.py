@@ -1,0 +1,159 @@
+"""All pictures of a dataset sorted by the rules: into those kept, for training or validation, and those set aside."""
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bespoke.data import dataset as datasets
+from bespoke.data import split
+from bespoke.data.clean import Candidate, Judgement, judge
+from bespoke.data.dataset import ASIDE, TRAIN
+from bespoke.data.inspect import Facts, facts
+from bespoke.data.known import Known
+from bespoke.data.reading import Unreadable, read
+from bespoke.errors import BespokeError
+from bespoke.recipe import Recipe
+from bespoke.records import Dataset, Picture, SetAside
+
+FEWEST = 2
+"""One picture to learn from and one to measure by."""
+NO_CAPTION = "no caption"
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """A picture of a dataset, kept or not, and why it has no caption, where it has none."""
+
+    picture: Picture
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """One picture of a dataset with what is known about it and what the rules say."""
+
+    picture: Picture
+    facts: Facts
+    judgement: Judgement
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rules that find fault with it, the one that sets it aside first."""
+        verdict = (self.judgement.verdict.reason,) if self.judgement.verdict else ()
+        return (*verdict, *(doubt.partition(":")[0] for doubt in self.judgement.doubts))
+
+
+def clean(folder: Path, recipe: Recipe, progress: Callable[[int, int], None] | None = None) -> Dataset:
+    """The dataset in `folder` after the recipe's rules and its split have been applied to all that it holds.
+
+    What a person restored stays; what the rules set aside no more comes back.
+
+    Raises: BespokeError when `folder` is no dataset, a file in it is damaged, or fewer than 2 pictures would remain.
+    """
+    dataset = datasets.captioned(folder, datasets.record(folder))
+    known = _known(folder, dataset, progress)
+    after = sorted_out(captioned_of(dataset), [s for s in dataset.set_aside if s.picture is None], known, recipe)
+    check_enough(str(folder), after)
+    return datasets.save(folder, after)
+
+
+def inspect(
+    folder: Path, recipe: Recipe, progress: Callable[[int, int], None] | None = None
+) -> tuple[Dataset, list[Inspected]]:
+    """The dataset in `folder`, unchanged, and each of its pictures with what is known about it and what the rules say.
+
+    Raises: BespokeError when `folder` is no dataset or a file in it is damaged.
+    """
+    dataset = datasets.captioned(folder, datasets.record(folder))
+    known = _known(folder, dataset, progress)
+    candidates = [_candidate(item, known) for item in captioned_of(dataset)]
+    judgements = judge(candidates, recipe.clean)
+    pictures = (item.picture for item in captioned_of(dataset))
+    return dataset, [Inspected(p, c.facts, j) for p, c, j in zip(pictures, candidates, judgements, strict=True)]
+
+
+def captioned_of(dataset: Dataset) -> list[Captioned]:
+    """All pictures of a dataset, those set aside among them."""
+    aside = ((s.picture, s.detail if s.reason == NO_CAPTION else "") for s in dataset.set_aside)
+    return [Captioned(p) for p in dataset.pictures] + [Captioned(p, trouble) for p, trouble in aside if p is not None]
+
+
+def sorted_out(pictures: Sequence[Captioned], broken: Sequence[SetAside], known: Known, recipe: Recipe) -> Dataset:
+    """The dataset that the rules and the split make of pictures, and of files that give none."""
+    judgements = judge([_candidate(item, known) for item in pictures], recipe.clean)
+    judged = list(zip((item.picture for item in pictures), judgements, strict=True))
+    kept = [replace(p, doubts=j.doubts) for p, j in judged if j.verdict is None]
+    aside = [
+        SetAside(p.source, p.file, j.verdict.reason, j.verdict.detail, p.sha256, replace(p, doubts=j.doubts))
+        for p, j in judged
+        if j.verdict is not None
+    ]
+    # Pictures that look the same go to the same side: none in training gives away one that is held out.
+    pixels = {p.source: p.pixels for p, _ in judged}
+    looks = {p.source: pixels.get(j.like, p.pixels) for p, j in judged}
+    units = [looks[p.source] for p in kept]
+    held_out = split.validation(units, recipe.data.validation_fraction, recipe.validation.seed)
+    sided = (replace(p, split="validation" if looks[p.source] in held_out else "train") for p in kept)
+    return Dataset(tuple(sorted(sided, key=_order)), tuple(sorted((*aside, *broken), key=_order)))
+
+
+def check_enough(source: str, dataset: Dataset) -> None:
+    """Refuses a dataset of too few pictures, with advice about what cost most of them."""
+    count = len(dataset.pictures)
+    if count >= FEWEST:
+        return
+    reasons = dataset.reasons()
+    came = f"{dataset.files} file{'s' if dataset.files != 1 else ''} came in"
+    counts = ", ".join(f"{number} {reason}" for reason, number in reasons.items())
+    lost = f"; set aside: {counts}" if counts else ""
+    if set(reasons) <= {"not a picture", "missing file"} and not count:
+        raise BespokeError(f"{source} holds no pictures: {came}{lost}.", "Name a folder with pictures in it.")
+    problem = f"{count or 'No'} picture{'s' if count != 1 else ''} of {source} can be used, and {FEWEST} are needed: "
+    raise BespokeError(f"{problem}{came}{lost}.", _advice(reasons, dataset.set_aside))
+
+
+def _advice(reasons: dict[str, int], aside: Sequence[SetAside]) -> str:
+    """What to do about the reason that cost most pictures."""
+    costly = next((reason for reason in reasons if reason not in ("not a picture", "missing file")), "")
+    if costly == NO_CAPTION:
+        return (
+            "Write captions: a metadata.csv with the columns file_name,text beside the pictures, "
+            "or for each picture such as cat.png a text file cat.txt."
+        )
+    first = next((f" For one, {item.source}: {item.detail}." for item in aside if item.reason == costly), "")
+    return f"Add more pictures with captions.{first}"
+
+
+def _candidate(item: Captioned, known: Known) -> Candidate:
+    picture = item.picture
+    return Candidate(picture.source, known[picture.sha256], picture.text, item.trouble, picture.restored)
+
+
+def _known(folder: Path, dataset: Dataset, progress: Callable[[int, int], None] | None) -> Known:
+    """The facts about all pictures of a dataset; those that are not on disk are found out from the copies."""
+    known = Known(folder)
+    pictures = [(p, TRAIN) for p in dataset.pictures] + [(s.picture, ASIDE) for s in dataset.set_aside if s.picture]
+    for done, (picture, part) in enumerate(pictures, start=1):
+        if known.get(picture.sha256) is None:
+            known.add(_facts_again(folder / part / picture.file, picture))
+        if progress is not None:
+            progress(done, len(pictures))
+    known.settle({picture.sha256 for picture, _ in pictures})
+    return known
+
+
+def _facts_again(path: Path, picture: Picture) -> Facts:
+    hint = f"Import the same pictures again to restore it; it came from {picture.source}."
+    try:
+        reading = read(path)
+    except Unreadable as error:
+        raise BespokeError(f"{path} cannot be read any more: {error.detail}.", hint) from None
+    if reading.sha256 != picture.sha256:
+        raise BespokeError(f"{path} has changed since it was imported.", hint)
+    return facts(reading)
+
+
+def _order(item: Picture | SetAside) -> tuple[str, str]:
+    """Sources in the order of their names; macOS writes é as two characters, others as one."""
+    return unicodedata.normalize("NFC", item.source), item.source

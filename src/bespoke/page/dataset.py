@@ -1,0 +1,145 @@
+"""What is known about a dataset, as frozen records, turned into one HTML page that holds its thumbnails."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bespoke.page.histogram import Distribution, histogram
+from bespoke.page.rendering import render
+from bespoke.page.report import AsideGroup, Fact, Intake, Thumb
+from bespoke.page.thumbnails import thumbnail
+
+Severity = Literal["serious", "worth a look", "good to know"]
+SEVERITIES: tuple[Severity, ...] = ("serious", "worth a look", "good to know")
+MOST_ASIDE = 12
+"""How many thumbnails of a reason or a doubt are shown; the page says how many more there are."""
+MOST_GROUPS = 12
+"""How many groups of look-alikes are shown."""
+MOST_COPIES = 3
+"""How many copies of a group are shown."""
+MOST_LETTERS = 400
+"""How much of a caption is shown, and of what the model does not see of it."""
+
+NOTHING = Intake()
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Something that follows from the facts: what was found, why it matters and what to do."""
+
+    severity: Severity
+    count: int
+    """How many pictures it is about."""
+    finding: str
+    why: str
+    do: str
+
+
+@dataclass(frozen=True)
+class Alike:
+    """A picture that is kept, the others that look the same, and why it is this one."""
+
+    kept: Thumb
+    copies: tuple[Thumb, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One picture with its caption; `unseen` is the end that the model does not read."""
+
+    thumb: Thumb
+    seen: str
+    unseen: str = ""
+    length: str = ""
+
+
+@dataclass(frozen=True)
+class CaptionGroup:
+    """Captions that are shown for the same reason."""
+
+    title: str
+    captions: tuple[Caption, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """How many of all have something, such as a word; `note` says what to know about it."""
+
+    label: str
+    count: int
+    whole: int
+    note: str = ""
+
+    @property
+    def percent(self) -> float:
+        """The part in per cent."""
+        return 100 * self.count / self.whole if self.whole else 0.0
+
+    @property
+    def share(self) -> str:
+        """The same in words."""
+        return "<1 %" if 0 < self.percent < 1 else f"{self.percent:.0f} %"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule of the recipe, its limit in words, and how many pictures it finds fault with."""
+
+    name: str
+    limit: str
+    sets_aside: bool
+    found: int
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """Everything that the page shows; whatever is empty is left out of it."""
+
+    title: str
+    facts: tuple[Fact, ...] = ()
+    sheet: tuple[Thumb, ...] = ()
+    """A few pictures that show what the dataset is about."""
+    advice: tuple[Advice, ...] = ()
+    intake: Intake = NOTHING
+    alike: tuple[Alike, ...] = ()
+    doubts: tuple[AsideGroup, ...] = ()
+    """What rules find in pictures that are kept."""
+    distributions: tuple[Distribution, ...] = ()
+    captions: tuple[CaptionGroup, ...] = ()
+    captions_lead: str = ""
+    words: tuple[Part, ...] = ()
+    words_lead: str = ""
+    repeats: tuple[Part, ...] = ()
+    split_lead: str = ""
+    held_out: tuple[Thumb, ...] = ()
+    rules: tuple[Rule, ...] = ()
+
+
+def write(report: DatasetReport, path: Path) -> None:
+    """Writes the page to `path`, atomically; its thumbnails are in it and lead to the pictures themselves."""
+    filters: dict[str, Callable[..., object]] = {"thumbnail": thumbnail, "histogram": histogram, "cut": _cut}
+    caps = {"most_aside": MOST_ASIDE, "most_groups": MOST_GROUPS, "most_copies": MOST_COPIES}
+    render("dataset.html", path, filters, report=report, sections=_sections(report), **caps)
+
+
+def _cut(text: str, letters: int = MOST_LETTERS) -> str:
+    """The text, or its beginning where it is too long to show."""
+    return text if len(text) <= letters else text[:letters] + "…"
+
+
+def _sections(report: DatasetReport) -> dict[str, str]:
+    """The sections that have something to show, in the page's order: the anchor of each and its name."""
+    named = {
+        "advice": ("Advice", report.intake.files > 0),
+        "aside": ("Set aside", report.intake.set_aside > 0),
+        "alike": ("Look-alikes", bool(report.alike)),
+        "doubts": ("Doubtful", bool(report.doubts)),
+        "figures": ("Figures", any(d.kept or d.aside for d in report.distributions)),
+        "captions": ("Captions", bool(report.captions)),
+        "balance": ("Balance", bool(report.words or report.repeats)),
+        "split": ("Split", report.intake.train + report.intake.validation > 0),
+        "rules": ("Rules", bool(report.rules)),
+    }
+    return {anchor: name for anchor, (name, present) in named.items() if present}
