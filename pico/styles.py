@@ -36,10 +36,13 @@ def mosaic(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def tiles(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Flat tiles of 2, 4 or 8 pixels in the picture's own colours, without outline or palette."""
+    """Flat tiles of 2, 4 or 8 pixels in the picture's colours, often stronger, and here and there in any colour."""
     cells = int(rng.choice([8, 16, 16, 16, 32]))
-    small = picture.resize((cells, cells), Image.Resampling.BOX)
-    return small.resize(picture.size, Image.Resampling.NEAREST)
+    small = ImageEnhance.Color(picture.resize((cells, cells), Image.Resampling.BOX)).enhance(rng.uniform(1.0, 1.8))
+    strewn = rng.random((cells, cells, 1)) < rng.choice([0.0, 0.1, 0.3])
+    colours = rng.integers(0, 256, size=3) if rng.random() < 0.5 else rng.integers(0, 256, size=(cells, cells, 3))
+    coloured = np.where(strewn, colours, np.asarray(small)).astype(np.uint8)
+    return Image.fromarray(coloured).resize(picture.size, Image.Resampling.NEAREST)
 
 
 def recoloured(picture: Image.Image, rng: np.random.Generator) -> Image.Image:

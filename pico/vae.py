@@ -37,9 +37,9 @@ def build() -> AutoencoderKL:
     return vae.to(memory_format=torch.channels_last)
 
 
-def pixels(rng: np.random.Generator, count: int, *, styled: float = 0.45, held_out: bool = False) -> torch.Tensor:
+def pixels(rng: np.random.Generator, count: int, *, styled: float = 0.5, held_out: bool = False) -> torch.Tensor:
     """`count` renders in −1..1, [b 3 64 64]; a share `styled` of them redrawn in a practice style or two."""
-    styles = list(PRACTICE.values())
+    styles = [*PRACTICE.values(), PRACTICE["tiles"], PRACTICE["tiles"]]  # a block is what a latent can hold best
     pictures: list[Image.Image] = []
     for _ in range(count):
         picture = draw_scene(rng, held_out=held_out).render()
@@ -107,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=["vae", "decoder"], nargs="?", default="vae")
     parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--batch", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--processes", type=int, default=training.PROCESSES)
     parser.add_argument("--muon", type=float, default=0.01)
     parser.add_argument("--shipped", action="store_true", help="begin with the weights in the package")

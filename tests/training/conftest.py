@@ -74,10 +74,11 @@ def material(
     from bespoke import data
     from bespoke.pipeline.material import Encoder
     from bespoke.pipeline.reporting import silent
+    from bespoke.recipe import parse
     from bespoke.workspace import Project
 
     project = Project(tmp_path_factory.mktemp("project"))
-    dataset = data.build(pictures, project.root / "dataset", validation_fraction=0.2, seed=0)
+    dataset = data.build(pictures, project.root / "dataset", parse({"data": {"validation_fraction": 0.2}}, "the test"))
     made = Encoder(project, checkpoint, recipe(), silent).material(dataset, project.root / "dataset")
     assert len(made.train) + len(made.validation) == len(NOUNS)
     assert made.validation

@@ -32,7 +32,7 @@ class Gallery:
     def __init__(self) -> None:
         self._names: list[str] = []
         self._thumbnails: list[Pixels] = []
-        self._means: list[Levels] = []
+        self._means: Levels = np.empty((256, 3), dtype=np.float32)
         self._hashes: npt.NDArray[np.uint64] = np.empty(256, dtype=np.uint64)
         self._sharing: dict[int, list[int]] = {}
 
@@ -41,9 +41,10 @@ class Gallery:
         count = len(self._names)
         if count == len(self._hashes):
             self._hashes = np.concatenate([self._hashes, np.empty_like(self._hashes)])
+            self._means = np.concatenate([self._means, np.empty_like(self._means)])
         self._hashes[count] = facts.dhash
+        self._means[count] = _mean(facts.thumbnail)
         self._thumbnails.append(facts.thumbnail)
-        self._means.append(_mean(facts.thumbnail))
         self._names.append(name)
         for key in _pairs_of_quarters(facts.dhash):
             self._sharing.setdefault(key, []).append(count)
@@ -58,21 +59,22 @@ class Gallery:
 
     def _find(self, dhash: int, thumbnail: Pixels) -> str:
         near = self._near(dhash)
-        if not near:
+        if not len(near):
             return ""
         # No two thumbnails differ by less than their mean colours do: this spares most of the comparisons.
-        shades = np.abs(np.stack([self._means[index] for index in near]) - _mean(thumbnail)).mean(axis=1)
-        likely = (index for index, shade in zip(near, shades.tolist(), strict=True) if shade <= MEAN_LEVELS)
+        shades = np.abs(self._means[near] - _mean(thumbnail)).mean(axis=1)
+        likely = near[shades <= MEAN_LEVELS].tolist()
         return next((self._names[index] for index in likely if looks_same(self._thumbnails[index], thumbnail)), "")
 
-    def _near(self, dhash: int) -> list[int]:
+    def _near(self, dhash: int) -> npt.NDArray[np.intp]:
         """The numbers of the pictures whose hashes are near, in order."""
         sharing = [self._sharing.get(key, ()) for key in _pairs_of_quarters(dhash)]
         if sum(map(len, sharing)) > MOST_SHARING:
             distances = np.bitwise_count(self._hashes[: len(self._names)] ^ np.uint64(dhash))
-            return np.flatnonzero(distances <= HASH_BITS).tolist()
+            return np.flatnonzero(distances <= HASH_BITS)
         candidates = sorted({index for indices in sharing for index in indices})
-        return [index for index in candidates if (int(self._hashes[index]) ^ dhash).bit_count() <= HASH_BITS]
+        near = [index for index in candidates if (int(self._hashes[index]) ^ dhash).bit_count() <= HASH_BITS]
+        return np.array(near, dtype=np.intp)
 
 
 def looks_same(one: Pixels, other: Pixels) -> bool:
