@@ -579,12 +579,24 @@ def test_what_a_person_restored_stays_whatever_the_rules_say(source, tmp_path):
     imported(source, folder)
     strict = strict_recipe(folder)
     gone = [item.file for item in clean(folder, strict).set_aside]
-    after = restore(folder, gone[:2])
+    after = restore(folder, gone[:2], recipe())
     assert {s.file for s in after.set_aside} == set(gone[2:])
     assert load(folder) == after
     assert {s.file for s in clean(folder, strict).set_aside} == set(gone[2:])
     assert build(source, folder, strict) == load(folder)
-    assert not restore(folder, ["blurry"]).set_aside
+    assert not restore(folder, ["blurry"], recipe()).set_aside
+
+
+def test_a_restored_copy_stays_beside_the_picture_it_looks_like_and_on_its_side(tmp_path):
+    for seed in range(20):
+        put(tmp_path / "s", f"{seed:02}.png", seed)
+        put(tmp_path / "s", f"{seed:02}-copy.png", seed)
+    assert imported(tmp_path / "s", tmp_path / "d").reasons() == {"duplicate": 20}
+    for dataset in (restore(tmp_path / "d", ["duplicate"], recipe()), clean(tmp_path / "d", recipe())):
+        sides = {p.file: p.split for p in dataset.pictures}
+        assert len(sides) == 40
+        assert all(sides[f"{seed:02}.png"] == sides[f"{seed:02}-copy.png"] for seed in range(20))
+        assert set(sides.values()) == {"train", "validation"}
 
 
 def test_what_cannot_be_restored_says_why(source, tmp_path):
@@ -597,7 +609,7 @@ def test_what_cannot_be_restored_says_why(source, tmp_path):
         ("nothing.png", "has the name or the reason nothing.png."),
     ]:
         with pytest.raises(BespokeError) as caught:
-            restore(tmp_path / "d", [wanted])
+            restore(tmp_path / "d", [wanted], recipe())
         assert caught.value.problem.endswith(problem)
         assert caught.value.hint
 

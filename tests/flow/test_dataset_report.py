@@ -223,7 +223,7 @@ def item(side: int = 64, form: str = "PNG", size: int = 9, *, restored: bool = F
 @pytest.mark.parametrize(
     ("kept", "other", "reason"),
     [
-        (item(20, restored=True), item(), "you brought it back"),
+        (item(20), item(restored=True), "you brought the others back"),
         (item(65), item(restored=False), "most pixels"),
         (item(), item(form="JPEG", size=99), "its format loses nothing"),
         (item(form="JPEG"), item(form="WEBP", size=8), "most bytes"),

@@ -89,6 +89,8 @@ def restore_data(
     wanted: Annotated[
         list[str] | None, typer.Argument(metavar="NAME…", help="Files in set-aside/, or reasons such as blurry.")
     ] = None,
+    recipe: RecipeFile = None,
+    settings: Set = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -100,7 +102,7 @@ def restore_data(
             raise BespokeError(
                 "Nothing is named to restore.", 'Name files in set-aside/, or a reason such as "blurry".'
             )
-        made = run(dataset, wanted)
+        made = run(dataset, wanted, recipe=recipe, overrides=settings or ())
     result({"dataset": dataset, **counts(made)}, became(made), as_json=as_json)
 
 

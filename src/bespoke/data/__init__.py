@@ -1,11 +1,11 @@
 """Pictures and captions turned into a checked dataset, and its pictures into squares for a model."""
 
-from bespoke.data.dataset import load, restore
+from bespoke.data.dataset import load
 from bespoke.data.export import export
 from bespoke.data.importing import build
 from bespoke.data.inspect import Facts
 from bespoke.data.reading import Pixels, Reading, Unreadable, read
-from bespoke.data.sorting import Inspected, clean, inspect
+from bespoke.data.sorting import Inspected, clean, inspect, restore
 from bespoke.data.transforms import fit, signature
 
 __all__ = [

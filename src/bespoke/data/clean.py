@@ -58,8 +58,8 @@ class Judgement:
 def judge(candidates: Sequence[Candidate], rules: Clean) -> list[Judgement]:
     """The judgement over each picture, in the same order.
 
-    Of several pictures that look the same the best is kept: one that a person restored, then the one with most pixels,
-    then one in a format that loses nothing, then the one with most bytes, then the first.
+    Of several pictures that look the same the best is kept: the one with most pixels, then one in a format that loses
+    nothing, then the one with most bytes, then the first. One that a person restored is kept beside it.
     """
     judgements = [_judgement(candidate, _alone(candidate, rules), rules) for candidate in candidates]
     twins, gallery = dict[str, str](), Gallery()
@@ -88,7 +88,7 @@ def _rank(candidate: Candidate, index: int) -> tuple[bool, int, int, int]:
     facts = candidate.facts
     # Bytes tell how much a lossy format has kept, and nothing of the others, of which a BMP is always the largest.
     lost = -facts.bytes if facts.format in LOSSY else -sys.maxsize
-    return not candidate.restored, -facts.width * facts.height, lost, index
+    return candidate.restored, -facts.width * facts.height, lost, index
 
 
 def _alone(candidate: Candidate, rules: Clean) -> list[Verdict]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from bespoke.data.sources import litter
 from bespoke.data.tables import TABLES, Row, fit_table, read_table
 from bespoke.errors import BespokeError
-from bespoke.records import Dataset, Picture, SetAside
+from bespoke.records import Dataset, Picture
 from bespoke.workspace import sha256, write_json
 
 RECORD = "dataset.json"
@@ -78,23 +78,6 @@ def captioned(folder: Path, dataset: Dataset) -> Dataset:
     return replace(dataset, pictures=tuple(_as_edited(p, rows[p.file]) for p in dataset.pictures))
 
 
-def restore(folder: Path, wanted: Sequence[str]) -> Dataset:
-    """The dataset with the files of these names, or set aside for these reasons, brought back from `set-aside/`.
-
-    Raises: BespokeError when none is there for a name, or one gives no picture or has no caption.
-    """
-    dataset = captioned(folder, record(folder))
-    known = {name for item in dataset.set_aside for name in (item.file, item.reason)}
-    unknown = [name for name in wanted if name not in known]
-    if unknown:
-        problem = f"Nothing in {folder / ASIDE} has the name or the reason {unknown[0]}."
-        raise BespokeError(problem, f"Reasons: {', '.join(dataset.reasons()) or 'nothing is set aside'}.")
-    chosen = [item for item in dataset.set_aside if {item.file, item.reason} & set(wanted)]
-    back = [_brought_back(item) for item in chosen]
-    aside = tuple(item for item in dataset.set_aside if item not in chosen)
-    return save(folder, replace(dataset, pictures=(*dataset.pictures, *back), set_aside=aside))
-
-
 def strangers(folder: Path, files: Sequence[str]) -> list[str]:
     """The names of what lies in `train/` and is not among `files`."""
     known = {*files, TABLE}
@@ -134,15 +117,6 @@ def _damaged(path: Path, detail: str) -> BespokeError:
 
 def _as_edited(picture: Picture, row: Row) -> Picture:
     return replace(picture, text=row.text, repeats=picture.repeats if row.repeats is None else row.repeats)
-
-
-def _brought_back(item: SetAside) -> Picture:
-    if item.picture is None:
-        raise BespokeError(f"{item.source} gives no picture: {item.detail}.", "Mend the file and import it again.")
-    if not item.picture.text:
-        hint = "Write one for it where it came from, and import that again."
-        raise BespokeError(f"{item.file} has no caption.", hint)
-    return replace(item.picture, restored=True)
 
 
 def _check_intact(path: Path, picture: Picture) -> None:

@@ -1,7 +1,7 @@
 """All pictures of a dataset sorted by the rules: into those kept, for training or validation, and those set aside."""
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,6 +73,24 @@ def inspect(
     return dataset, [Inspected(p, c.facts, j) for p, c, j in zip(pictures, candidates, judgements, strict=True)]
 
 
+def restore(folder: Path, wanted: Sequence[str], recipe: Recipe) -> Dataset:
+    """The dataset with the files of these names, or set aside for these reasons, brought back from `set-aside/`.
+
+    Raises: BespokeError when none is there for a name, or one gives no picture or has no caption.
+    """
+    dataset, inspected = inspect(folder, recipe)
+    known = {name for item in dataset.set_aside for name in (item.file, item.reason)}
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        problem = f"Nothing in {folder / ASIDE} has the name or the reason {unknown[0]}."
+        raise BespokeError(problem, f"Reasons: {', '.join(dataset.reasons()) or 'nothing is set aside'}.")
+    chosen = [item for item in dataset.set_aside if {item.file, item.reason} & set(wanted)]
+    kept = (*dataset.pictures, *(_brought_back(item) for item in chosen))
+    sided = _on_sides(kept, [(item.picture, item.judgement) for item in inspected], recipe)
+    aside = tuple(item for item in dataset.set_aside if item not in chosen)
+    return datasets.save(folder, replace(dataset, pictures=sided, set_aside=aside))
+
+
 def captioned_of(dataset: Dataset) -> list[Captioned]:
     """All pictures of a dataset, those set aside among them."""
     aside = ((s.picture, s.detail if s.reason == NO_CAPTION else "") for s in dataset.set_aside)
@@ -89,13 +107,32 @@ def sorted_out(pictures: Sequence[Captioned], broken: Sequence[SetAside], known:
         for p, j in judged
         if j.verdict is not None
     ]
-    # Pictures that look the same go to the same side: none in training gives away one that is held out.
+    return Dataset(_on_sides(kept, judged, recipe), tuple(sorted((*aside, *broken), key=_order)))
+
+
+def _on_sides(
+    kept: Iterable[Picture], judged: Iterable[tuple[Picture, Judgement]], recipe: Recipe
+) -> tuple[Picture, ...]:
+    """The kept pictures, each for training or validation; those that look the same go to the same side.
+
+    So none in training gives away one that is held out.
+    """
+    judged = list(judged)
     pixels = {p.source: p.pixels for p, _ in judged}
     looks = {p.source: pixels.get(j.like, p.pixels) for p, j in judged}
-    units = [looks[p.source] for p in kept]
+    kept = sorted(kept, key=_order)
+    units = (looks[p.source] for p in kept)
     held_out = split.validation(units, recipe.data.validation_fraction, recipe.validation.seed)
-    sided = (replace(p, split="validation" if looks[p.source] in held_out else "train") for p in kept)
-    return Dataset(tuple(sorted(sided, key=_order)), tuple(sorted((*aside, *broken), key=_order)))
+    return tuple(replace(p, split="validation" if looks[p.source] in held_out else "train") for p in kept)
+
+
+def _brought_back(item: SetAside) -> Picture:
+    if item.picture is None:
+        raise BespokeError(f"{item.source} gives no picture: {item.detail}.", "Mend the file and import it again.")
+    if not item.picture.text:
+        hint = "Write one for it where it came from, and import that again."
+        raise BespokeError(f"{item.file} has no caption.", hint)
+    return replace(item.picture, restored=True)
 
 
 def check_enough(source: str, dataset: Dataset) -> None:

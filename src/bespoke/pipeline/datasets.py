@@ -84,14 +84,16 @@ def clean_data(
     return data.clean(Path(dataset), settings, lambda done, total: report("look at pictures", done, total))
 
 
-def restore_data(dataset: str | Path, wanted: Sequence[str]) -> Dataset:
+def restore_data(
+    dataset: str | Path, wanted: Sequence[str], *, recipe: str | Path | None = None, overrides: Sequence[str] = ()
+) -> Dataset:
     """A dataset with files brought back from `set-aside/`, by their names or by the reasons they are there for.
 
-    No rule sets them aside again.
+    No rule sets them aside again. They go to the side of the split where pictures that look the same are.
 
     Raises: BespokeError when nothing is there for a name, or it gives no picture or has no caption.
     """
-    return data.restore(Path(dataset), wanted)
+    return data.restore(Path(dataset), wanted, settings_of(dataset, recipe, overrides))
 
 
 def export_data(dataset: str | Path, out: str | Path, layout: str = "imagefolder") -> Exported:

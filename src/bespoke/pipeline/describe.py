@@ -146,9 +146,9 @@ def _member(view: View, item: data.Inspected) -> page.Thumb:
 def why(kept: data.Inspected, copies: Sequence[data.Inspected]) -> str:
     """Why a picture is kept rather than the others that look the same."""
     area = kept.facts.width * kept.facts.height
-    rivals = [item for item in copies if item.picture.restored or not kept.picture.restored]
+    rivals = [item for item in copies if not item.picture.restored]
     if not rivals:
-        return "Kept because you brought it back."
+        return "All are kept, because you brought the others back."
     rivals = [item for item in rivals if item.facts.width * item.facts.height == area]
     if not rivals:
         return "Kept because it has most pixels."
