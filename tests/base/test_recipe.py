@@ -183,7 +183,7 @@ def from_schema(schema: dict) -> st.SearchStrategy:
                 allow_infinity=False,
             )
         case "array":
-            return st.lists(st.text(max_size=8), max_size=3)
+            return st.lists(from_schema(schema["items"]), max_size=3)
         case "boolean":
             return st.booleans()
         case kind:

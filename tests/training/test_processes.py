@@ -26,7 +26,9 @@ def project(folder: Path) -> Path:
 
 def losses(root: Path, batch: int, *launcher: str) -> list[dict[str, float]]:
     settings = {"max_train_steps": STEPS, "train_batch_size": batch, "num_class_images": 0, "log_every": 1}
-    flags = [part for key, value in settings.items() for part in ("--set", f"train.{key}={value}")]
+    # bfloat16, which some machines take by default, rounds a batch otherwise than its halves.
+    flags = ["--set", "train.mixed_precision=no"]
+    flags += [part for key, value in settings.items() for part in ("--set", f"train.{key}={value}")]
     command = [sys.executable, *launcher, "-m", "bespoke", "train", str(root / "recipe.toml"), "--json", *flags]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
