@@ -67,10 +67,10 @@ def inspect(
     """
     dataset = datasets.captioned(folder, datasets.record(folder))
     known = _known(folder, dataset, progress)
-    candidates = [_candidate(item, known) for item in captioned_of(dataset)]
-    judgements = judge(candidates, recipe.clean)
-    pictures = (item.picture for item in captioned_of(dataset))
-    return dataset, [Inspected(p, c.facts, j) for p, c, j in zip(pictures, candidates, judgements, strict=True)]
+    items = captioned_of(dataset)
+    judgements = judge([_candidate(item, known) for item in items], recipe.clean)
+    inspected = zip((item.picture for item in items), judgements, strict=True)
+    return dataset, [Inspected(picture, known[picture.sha256], judgement) for picture, judgement in inspected]
 
 
 def restore(folder: Path, wanted: Sequence[str], recipe: Recipe) -> Dataset:
