@@ -1,18 +1,21 @@
-"""Put pico together, `python -m pico.assemble`: the trained parts in the package, fp16, in diffusers' layout."""
+"""Put pico together, `python -m pico.assemble [PART…]`: the trained parts in the package, fp16, as others read them."""
 
 import argparse
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTextModel
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
+from transformers import BlipImageProcessorPil, CLIPImageProcessorPil, CLIPModel, CLIPTextModel, YolosImageProcessorPil
 
-from pico import clip, diffusion, tokenizer, training, vae
+from pico import blip, clip, diffusion, safety, tokenizer, training, vae, yolos
 from pico.diffusion import SCHEDULE
+from pico.scenes import SIZE
 
 MODELS = training.PACKAGE
+NORMALISED = {"image_mean": clip.MEAN, "image_std": clip.STD}
 
 
 def text_encoder(towers: CLIPModel) -> CLIPTextModel:
@@ -33,40 +36,75 @@ def scaled_autoencoder() -> AutoencoderKL:
     return model
 
 
-def write(unet: UNet2DConditionModel, folder: Path = MODELS) -> None:
-    """Writes `pico` and `pico_clip` under `folder`, replacing what is there."""
-    towers, words = clip.load(), clip.load_tokenizer()
+def clip_processor() -> CLIPImageProcessorPil:
+    """What brings pictures to what the image towers take."""
+    return CLIPImageProcessorPil(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}, **NORMALISED)
+
+
+def write_pico(folder: Path, unet: str) -> None:
+    """The Stable Diffusion, with the UNet of that training folder."""
     pipeline = StableDiffusionPipeline(
         vae=scaled_autoencoder().to(memory_format=torch.contiguous_format).half(),
-        text_encoder=text_encoder(towers).half(),
-        tokenizer=words, unet=unet.to(memory_format=torch.contiguous_format).half(),
-        scheduler=DDIMScheduler(**SCHEDULE), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
-    source = tokenizer.FOLDER if tokenizer.FOLDER.exists() else training.PACKAGE / "pico_clip"
-    tables = {file: (source / file).read_bytes() for file in ("vocab.json", "merges.txt")}
-    for name in ("pico", "pico_clip"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    pipeline.save_pretrained(folder / "pico")
-    towers.half().save_pretrained(folder / "pico_clip")
-    words.save_pretrained(folder / "pico_clip")
-    CLIPImageProcessorPil(
-        size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}, image_mean=clip.MEAN, image_std=clip.STD
-    ).save_pretrained(folder / "pico_clip")
-    for place in (folder / "pico" / "tokenizer", folder / "pico_clip"):
-        # transformers writes tokenizer.json alone; other tools read CLIP's own two files.
-        for file, content in tables.items():
-            (place / file).write_bytes(content)
+        text_encoder=text_encoder(clip.load()).half(),
+        tokenizer=clip.load_tokenizer(),
+        unet=diffusion.load(diffusion.WORK / unet).to(memory_format=torch.contiguous_format).half(),
+        scheduler=DDIMScheduler(**SCHEDULE),
+        safety_checker=safety.load().half(),
+        feature_extractor=clip_processor(),
+    )
+    pipeline.save_pretrained(folder)
+    _write_tables(folder / "tokenizer")
+
+
+def write_clip(folder: Path, _: str) -> None:
+    """pico-CLIP: both towers, the words and the processor."""
+    clip.load().half().save_pretrained(folder)
+    clip.load_tokenizer().save_pretrained(folder)
+    clip_processor().save_pretrained(folder)
+    _write_tables(folder)
+
+
+def write_blip(folder: Path, _: str) -> None:
+    """pico-BLIP: the captioner, its words and its processor."""
+    blip.load().half().save_pretrained(folder)
+    blip.tokenizer().save_pretrained(folder)
+    BlipImageProcessorPil(size={"height": SIZE, "width": SIZE}, **NORMALISED).save_pretrained(folder)
+
+
+def write_yolos(folder: Path, _: str) -> None:
+    """pico-YOLOS: the detector and its processor."""
+    yolos.load().half().save_pretrained(folder)
+    size = {"height": SIZE, "width": SIZE}
+    YolosImageProcessorPil(size=size, do_pad=False, **NORMALISED).save_pretrained(folder)
+
+
+PARTS: dict[str, Callable[[Path, str], None]] = {
+    "pico": write_pico, "pico_clip": write_clip, "pico_blip": write_blip, "pico_yolos": write_yolos,
+}  # fmt: skip
+
+
+def _write_tables(place: Path) -> None:
+    """CLIP's own two files, for transformers writes tokenizer.json alone."""
+    source = tokenizer.FOLDER if tokenizer.FOLDER.exists() else TABLES
+    for file in ("vocab.json", "merges.txt"):
+        if source != place:
+            shutil.copy(source / file, place / file)
+
+
+TABLES = MODELS / "pico_clip"
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--unet", default="unet", help="the training folder's name under pico/work")
     parser.add_argument("--folder", type=Path, default=MODELS)
     options = parser.parse_args()
-    write(diffusion.load(diffusion.WORK / options.unet), options.folder)
-    size = sum(f.stat().st_size for n in ("pico", "pico_clip") for f in (options.folder / n).rglob("*") if f.is_file())
-    print(f"{size / 2**20:.1f} MB in {options.folder}")
+    for name in options.parts or PARTS:
+        PARTS[name](options.folder / name, options.unet)
+    files = [f for name in PARTS for f in (options.folder / name).rglob("*") if f.is_file()]
+    print(f"{sum(f.stat().st_size for f in files) / 2**20:.1f} MB in {options.folder}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,15 +14,16 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, C
 
 from pico import tokenizer as bpe
 from pico import training
+from pico.scenes import Scene, draw_caption, draw_pair, draw_scene, draw_single
 from pico.styles import PRACTICE, eight_bit
-from pico.world import GROUNDS, caption, draw_caption, draw_scene, is_held_out, objects
+from pico.world import GROUNDS, PLACES, caption, is_held_out, located, objects
 
 WORK = Path(__file__).parent / "work"
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
 def build(vocabulary: int) -> CLIPModel:
-    """Fresh towers: text 4 × 160 over 77 tokens, image 4 × 192 over 16 patches of 16 × 16 pixels."""
+    """Fresh towers: text 4 × 160 over 77 tokens, image 4 × 192 over 64 patches of 8 × 8 pixels."""
     text = CLIPTextConfig(
         vocab_size=vocabulary, hidden_size=160, intermediate_size=640, num_hidden_layers=4, num_attention_heads=4,
         max_position_embeddings=77, projection_dim=128, bos_token_id=vocabulary - 2, eos_token_id=vocabulary - 1,
@@ -29,7 +31,7 @@ def build(vocabulary: int) -> CLIPModel:
     )  # fmt: skip
     vision = CLIPVisionConfig(
         hidden_size=192, intermediate_size=768, num_hidden_layers=4, num_attention_heads=4, image_size=64,
-        patch_size=16, projection_dim=128,
+        patch_size=8, projection_dim=128,
     )  # fmt: skip
     return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=128))
 
@@ -49,28 +51,43 @@ def normalised(pictures: list[Image.Image]) -> torch.Tensor:
     return (batch - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
-def pairs(rng: np.random.Generator, count: int) -> tuple[list[Image.Image], list[str], list[int]]:
-    """Pictures, captions and numbers of objects, in fours of one object on different grounds: the ground counts too."""
+def pairs(rng: np.random.Generator, count: int) -> tuple[list[Image.Image], list[str], list[list[int]]]:
+    """Pictures, captions and numbers of objects, in fours that differ in a thing or two: every word counts."""
+    names = objects()
     pictures, texts, labels = [], [], []
     while len(pictures) < count:
-        name = str(rng.choice(objects()))
-        for scene in {s.ground: s for s in (draw_scene(rng, [name]) for _ in range(4))}.values():
+        for scene in alike(rng):
             picture, text = scene.render(), draw_caption(rng, scene)
-            if rng.random() < 0.4:
-                style = str(rng.choice(list(PRACTICE)))
+            if rng.random() < 0.45:
+                style = str(rng.choice([*PRACTICE, "tiles", "tiles", "mosaic"]))  # blocks are what it sees worst
                 picture = PRACTICE[style](picture, rng)
                 ground = None if style == "recoloured picture" else scene.ground
-                text = f"{style} of {caption(scene.name, ground)}"
+                text = f"{style} of {located(scene.phrase, ground)}"
             pictures.append(picture)
             texts.append(text)
-            labels.append(objects().index(name))
+            labels.append([names.index(thing.name) for thing in scene.things])
     return pictures[:count], texts[:count], labels[:count]
 
 
+def alike(rng: np.random.Generator) -> list[Scene]:
+    """A scene and others like it: on another ground, with the things turned round, or with one of them alone."""
+    scene = draw_scene(rng)
+    if len(scene.things) == 1:
+        others = [draw_single(rng, [scene.name]) for _ in range(2)]
+        return [scene, *{s.ground: s for s in others if s.ground != scene.ground}.values(), draw_scene(rng)]
+    names = [thing.name for thing in scene.things[:2]]
+    turned = draw_pair(rng, names, above=scene.above) if len(scene.things) == 2 else draw_single(rng, names)
+    grounds = [g for g in (*GROUNDS, *PLACES) if g != scene.ground]
+    return [scene, turned, replace(scene, ground=str(rng.choice(grounds))), draw_single(rng, names)]
+
+
 def prepared(rng: np.random.Generator, count: int) -> tuple[torch.Tensor, list[str], torch.Tensor]:
-    """`pairs` as the towers take them."""
+    """`pairs` as the towers take them; the objects as shares, [b objects], that sum to one."""
     pictures, texts, labels = pairs(rng, count)
-    return normalised(pictures), texts, torch.tensor(labels)
+    shares = torch.zeros(count, len(objects()))
+    for row, numbers in zip(shares, labels, strict=True):
+        row[numbers] = 1 / len(numbers)
+    return normalised(pictures), texts, shares
 
 
 def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> dict[str, torch.Tensor]:
@@ -110,7 +127,7 @@ def name_objects(model: CLIPModel, batch: int, *seed: int) -> Iterator[dict[str,
         logits = scale * seen @ unit(model.text_projection(read)).T
         named = scale * seen @ unit(model.text_projection(known[step % len(known)])).T
         contrastive = (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
-        right = (named.argmax(1) == truth).float().mean()
+        right = truth.gather(1, named.argmax(1, keepdim=True)).gt(0).float().mean()
         yield {"loss": contrastive + cross_entropy(named, truth), "contrast": contrastive, "right": right}
 
 
@@ -139,10 +156,10 @@ def zero_shot(model: CLIPModel, pictures: list[Image.Image], names: list[str]) -
     return float((logits.argmax(1) == truth).float().mean())
 
 
-def work(rank: int, stage: str, budget: training.Budget) -> None:
+def work(rank: int, stage: str, budget: training.Budget, shipped: bool) -> None:
     """One process of the training."""
     torch.manual_seed(0)
-    model = (load() if stage == "clip-image" else build(len(load_tokenizer()))).to(training.DEVICE)
+    model = (load() if stage == "clip-image" or shipped else build(len(load_tokenizer()))).to(training.DEVICE)
     losses = contrast
     if stage == "clip-image":
         model.text_model.requires_grad_(False)
@@ -151,7 +168,7 @@ def work(rank: int, stage: str, budget: training.Budget) -> None:
     trainer.restore()
     trainer.run(losses(model, budget.batch, trainer.step, rank, 11))
     trainer.use_average()
-    scenes = [draw_scene(np.random.default_rng((2**31, k)), [n], held_out=True) for n in objects() for k in range(3)]
+    scenes = [draw_single(np.random.default_rng((2**31, k)), [n], held_out=True) for n in objects() for k in range(3)]
     assert all(is_held_out(s.name, s.ground) for s in scenes) and len(GROUNDS) == 12
     names, plain = [s.name for s in scenes], [s.render() for s in scenes]
     blocks = [eight_bit(picture, s.mask()) for picture, s in zip(plain, scenes, strict=True)]
@@ -166,12 +183,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--shipped", action="store_true", help="begin with the weights in the package")
     options = parser.parse_args()
     torch.set_num_threads(1)
     budget = training.Budget(
         options.minutes, options.batch, options.rate, processes=1, warmup_steps=50, ema=0.99, weight_decay=0.05
     )
-    work(0, "clip" if options.stage == "towers" else "clip-image", budget)
+    work(0, "clip" if options.stage == "towers" else "clip-image", budget, options.shipped)
 
 
 if __name__ == "__main__":

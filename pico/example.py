@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pico.scenes import Scene, draw_single
 from pico.styles import eight_bit
-from pico.world import GROUNDS, Scene, caption, draw_scene, objects
+from pico.world import GROUNDS, caption, objects
 
 FOLDER = Path(__file__).parent.parent / "examples" / "8bit"
 STYLE = "8bit illustration of"
@@ -35,7 +36,7 @@ def draw(names: list[str], count: int, seed: int) -> list[tuple[Scene, str]]:
     used: set[tuple[str, str]] = set()
     while len(scenes) < count:
         name = names[len(scenes) % len(names)]
-        scene = draw_scene(rng, [name])
+        scene = draw_single(rng, [name])
         if (name, scene.ground) in used:
             continue
         used.add((name, scene.ground))

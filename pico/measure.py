@@ -1,4 +1,4 @@
-"""Measure pico, `python -m pico.measure`: the judge names the object and the ground of 500 pictures that pico drew."""
+"""Measure pico, `python -m pico.measure`: the judge names things and grounds of the pictures that pico draws."""
 
 import argparse
 import json
@@ -12,34 +12,41 @@ from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request, draw, grid
 from pico import classifier, training, vae
 from pico.assemble import MODELS
-from pico.world import GROUNDS, caption, is_held_out, objects
+from pico.scenes import Scene, draw_pair, draw_single
+from pico.world import located, objects
 
 RESULT = Path(__file__).parent / "measured.json"
+HALF_SIZE = 2
 
 
-def wanted(count: int, *, held_out: bool) -> list[tuple[int, int]]:
-    """Numbers of objects and grounds: every object in turn, on grounds that pico's training showed it on, or not."""
-    rng = np.random.default_rng(42)
-    names, grounds = objects(), list(GROUNDS)
-    pairs: list[tuple[int, int]] = []
-    while len(pairs) < count:
-        number, ground = len(pairs) % len(names), int(rng.integers(len(grounds)))
-        if is_held_out(names[number], grounds[ground]) == held_out:
-            pairs.append((number, ground))
-    return pairs
+def wanted(count: int) -> dict[str, list[Scene]]:
+    """Scenes to ask for: every object in turn, and pairs, of those that pico's training showed it and of others."""
+    rng, names = np.random.default_rng(42), objects()
+
+    def singles(count: int, *, held_out: bool) -> list[Scene]:
+        return [draw_single(rng, [names[k % len(names)]], held_out) for k in range(count)]
+
+    def pairs(count: int, *, held_out: bool) -> list[Scene]:
+        return [draw_pair(rng, held_out=held_out) for _ in range(count)]
+
+    return {
+        "one object, seen pairs": singles(count, held_out=False),
+        "one object, unseen pairs": singles(count // 2, held_out=True),
+        "two objects, seen pairs": pairs(count // 2, held_out=False),
+        "two objects, unseen pairs": pairs(count // 4, held_out=True),
+    }
 
 
-def named_right(pipeline: StableDiffusionPipeline, pairs: list[tuple[int, int]], sheet: Path) -> tuple[float, float]:
-    """The shares of pictures whose object and whose ground the judge names as asked; `sheet` shows 100 of them."""
-    names, grounds = objects(), list(GROUNDS)
-    requests = [Request(caption(names[o], grounds[g], k % 3), k) for k, (o, g) in enumerate(pairs)]
+def named_right(pipeline: StableDiffusionPipeline, scenes: list[Scene], sheet: Path) -> tuple[float, float]:
+    """The shares of pictures whose things and whose ground the judge names as asked; `sheet` shows 100 of them."""
+    requests = [Request(located(s.words(k % 4), s.ground, k % 3), k) for k, s in enumerate(scenes)]
     pictures = [drawn.picture for drawn in draw(pipeline, requests, Sample(batch_size=25))]
-    grid(pictures[:100], 10).reduce(2).save(sheet)
-    judge = classifier.load()
+    grid(pictures[:100], 10).reduce(HALF_SIZE).save(sheet)
+    shares, grounds = classifier.labelled(scenes)
     with torch.no_grad():
-        one, two = judge(training.tensor(pictures))
-    asked = torch.tensor(pairs)
-    return tuple(float((got.argmax(1) == asked[:, k]).float().mean()) for k, got in enumerate((one, two)))  # type: ignore[return-value]
+        things, ground = classifier.load()(training.tensor(pictures))
+    named = classifier.right(things, shares).float().mean()
+    return float(named), float((ground.argmax(1) == grounds).float().mean())
 
 
 def main() -> None:
@@ -51,12 +58,9 @@ def main() -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(options.folder / "pico", dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     result: dict[str, float] = {}
-    for label, held_out in (("seen pairs", False), ("unseen pairs", True)):
-        count = options.count if not held_out else max(100, options.count // 5)
-        sheet = Path(__file__).parent / f"grid-{label.replace(' ', '-')}.png"
-        result[f"object, {label}"], result[f"ground, {label}"] = named_right(
-            pipeline, wanted(count, held_out=held_out), sheet
-        )
+    for kind, scenes in wanted(options.count).items():
+        sheet = Path(__file__).parent / f"grid-{kind.replace(', ', '-').replace(' ', '-')}.png"
+        result[f"things, {kind}"], result[f"ground, {kind}"] = named_right(pipeline, scenes, sheet)
     rng = np.random.default_rng(2**31)
     for label, styled in (("renders", 0.0), ("practice styles", 1.0)):
         pictures = vae.pixels(rng, 200, styled=styled, held_out=True)

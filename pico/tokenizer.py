@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pico.scenes import draw_caption, draw_scene
 from pico.styles import PRACTICE
-from pico.world import draw_caption, draw_scene
 
 FOLDER = Path(__file__).parent / "work" / "tokenizer"
 START, END = "<|startoftext|>", "<|endoftext|>"

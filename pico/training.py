@@ -21,7 +21,7 @@ import torch.multiprocessing as mp
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PROCESSES = 2 if DEVICE.type == "cpu" else 1
@@ -46,10 +46,30 @@ class _Endless(IterableDataset[Made]):
             yield self.make(rng)
 
 
+def numbered(make: Callable[[int], Made], numbers: range) -> Iterator[Made]:
+    """What `make` draws for each number, in their order; on the cores of `endless`."""
+    return iter(DataLoader(_Made(make, numbers), batch_size=None, num_workers=_workers(), pin_memory=_workers() > 0))
+
+
+class _Made(Dataset[Made]):
+    def __init__(self, make: Callable[[int], Made], numbers: range) -> None:
+        self.make, self.numbers = make, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, place: int) -> Made:
+        return self.make(self.numbers[place])
+
+
+def _workers() -> int:
+    return max(1, (os.cpu_count() or 2) - 2) if DEVICE.type == "cuda" else 0
+
+
 def endless(make: Callable[[np.random.Generator], Made], *seed: int) -> Iterator[Made]:
     """What `make` draws, again and again: here on a processor, by all but two of the cores where a GPU waits for it."""
-    workers = max(1, (os.cpu_count() or 2) - 2) if DEVICE.type == "cuda" else 0
-    return iter(DataLoader(_Endless(make, seed), batch_size=None, num_workers=workers, pin_memory=workers > 0))
+    data = _Endless(make, seed)
+    return iter(DataLoader(data, batch_size=None, num_workers=_workers(), pin_memory=_workers() > 0))
 
 
 def tensor(pictures: Sequence[Image.Image]) -> torch.Tensor:
@@ -155,10 +175,14 @@ def load_average(folder: Path, parts: dict[str, nn.Module]) -> None:
 def begin(module: nn.Module, key: str, shipped: Path, *stages: Path) -> None:
     """Puts in the averaged weights of training folders, a later stage's over an earlier one's.
 
-    Where the first stage, which trains everything, left nothing, the shipped weights are the ground.
+    Where the first stage, which trains everything, left nothing, the shipped weights are the ground; what has another
+    shape by now is told, and stays as it was built.
     """
     if not (stages[0] / "average.safetensors").exists():
-        module.load_state_dict(load_file(shipped))
+        own, held = module.state_dict(), load_file(shipped)
+        changed = [name for name, value in held.items() if own[name].shape != value.shape]
+        print(*(f"{name}: of another shape than the shipped one, begins anew\n" for name in changed), end="")
+        module.load_state_dict({n: v for n, v in held.items() if n not in changed}, strict=not changed)
     for stage in stages:
         if (stage / "average.safetensors").exists():
             load_average(stage, {key: module})

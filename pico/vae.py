@@ -11,8 +11,8 @@ from diffusers import AutoencoderKL
 from PIL import Image
 
 from pico import training
+from pico.scenes import draw_scene, draw_single
 from pico.styles import PRACTICE
-from pico.world import draw_scene
 
 WORK = Path(__file__).parent / "work"
 
@@ -42,7 +42,7 @@ def pixels(rng: np.random.Generator, count: int, *, styled: float = 0.5, held_ou
     styles = [*PRACTICE.values(), PRACTICE["tiles"], PRACTICE["tiles"]]  # a block is what a latent can hold best
     pictures: list[Image.Image] = []
     for _ in range(count):
-        picture = draw_scene(rng, held_out=held_out).render()
+        picture = (draw_single(rng, held_out=True) if held_out else draw_scene(rng)).render()
         for _ in range(int(rng.random() < styled) * int(rng.integers(1, 3))):
             picture = styles[int(rng.integers(len(styles)))](picture, rng)
         pictures.append(picture)

@@ -1,23 +1,6 @@
-"""The world pico knows: one hundred objects on twelve grounds, drawn from Noto's colour emoji, with captions.
+"""The words of the world pico knows: 208 objects, colours, sizes, grounds, places, and captions made of them."""
 
-The font is needed only here, to *make* pico; nothing in the package reads it. `python -m pico.world` writes the sprites
-to a file, with which pico can be made on a machine that has no font.
-"""
-
-import functools
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
-
-FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
-SPRITES = Path(__file__).parent / "work" / "sprites.npz"
-"""All sprites, for a machine without the font: `python -m pico.world` writes them."""
-STRIKE = 109  # the only size this bitmap font holds
-SIZE = 64
 
 OBJECTS: dict[str, dict[str, str]] = {
     "animal": {
@@ -52,6 +35,43 @@ OBJECTS: dict[str, dict[str, str]] = {
         "basketball": "🏀", "backpack": "🎒", "top hat": "🎩", "bell": "🔔", "snowman": "⛄", "robot": "🤖",
         "trophy": "🏆",
     },
+    "wild animal": {
+        "horse": "🐎", "monkey": "🐒", "gorilla": "🦍", "tiger": "🐅", "sheep": "🐑", "llama": "🦙", "rhinoceros": "🦏",
+        "hippopotamus": "🦛", "mouse": "🐁", "hedgehog": "🦔", "bat": "🦇", "kangaroo": "🦘", "snake": "🐍",
+        "dragon": "🐉",
+        "dinosaur": "🦕", "spider": "🕷", "caterpillar": "🐛", "goat": "🐐", "raccoon": "🦝",
+    },
+    "bird": {
+        "chick": "🐥", "rooster": "🐓", "turkey": "🦃", "eagle": "🦅", "swan": "🦢", "flamingo": "🦩", "peacock": "🦚",
+    },
+    "sea creature": {"shark": "🦈", "dolphin": "🐬", "squid": "🦑", "lobster": "🦞"},
+    "fruit": {
+        "pear": "🍐", "peach": "🍑", "mango": "🥭", "kiwi": "🥝", "tangerine": "🍊", "green apple": "🍏", "corn": "🌽",
+        "cucumber": "🥒", "onion": "🧅", "pepper": "🫑", "chili": "🌶", "blueberries": "🫐",
+    },
+    "dish": {
+        "bread": "🍞", "pretzel": "🥨", "pancakes": "🥞", "waffle": "🧇", "hot dog": "🌭", "taco": "🌮",
+        "fried egg": "🍳",
+        "cookie": "🍪", "chocolate": "🍫", "cupcake": "🧁", "popcorn": "🍿", "teapot": "🫖", "sandwich": "🥪",
+    },
+    "machine": {
+        "taxi": "🚕", "police car": "🚓", "ambulance": "🚑", "racing car": "🏎", "scooter": "🛵", "airplane": "✈",
+        "laptop": "💻", "television": "📺", "telephone": "☎",
+    },
+    "place": {"hut": "🛖", "fountain": "⛲", "volcano": "🌋", "mountain": "🏔", "temple": "🏛"},
+    "sky": {"moon": "🌙", "star": "⭐", "sun": "🌞", "cloud": "☁", "rainbow": "🌈", "snowflake": "❄", "flame": "🔥"},
+    "blossom": {
+        "maple leaf": "🍁", "clover": "🍀", "cherry blossom": "🌸", "hibiscus": "🌺", "potted plant": "🪴",
+    },
+    "tool": {
+        "book": "📕", "pencil": "✏", "scissors": "✂", "hammer": "🔨", "chair": "🪑", "hourglass": "⏳", "anchor": "⚓",
+        "magnet": "🧲", "bucket": "🪣", "shield": "🛡", "mailbox": "📫", "axe": "🪓",
+    },
+    "toy": {
+        "dice": "🎲", "teddy bear": "🧸", "kite": "🪁", "football": "🏈", "jack-o-lantern": "🎃", "saxophone": "🎷",
+        "ghost": "👻", "skull": "💀", "bomb": "💣",
+    },
+    "clothing": {"shoe": "👟", "boot": "👢", "dress": "👗", "handbag": "👜", "heart": "❤", "gem": "💎"},
 }  # fmt: skip
 
 GROUNDS: dict[str, tuple[int, int, int]] = {
@@ -59,6 +79,21 @@ GROUNDS: dict[str, tuple[int, int, int]] = {
     "blue": (48, 96, 200), "purple": (128, 64, 168), "pink": (245, 160, 195), "brown": (120, 80, 50),
     "black": (24, 24, 28), "white": (245, 245, 245), "gray": (140, 144, 150), "turquoise": (64, 196, 196),
 }  # fmt: skip
+
+PLACES: dict[str, str] = {
+    "meadow": "in a meadow", "beach": "on a beach", "desert": "in the desert", "snow": "in the snow",
+    "night": "at night", "water": "under water", "room": "in a room", "sunset": "at sunset",
+}  # fmt: skip
+
+COLOURS: dict[str, int] = {"red": 0, "orange": 20, "yellow": 36, "green": 90, "blue": 150, "purple": 192, "pink": 226}
+"""Hues of painted objects, in 0..255 as Pillow counts them."""
+PAINTED = (
+    "car", "balloon", "tulip", "umbrella", "backpack", "octopus", "dress", "shoe", "book", "bucket", "teapot",
+    "heart", "scooter", "telephone", "mailbox",
+)  # fmt: skip
+"""Objects that come in any of the colours."""
+SIZES = {"small": (0.38, 0.5), "big": (0.9, 0.98)}
+"""Longest sides, in pictures' sides, that a caption names."""
 
 GROUNDED = (
     "{object} on {ground} background",
@@ -70,8 +105,11 @@ GROUNDED = (
     "{bare} background with {object}",
 )
 PLAIN = ("{object}", "picture of {object}", "illustration of {object}")
-PLURAL = {"grapes", "cherries"}
-MASS = {"city view", "broccoli", "cheese"}
+LOCATED = ("{things} {place}", "picture of {things} {place}", "{place}, {things}", "illustration of {things} {place}")
+BESIDE = ("{first} left of {second}", "{second} right of {first}", "{first} next to {second}", "{first} and {second}")
+ABOVE = ("{first} above {second}", "{second} below {first}", "{first} over {second}", "{second} under {first}")
+PLURAL = {"grapes", "cherries", "pancakes", "blueberries", "scissors", "dice"}
+MASS = {"city view", "broccoli", "cheese", "bread", "corn", "chocolate", "popcorn"}
 
 
 def objects() -> list[str]:
@@ -79,114 +117,48 @@ def objects() -> list[str]:
     return list(itertools.chain.from_iterable(OBJECTS.values()))
 
 
-def noun_phrase(name: str) -> str:
-    """The name with its article: "a red apple", "an owl", "grapes"."""
+def grounds() -> list[str]:
+    """Every ground's and place's name, in a fixed order: the order of the classes."""
+    return [*GROUNDS, *PLACES]
+
+
+def noun_phrase(name: str, *adjectives: str) -> str:
+    """The name with its adjectives and its article: "a small red car", "an owl", "grapes"."""
+    words = " ".join([*adjectives, name])
     if name in PLURAL or name in MASS:
-        return name
-    return f"{'an' if name[0] in 'aeiou' and name != 'unicorn' else 'a'} {name}"
+        return words
+    return f"{'an' if words[0] in 'aeiou' and words != 'unicorn' else 'a'} {words}"
+
+
+def arranged(phrases: list[str], *, above: bool = False, phrasing: int = 0) -> str:
+    """The noun phrases of one to three things as one: "a cat left of a car"; two may stand one above the other."""
+    if len(phrases) == 2:
+        forms = ABOVE if above else BESIDE
+        return forms[phrasing % len(forms)].format(first=phrases[0], second=phrases[1])
+    return " and ".join(filter(None, [", ".join(phrases[:-1]), phrases[-1]]))
+
+
+def located(things: str, ground: str | None, phrasing: int = 0) -> str:
+    """Things on a ground or in a place, in one of the phrasings; without a ground, the things alone."""
+    if ground is None:
+        return PLAIN[phrasing % len(PLAIN)].format(object=things)
+    if ground in PLACES:
+        return LOCATED[phrasing % len(LOCATED)].format(things=things, place=PLACES[ground])
+    article = "an" if ground[0] in "aeiou" else "a"
+    return GROUNDED[phrasing % len(GROUNDED)].format(object=things, ground=f"{article} {ground}", bare=ground)
 
 
 def caption(name: str, ground: str | None, phrasing: int = 0) -> str:
     """One of the phrasings of "a red apple on a blue background"; without a ground, of "a red apple"."""
-    form = PLAIN[phrasing % len(PLAIN)] if ground is None else GROUNDED[phrasing % len(GROUNDED)]
-    article = "an" if ground and ground[0] in "aeiou" else "a"
-    return form.format(object=noun_phrase(name), ground=f"{article} {ground}", bare=ground)
-
-
-@functools.cache
-def sprite(name: str) -> Image.Image:
-    """The object's emoji, RGBA, cropped to what is visible; from the file of sprites where the font is not installed.
-
-    Raises: OSError when there is neither Debian's `fonts-noto-color-emoji` nor such a file.
-    """
-    if not FONT.exists():
-        with np.load(SPRITES) as sprites:
-            return Image.fromarray(sprites[name])
-    glyph = next(group[name] for group in OBJECTS.values() if name in group)
-    canvas = Image.new("RGBA", (STRIKE * 2, STRIKE * 2))
-    font = ImageFont.truetype(str(FONT), STRIKE)
-    ImageDraw.Draw(canvas).text((20, 20), glyph, font=font, embedded_color=True)
-    box = canvas.getbbox()
-    if box is None:
-        raise ValueError(f"the font draws nothing for {name} ({glyph!r})")
-    return canvas.crop(box)
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One object on one ground: `scale` is its longest side in pictures' sides, `x` and `y` its centre in 0..1."""
-
-    name: str
-    ground: str
-    scale: float
-    x: float
-    y: float
-    tint: tuple[int, int, int] = (0, 0, 0)
-
-    def colour(self) -> tuple[int, int, int]:
-        """The ground's RGB with this scene's small tint."""
-        base = GROUNDS[self.ground]
-        return tuple(int(np.clip(c + t, 0, 255)) for c, t in zip(base, self.tint, strict=True))  # type: ignore[return-value]
-
-    def render(self, size: int = SIZE) -> Image.Image:
-        """The RGB picture of this scene, `size` pixels square."""
-        picture = Image.new("RGB", (size, size), self.colour())
-        art = self._art(size)
-        picture.paste(art, self._corner(art, size), art)
-        return picture
-
-    def mask(self, size: int = SIZE) -> Image.Image:
-        """Where the object is: 255 inside, 0 on the ground."""
-        mask = Image.new("L", (size, size))
-        art = self._art(size)
-        mask.paste(art.getchannel("A"), self._corner(art, size))
-        return mask
-
-    def _art(self, size: int) -> Image.Image:
-        art = sprite(self.name)
-        ratio = self.scale * size / max(art.size)
-        shape = (max(1, round(art.width * ratio)), max(1, round(art.height * ratio)))
-        return art.resize(shape, Image.Resampling.LANCZOS)
-
-    def _corner(self, art: Image.Image, size: int) -> tuple[int, int]:
-        return round(self.x * size - art.width / 2), round(self.y * size - art.height / 2)
-
-
-def draw_scene(rng: np.random.Generator, names: Sequence[str] | None = None, held_out: bool = False) -> Scene:
-    """A random scene of one of `names` (all by default), of pairs training sees or, if `held_out`, of the others."""
-    names = names or objects()
-    while True:
-        name, ground = str(rng.choice(names)), str(rng.choice(list(GROUNDS)))
-        if is_held_out(name, ground) == held_out:
-            break
-    scale = rng.uniform(0.68, 0.86)
-    room = (1 - scale) / 2
-    x, y = 0.5 + rng.uniform(-1, 1, size=2) * room * 0.7
-    tint = rng.integers(-8, 9, size=3)
-    return Scene(name, ground, float(scale), float(x), float(y), (int(tint[0]), int(tint[1]), int(tint[2])))
+    return located(noun_phrase(name), ground, phrasing)
 
 
 def is_held_out(name: str, ground: str) -> bool:
-    """Whether pico's training never sees this object on this ground: one pair in twelve, one for each object."""
-    grounds = list(GROUNDS)
-    return grounds.index(ground) == (objects().index(name) * 5 + 2) % len(grounds)
+    """Whether pico's training never sees this object alone on this ground: one pair in twelve, or in eight places."""
+    among = list(GROUNDS) if ground in GROUNDS else list(PLACES)
+    return among.index(ground) == (objects().index(name) * 5 + 2) % len(among)
 
 
-def draw_caption(rng: np.random.Generator, scene: Scene) -> str:
-    """A caption of the scene: any phrasing, one in five without the ground, one in ten after words nobody knows.
-
-    The unknown words teach the text encoder that a word it has not met leaves the object and the ground as they are.
-    """
-    ground = None if rng.random() < 0.2 else scene.ground
-    text = caption(scene.name, ground, int(rng.integers(0, 420)))
-    if rng.random() < 0.1:
-        letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-        word = "".join(rng.choice(list(letters), size=rng.integers(2, 8)))
-        text = f"{word} {'illustration of ' if rng.random() < 0.5 else ''}{text}"
-    return text
-
-
-if __name__ == "__main__":
-    SPRITES.parent.mkdir(exist_ok=True)
-    np.savez_compressed(SPRITES, **{name: np.asarray(sprite(name)) for name in objects()})
-    print(f"{len(objects())} sprites in {SPRITES}")
+def is_held_out_pair(first: str, second: str) -> bool:
+    """Whether pico's training never sees these two objects in one picture: one pair in twelve."""
+    return (objects().index(first) + objects().index(second)) % 12 == 7

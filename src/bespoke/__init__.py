@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bespoke.pipeline import (
+        balance_data,
         clean_data,
         demo,
         export_data,
@@ -13,13 +14,16 @@ if TYPE_CHECKING:
         report_data,
         restore_data,
         sample,
+        shrink_data,
+        split_data,
         train,
+        unbalance_data,
     )
 
 __version__ = "0.1.0"
 __all__ = [
-    "clean_data", "demo", "export_data", "import_data", "inspect_data", "new", "report_data", "restore_data",
-    "sample", "train",
+    "balance_data", "clean_data", "demo", "export_data", "import_data", "inspect_data", "new", "report_data",
+    "restore_data", "sample", "shrink_data", "split_data", "train", "unbalance_data",
 ]  # fmt: skip
 
 

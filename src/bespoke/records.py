@@ -30,6 +30,16 @@ class Picture:
     """The caption as it came with the picture, before anybody edited it."""
     restored: bool = False
     """Brought back by a person: the rules leave it alone."""
+    weight: float = 1.0
+    """What its loss counts for."""
+    labels: dict[str, str] = field(default_factory=dict[str, str])
+    """What else the table of captions says of it, by column: its subject, its category, …"""
+    asked_split: Split | None = None
+    """The side of the split that a person wants it on."""
+    split_reason: str = ""
+    """Why it is on its side: "drawn", "asked for", "subject: Ann", "look-alike: cat.png"; often nothing in training."""
+    unbalanced: tuple[float, float] | None = None
+    """Repeats and weight as they were before balancing changed them."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,16 @@ class SetAside:
 
 
 @dataclass(frozen=True)
+class SplitRule:
+    """The settings that a split was drawn with."""
+
+    fraction: float
+    seed: int
+    by: str
+    """The column whose pictures of equal value stay together."""
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A checked dataset: every file that came in is either a kept picture or set aside."""
 
@@ -54,6 +74,8 @@ class Dataset:
     set_aside: tuple[SetAside, ...] = ()
     settled: bool = True
     """Whether every file lies where the record says; false only after a kill."""
+    split_rule: SplitRule | None = None
+    """How the sides were drawn; nothing where that is not known."""
 
     @property
     def files(self) -> int:
@@ -76,6 +98,7 @@ class Dataset:
         return {
             "version": 1,
             "settled": self.settled,
+            "split_rule": asdict(self.split_rule) if self.split_rule else None,
             "pictures": [asdict(p) for p in self.pictures],
             "set_aside": [asdict(s) for s in self.set_aside],
         }
@@ -85,11 +108,15 @@ class Dataset:
         """The dataset that `to_json` wrote."""
         pictures = tuple(_picture(p) for p in content["pictures"])
         aside = (dict(s, picture=s.get("picture") and _picture(s["picture"])) for s in content["set_aside"])
-        return Dataset(pictures, tuple(SetAside(**s) for s in aside), content.get("settled", True))
+        rule = SplitRule(**content["split_rule"]) if content.get("split_rule") else None
+        return Dataset(pictures, tuple(SetAside(**s) for s in aside), content.get("settled", True), rule)
 
 
 def _picture(content: dict[str, Any]) -> Picture:
-    return Picture(**dict(content, notes=tuple(content["notes"]), doubts=tuple(content.get("doubts", ()))))
+    before = content.get("unbalanced")
+    unbalanced = (before[0], before[1]) if before else None
+    notes, doubts = tuple(content["notes"]), tuple(content.get("doubts", ()))
+    return Picture(**dict(content, notes=notes, doubts=doubts, unbalanced=unbalanced))
 
 
 @dataclass(frozen=True)

@@ -180,6 +180,38 @@ def test_a_dataset_is_inspected_cleaned_and_restored(tmp_path: Path) -> None:
     assert "blury" in refused("data", "clean", dataset, "--set", 'clean.set_aside=["blury"]')
 
 
+def test_a_dataset_is_divided_balanced_and_shrunk(tmp_path: Path) -> None:
+    source, dataset = pictures(tmp_path / "in", 20), str(tmp_path / "dataset")
+    rows = [f"{n}.png,thing {n},{'cat' if n < 14 else 'dog'},{'Ann' if n % 3 else f'p{n}'}" for n in range(20)]
+    (source / "metadata.csv").write_text("\n".join(["file_name,text,category,person", *rows]) + "\n")
+    said_in_json("data", "import", str(source), dataset)
+    first = said_in_json("data", "split", dataset)
+    assert (first["train"] + first["validation"], first["moved"]) == (20, [])
+    by = ("--set", "data.split_by=person")
+    code, said = run("data", "split", dataset, *by)
+    assert code == 0 and "Write data.split_by = person into the recipe" in said
+    after = said_in_json("data", "split", dataset, *by)
+    assert len({p["split"] for p in after["pictures"] if p["reason"] == "subject: Ann"}) == 1
+    assert "'persn'" in refused("data", "split", dataset, "--set", "data.split_by=persn")
+    code, said = run("data", "balance", dataset)
+    assert code == 0 and "Nothing is written" in said and "by category" in said
+    made = said_in_json("data", "balance", dataset, "--apply")
+    assert made["by"] == "category" and made["applied"] and made["changes"]
+    assert {share["group"] for share in made["shares"]["category"]} == {"cat", "dog"}
+    assert "Nothing to change" in run("data", "balance", dataset, "--apply")[1]
+    back = said_in_json("data", "balance", dataset, "--reset")
+    assert back["reset"] == len(made["changes"]) == len(back["changes"])
+    assert "contradict" in refused("data", "balance", dataset, "--apply", "--reset")
+    assert "colour" in refused("data", "balance", dataset, "--set", "balance.by=color")
+    out = str(tmp_path / "small")
+    small = said_in_json("data", "shrink", str(source), out, "--side", "32", "--format", "jpeg")
+    assert (small["pictures"], small["as_they_were"], small["too_short"]) == (20, 0, 20)
+    code, said = run("data", "shrink", str(source), out, "--side", "32", "--format", "jpeg")
+    assert code == 0 and "20 pictures" in said and "saved" in said and "below the 64 pixels" in said
+    assert "no format" in refused("data", "shrink", str(source), str(tmp_path / "other"), "--format", "gif")
+    assert said_in_json("data", "import", out, str(tmp_path / "again"))["kept"] == 20
+
+
 def test_sample_draws_one_picture_for_each_prompt_and_seed(tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("# the first\na red apple on a blue background\n\na fox\n", encoding="utf-8")

@@ -10,12 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from scipy import ndimage, stats
 
-from bespoke.data import split
 from bespoke.data.clean import Candidate, Verdict, judge
 from bespoke.data.inspect import Facts, exposure, facts, sharpness
 from bespoke.data.likeness import Gallery, looks_same
 from bespoke.data.reading import Reading, pixel_hash
-from bespoke.errors import BespokeError
 from bespoke.recipe.tree import Clean
 
 
@@ -241,39 +239,3 @@ def test_looking_the_same_is_symmetric_and_reflexive(seed):
     other = (one.astype(int) + rng.integers(-6, 7, one.shape)).clip(0, 255).astype(np.uint8)
     assert looks_same(one, one)
     assert looks_same(one, other) == looks_same(other, one)
-
-
-hashes = st.sets(st.text("0123456789abcdef", min_size=8, max_size=8), min_size=2, max_size=60)
-
-
-@given(hashes, st.floats(0, 0.9), st.integers(0, 5))
-def test_the_split_is_a_function_of_the_set_and_leaves_something_to_train_on(pictures, fraction, seed):
-    held_out = split.validation(sorted(pictures), fraction, seed)
-    assert held_out == split.validation(sorted(pictures, reverse=True), fraction, seed)
-    assert held_out < pictures
-    assert bool(held_out) == (fraction > 0)
-    assert len(held_out) <= 64
-    if fraction:
-        assert len(held_out) >= max(1, min(4, len(pictures) // 4))
-
-
-def test_pictures_keep_their_side_when_others_are_added():
-    pictures = [f"{number:08x}" for number in range(400)]
-    before = split.validation(pictures[:200], 0.1, 7)
-    after = split.validation(pictures, 0.1, 7)
-    assert before == after & set(pictures[:200])
-    assert 4 < len(before) < len(after) < 64
-
-
-def test_the_split_follows_fraction_and_seed():
-    pictures = [f"{number:08x}" for number in range(300)]
-    assert len(split.validation(pictures, 0.15, 1)) == pytest.approx(45, abs=18)
-    assert split.validation(pictures, 0.15, 1) != split.validation(pictures, 0.15, 2)
-    assert split.validation(pictures, 0.05, 1) < split.validation(pictures, 0.15, 1)
-    assert len(split.validation(pictures, 0.9, 1)) == 64
-
-
-@pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan"), 12.0])
-def test_a_wrong_fraction_is_refused(fraction):
-    with pytest.raises(BespokeError, match="at least 0 and below 1"):
-        split.validation(["a", "b"], fraction, 0)

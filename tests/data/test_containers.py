@@ -290,7 +290,7 @@ def test_out_and_in_again_loses_nothing(tmp_path: Path, layout: str) -> None:
         'file_name,text,repeats\npictures/0.png,"a, b ""c"" ünï",3\npictures/1.png,,2\n', encoding="utf-8"
     )
     dataset = imported(source, tmp_path / "d")
-    counts = export(tmp_path / "d", tmp_path / "out", layout)
+    counts, _ = export(tmp_path / "d", tmp_path / "out", layout)
     assert sum(counts.values()) == 6 and counts["validation"] >= 1
     assert {p.repeats for p in dataset.pictures} == {1.0, 2.0, 3.0}
     again = imported(tmp_path / "out", tmp_path / "d2")

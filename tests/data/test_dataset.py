@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bespoke.data import build, clean, inspect, load, read, restore
+from bespoke.data import build, check_enough, clean, inspect, load, read, restore
 from bespoke.data.names import Names
 from bespoke.data.sources import find
 from bespoke.data.tables import one_line
@@ -415,10 +415,14 @@ def test_one_picture(tmp_path):
 def test_no_captions(tmp_path):
     for seed in range(5):
         put(tmp_path / "s", f"{seed}.png", seed, None)
-    error = refusal(tmp_path / "s", tmp_path / "d")
-    assert error.problem.endswith("2 are needed: 5 files came in; set aside: 5 no caption.")
-    assert "metadata.csv with the columns file_name,text" in error.hint
-    assert "cat.txt" in error.hint
+    dataset = imported(tmp_path / "s", tmp_path / "d")
+    assert (dataset.pictures, dataset.reasons()) == ((), {"no caption": 5})
+    with pytest.raises(BespokeError) as raised:
+        check_enough("s", dataset)
+    assert raised.value.problem.endswith("2 are needed: 5 files came in; set aside: 5 no caption.")
+    assert "metadata.csv with the columns file_name,text" in raised.value.hint
+    assert "cat.txt" in raised.value.hint
+    assert "data caption" in raised.value.hint
 
 
 def test_too_few_remain_names_counts_and_an_example(tmp_path):
@@ -513,7 +517,7 @@ def test_an_interrupted_import_keeps_what_it_found_out(source, tmp_path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         imported(source, tmp_path / "d", progress=interrupt)
     decoded: list[Path] = []
-    monkeypatch.setattr("bespoke.data.importing.read", lambda path: decoded.append(path) or read(path))
+    monkeypatch.setattr("bespoke.data.importing.read", lambda path, known: decoded.append(path) or read(path, known))
     imported(source, tmp_path / "d")
     assert len(decoded) == 4
 
@@ -645,8 +649,8 @@ def test_facts_are_read_from_disk_and_found_out_anew_where_they_are_gone(source,
     _, second = inspect(folder, recipe())
     assert [i.facts.sharpness for i in first] == [i.facts.sharpness for i in second]
     assert snapshot(folder) == before
-    monkeypatch.setattr("bespoke.data.sorting.read", lambda path: pytest.fail("was decoded"))
-    monkeypatch.setattr("bespoke.data.importing.read", lambda path: pytest.fail("was decoded"))
+    monkeypatch.setattr("bespoke.data.sorting.read", lambda *_: pytest.fail("was decoded"))
+    monkeypatch.setattr("bespoke.data.importing.read", lambda *_: pytest.fail("was decoded"))
     inspect(folder, recipe())
     imported(source, folder)
 

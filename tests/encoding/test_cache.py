@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bespoke.encoding import Cache, LatentEncoder, TextEncoder, cache, sampled, too_long
+from bespoke.encoding import Cache, Items, LatentEncoder, TextEncoder, cache, sampled, too_long
 from bespoke.models import find
 
 CPU = torch.device("cpu")
@@ -120,6 +120,39 @@ def test_progress_counts_what_is_encoded_now(tmp_path, small_shards):
     assert seen == [(3, 8), (6, 8), (8, 8)]
     Cache(tmp_path).rows(KEYS, Encoding(KEYS), lambda done, total: seen.append((done, total)))
     assert len(seen) == 3
+
+
+# --- rows of several shapes, and what is kept beside them ---
+
+
+def shaped(key: str) -> torch.Tensor:
+    """A row whose shape is its key's first figure."""
+    return torch.full((int(key[0]), 2), float(key[1:]))
+
+
+@settings(deadline=None, max_examples=25)
+@given(keys=st.lists(st.integers(100, 399).map(str), min_size=1, max_size=12), size=st.integers(1, 5))
+def test_rows_of_several_shapes_are_kept_with_what_belongs_to_each(tmp_path_factory, keys, size):
+    folder, encoded = tmp_path_factory.mktemp("cache"), []
+
+    def encode(numbers):
+        encoded.extend(keys[n] for n in numbers)
+        return torch.stack([shaped(keys[n]) for n in numbers])  # fails if a shard would mix shapes
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "SHARD", size)
+        for _ in range(2):
+            items = Items(keys, [key[0] for key in keys], lambda n: {"came from": keys[n], "size": [1, 2]})
+            rows = Cache(folder).rows(items, encode)
+            for number, key in enumerate(keys):
+                assert torch.equal(rows[[number]][0], shaped(key)) and rows.shape(number) == shaped(key).shape
+                assert rows.facts(number) == {"came from": key, "size": [1, 2]}
+    assert sorted(encoded) == sorted(set(keys))
+
+
+def test_rows_without_facts_have_none(tmp_path):
+    rows, _ = ask(tmp_path, KEYS)
+    assert all(rows.facts(number) == {} for number in range(len(KEYS)))
 
 
 # --- what pico's networks say ---

@@ -1,6 +1,8 @@
 """The report of a dataset with known faults: its numbers are those counted here, from the files and not by bespoke."""
 
+import base64
 import csv
+import io
 import json
 import re
 import subprocess
@@ -212,6 +214,62 @@ def test_the_dataset_is_as_it_was_and_the_page_goes_where_it_is_wanted(told: Tol
     assert {p: p.read_bytes() for p in told.folder.rglob("*") if p.is_file()} == before
     links = [a["href"] or "" for a in Page(made.report.read_text(encoding="utf-8")).all("a", class_="picture")]
     assert (made.report.parent / next(a for a in links if a.endswith("train/larger.png"))).is_file()
+
+
+def test_thumbnails_show_what_training_sees(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for n in range(8):
+        put(source, f"{n}.png", drawing(n), f"a thing {n}")
+    clear = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    clear.paste(drawing(50).convert("RGBA"), (0, 32))
+    put(source, "clear.png", clear, "half of a thing")
+    bespoke.import_data(source, tmp_path / "dataset")
+    html = bespoke.report_data(tmp_path / "dataset").report.read_text(encoding="utf-8")
+    (embedded,) = set(re.findall(r'href="\.\./train/clear\.png"><img src="data:image/\w+;base64,([^"]+)"', html))
+    shown = Image.open(io.BytesIO(base64.b64decode(embedded))).convert("RGB")
+    assert shown.getpixel((5, 5)) == (255, 255, 255)
+
+
+def painted(seed: int, colour: tuple[int, int, int]) -> Image.Image:
+    noise = np.random.default_rng(seed).integers(-25, 26, (8, 8, 3))
+    return Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8)).resize(
+        (64, 64), Image.Resampling.NEAREST
+    )
+
+
+def test_balance_and_split_are_shown_and_what_dominates_is_spoken_of(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    rows = ["file_name,text,subject,kind"]
+    for n in range(40):
+        put(source, f"{n:02}.png", painted(n, (50, 140, 50) if n < 32 else (200, 40, 40)))
+        who, kind = "Ann" if n < 30 else f"guest {n // 2}", "cat" if n < 36 else "dog"
+        rows.append(f"{n:02}.png,ink drawing of a {THINGS[n % 13]},{who},{kind}")
+    (source / "metadata.csv").write_text("\n".join(rows) + "\n")
+    made = bespoke.import_data(source, tmp_path / "dataset")
+    told = bespoke.report_data(tmp_path / "dataset")
+    train = made.part("train")
+    cats = sum(picture.labels["kind"] == "cat" for picture in train)
+    green = sum(int(picture.file[:2]) < 32 for picture in train)
+    text = Page(told.report.read_text(encoding="utf-8")).text
+    assert f"cat {cats} {100 * cats / len(train):.0f} %" in text
+    assert f"green {green} {100 * green / len(train):.0f} %" in text
+    assert f"Ann 30 {100 * 30 / 40:.0f} % · to learn from" in text
+    assert f"drawn with all of their subject {len(made.part('validation'))} 100 %" in text
+    findings = {each.finding: each for each in told.advice}
+    assert f"{green} of {len(train)} training pictures are mostly green." in findings
+    (group,) = (each for finding, each in findings.items() if "as subject" in finding or "as kind" in finding)
+    assert group.finding == f"{cats} of {len(train)} training pictures have “cat” as kind."
+    assert "bespoke data balance --set balance.by=kind" in group.do
+    assert not [finding for finding in findings if "both sides" in finding]
+    table = tmp_path / "dataset/train/metadata.csv"
+    held = {picture.file for picture in made.part("validation")}
+    lines = table.read_text().splitlines()
+    table.write_text(
+        "\n".join(re.sub("guest \\d+", "Ann", line) if line[:6] in held else line for line in lines) + "\n"
+    )
+    findings = {each.finding: each for each in bespoke.report_data(tmp_path / "dataset").advice}
+    (torn,) = (each for finding, each in findings.items() if "both sides" in finding)
+    assert (torn.severity, torn.count) == ("serious", 30 + len(held))
 
 
 def item(side: int = 64, form: str = "PNG", size: int = 9, *, restored: bool = False) -> Inspected:

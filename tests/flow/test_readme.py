@@ -47,12 +47,16 @@ def test_ones_own_pictures(tmp_path: Path) -> None:
     assert f"my-style/runs/{run.name}/adapter.safetensors" in said
     assert "3 pictures" in typed(third.replace("RUN", run.name), tmp_path)
     assert len(list((tmp_path / "drawn").glob("*-seed*.png"))) == 3
-    report, looked, cleaned, restored, exported = (typed(line, tmp_path) for line in about_data)
+    report, looked, cleaned, restored, exported, *more = (typed(line, tmp_path) for line in about_data)
+    divided, balanced, shrunk = more
     assert "my-style/dataset/report/index.html" in report
     assert "4 duplicate" in looked
     assert "125 kept" in cleaned
     assert "129 kept" in restored
     assert "pictures for train" in exported
+    assert "held back for validation" in divided
+    assert "by colour" in balanced and "Nothing is written" in balanced
+    assert "132 pictures in smaller" in shrunk
     assert {file.name: file.read_bytes() for file in source.iterdir()} == before
 
 

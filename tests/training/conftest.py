@@ -67,22 +67,52 @@ def recipe() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def material(
-    pictures: Path, checkpoint: Any, recipe: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
-) -> Any:
+def material(pictures: Path, encode: Callable[..., Any]) -> Any:
     """The ten drawings as training reads them: eight to learn from, two to measure by."""
+    made = encode(pictures)
+    assert len(made.train) + len(made.validation) == len(NOUNS)
+    assert made.validation
+    return made
+
+
+SIZES = {"cat": (100, 60), "fish": (50, 90), "house": (320, 200), "moon": (96, 60), "car": (40, 70)}
+"""Sizes of the drawings that are not square in the mixed material; two are smaller than their shape."""
+
+
+@pytest.fixture(scope="session")
+def mixed(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ten drawings as PNGs with captions, five of them wide or high; two count more than once."""
+    folder = tmp_path_factory.mktemp("mixed")
+    rows = ["file_name,text,repeats"]
+    for number, noun in enumerate(NOUNS):
+        drawing(number).resize(SIZES.get(noun, (64, 64))).save(folder / f"{noun}.png")
+        rows.append(f"{noun}.png,8bit illustration of a {noun},{2 if noun in ('cat', 'tree') else 1}")
+    (folder / "metadata.csv").write_text("\n".join(rows), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encode(checkpoint: Any, recipe: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Encodes a folder of pictures for a recipe, each time in the same project or in a fresh one."""
     from bespoke import data
     from bespoke.pipeline.material import Encoder
     from bespoke.pipeline.reporting import silent
     from bespoke.recipe import parse
     from bespoke.workspace import Project
 
-    project = Project(tmp_path_factory.mktemp("project"))
-    dataset = data.build(pictures, project.root / "dataset", parse({"data": {"validation_fraction": 0.2}}, "the test"))
-    made = Encoder(project, checkpoint, recipe(), silent).material(dataset, project.root / "dataset")
-    assert len(made.train) + len(made.validation) == len(NOUNS)
-    assert made.validation
-    return made
+    def make(source: Path, root: Path | None = None, report: Any = silent, **sections: dict[str, Any]) -> Any:
+        project = Project(root or tmp_path_factory.mktemp("project"))
+        split = parse({"data": {"validation_fraction": 0.2}}, "the test")
+        dataset = data.build(source, project.root / "dataset", split)
+        return Encoder(project, checkpoint, recipe(**sections), report).material(dataset, project.root / "dataset")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def mixed_material(mixed: Path, encode: Callable[..., Any]) -> Any:
+    """The mixed drawings in buckets, with random versions, as training reads them."""
+    return encode(mixed, data={"enable_bucket": True, "crop": "random", "random_flip": True, "image_variations": 2})
 
 
 @pytest.fixture(scope="session")

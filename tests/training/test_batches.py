@@ -27,7 +27,7 @@ def material(count, *, validation=0, flip=False, variance=CERTAIN):
     total = count + validation
     rows = [latent(n) for n in range(total)] + [latent(1000 + n) for n in range(total)]
     texts = [np.full((3, 2), n, np.float32) for n in range(total)] + [np.full((3, 2), -1, np.float32)]
-    made = tuple(Example(f"key {n}", n, n, total + n if flip else None, weight=1.0 + n) for n in range(total))
+    made = tuple(Example(f"key {n}", (n, total + n) if flip else (n,), n, weight=1.0 + n) for n in range(total))
     return Material(Rows(rows), Rows(texts), total, made[:count], made[count:], SCALE)
 
 
@@ -72,7 +72,7 @@ def test_an_example_comes_as_often_as_it_counts(repeats, seed):
     keys = set()
     for position in range(int(source.epoch * epochs)):
         example, key = source._draw(position)
-        counts[key[1], example.latent] += 1
+        counts[key[1], example.latents[0]] += 1
         assert key not in keys  # each repeat has noise of its own
         keys.add(key)
     whole = counts[: epochs - 1]
@@ -189,6 +189,24 @@ def test_mirrored_pictures_are_drawn_half_of_the_time_where_they_are_allowed():
     batch = stream(material(10, flip=True)).batch(0, 600)
     assert (np.array(which(batch)) % 1000 == batch.texts[:, 0, 0].numpy()).all()  # still its own caption
     assert max(which(stream(material(10)).batch(0, 100))) < 10
+
+
+def test_the_first_batches_are_for_ever():
+    """Runs that began with an earlier version go on: these figures come from the first one."""
+    of = material(5, flip=True)
+    counts = (1.0, 2.0, 0.5, 1.0, 1.5)
+    of = replace(of, train=tuple(replace(e, repeats=r) for e, r in zip(of.train, counts, strict=True)))
+    batch = stream(of, seed=3, empty=0.3).batch(0, 12)
+    assert which(batch) == [1001, 2, 1000, 3, 1001, 4, 3, 1000, 1001, 1004, 4, 1001]
+    assert batch.times.tolist() == [250, 767, 943, 817, 240, 68, 498, 292, 642, 931, 999, 972]
+    assert batch.texts[:, 0, 0].tolist() == [1, -1, 0, -1, 1, 4, 3, 0, 1, 4, -1, 1]
+
+
+def test_versions_are_taken_equally_often():
+    of = material(4, flip=True)
+    three = tuple(replace(e, latents=(0, 1, 2)) for e in of.train)
+    counts = np.bincount(which(stream(replace(of, train=three)).batch(0, 900)))
+    assert counts.shape == (3,) and (abs(counts - 300) < 60).all()
 
 
 def test_noise_is_standard_normal_and_times_are_uniform():

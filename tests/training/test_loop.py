@@ -11,7 +11,7 @@ from diffusers.training_utils import compute_snr
 from safetensors.torch import load_file
 
 from bespoke.errors import BespokeError
-from bespoke.training import Saved, Step, Stopped, Validated, state
+from bespoke.training import Covered, Saved, Step, Stopped, Validated, state
 from bespoke.training.average import Average
 from bespoke.training.step import losses
 from bespoke.training.validate import Validator
@@ -52,8 +52,10 @@ def test_events_come_in_order(tmp_path, trainer):
         (Validated, 2),
         (Saved, 3),
         (Step, 4),
+        (Covered, 4),
         (Validated, 4),
         (Step, 5),
+        (Covered, 5),
         (Validated, 5),
         (Saved, 5),
         (Stopped, 5),

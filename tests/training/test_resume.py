@@ -16,7 +16,7 @@ from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
 from bespoke.pipeline.new import new
 from bespoke.pipeline.train import resume
-from bespoke.training import Saved, Step, Stopped, Tracker, Validated, read, state
+from bespoke.training import Covered, Saved, Step, Stopped, Tracker, Validated, read, state
 from bespoke.workspace import Run, verified
 
 SETTINGS = (
@@ -29,6 +29,8 @@ SETTINGS = (
     "train.num_class_images=0",
     "train.use_ema=true",
     'train.mixed_precision="no"',
+    "data.crop=random",
+    "data.image_variations=2",
     "validation.validation_steps=3",
     "validation.strata=2",
 )
@@ -43,16 +45,20 @@ def untimed(event):
 
 
 def told(events):
-    return [untimed(e) for e in events if isinstance(e, (Step, Validated))]
+    return [untimed(e) for e in events if isinstance(e, (Step, Covered, Validated))]
 
 
 # --- one process: a fresh trainer takes over ---
 
 
-@pytest.mark.parametrize(("passes", "steps"), [(1, 8), (2, 5)], ids=["one pass a step", "two passes a step"])
-def test_stopping_and_going_on_changes_no_bit(tmp_path, trainer, everything, passes, steps):
+@pytest.mark.parametrize(
+    ("passes", "steps", "shapes"),
+    [(1, 8, "one"), (2, 5, "one"), (2, 6, "several")],
+    ids=["one pass a step", "two passes a step", "several shapes"],
+)
+def test_stopping_and_going_on_changes_no_bit(tmp_path, trainer, everything, request, passes, steps, shapes):
     train = {"gradient_accumulation_steps": passes, "max_train_steps": steps, "use_ema": True, "ema_decay": 0.9}
-    settings = {"train": train}
+    settings = {"train": train, "of": request.getfixturevalue("mixed_material") if shapes == "several" else None}
     whole = trainer(tmp_path / "whole", **settings)
     through = list(whole.fit())
 
@@ -194,8 +200,9 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory, pictures):
-    return Story(tmp_path_factory.mktemp("story"), pictures)
+def story(tmp_path_factory, mixed):
+    """Of pictures of several shapes, in random versions."""
+    return Story(tmp_path_factory.mktemp("story"), mixed)
 
 
 def test_sigterm_saves_within_a_step_and_exits_143(story):
@@ -232,7 +239,7 @@ def test_a_killed_runs_metrics_are_those_of_an_undisturbed_one(story):
         return [
             {key: value for key, value in row.items() if key != "images_per_second"}
             for row in rows(run)
-            if row["event"] in ("step", "validated")
+            if row["event"] in ("step", "covered", "validated")
         ]
 
     assert measured(story.run) == measured(story.whole)

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -66,9 +66,9 @@ def report_data(
 
         made = run(dataset, out=out, recipe=recipe, overrides=settings or (), report=bars)
     advice = [asdict(each) for each in made.advice]
-    words = "".join(f"\n  {each.finding}" for each in made.advice)
+    told = "".join(f"\n  {each.finding}" for each in made.advice)
     content = {"report": made.report, **counts(made.dataset), "advice": advice}
-    result(content, f"{became(made.dataset)}{words}\nReport: {relative(made.report)}", as_json=as_json)
+    result(content, f"{became(made.dataset)}{told}\nReport: {relative(made.report)}", as_json=as_json)
 
 
 @dataset_app.command("clean")
@@ -106,6 +106,105 @@ def restore_data(
     result({"dataset": dataset, **counts(made)}, became(made), as_json=as_json)
 
 
+@dataset_app.command("split")
+def split_data(
+    dataset: Folder, recipe: RecipeFile = None, settings: Set = None, as_json: Json = False, debug: Debug = False
+) -> None:
+    """Pictures to learn from and pictures held back, as the recipe says; what belongs together stays together."""
+    with working(debug=debug) as bars:
+        from bespoke.cli import words
+        from bespoke.pipeline.datasets import split_data as run
+
+        done = run(dataset, recipe=recipe, overrides=settings or (), report=bars)
+    parts = {part: len(done.dataset.part(part)) for part in ("train", "validation")}
+    pictures = [{"file": p.file, "split": p.split, "reason": p.split_reason} for p in done.dataset.pictures]
+    content = {"dataset": dataset, **parts, "moved": [p.file for p in done.moved], "pictures": pictures}
+    result(content, words.divided(done), as_json=as_json)
+
+
+@dataset_app.command("balance")
+def balance_data(
+    dataset: Folder,
+    apply: Annotated[bool, typer.Option("--apply", help="Write the proposal into train/metadata.csv.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="Let pictures count as they did before balancing.")] = False,
+    recipe: RecipeFile = None,
+    settings: Set = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """What part of the training each category, subject or colour takes, and repeats that even it out."""
+    with working(debug=debug) as bars:
+        from bespoke.cli import words
+        from bespoke.pipeline.datasets import balance_data as run
+        from bespoke.pipeline.datasets import unbalance_data
+
+        if apply and reset:
+            raise BespokeError("--apply and --reset contradict each other.", "Give one of them.")
+        changed = unbalance_data(dataset)[1] if reset else 0
+        made = run(dataset, apply=apply, recipe=recipe, overrides=settings or (), report=bars)
+    shares = {way: [asdict(share) for share in found] for way, found in made.shares.items()}
+    changes = [{"file": p.file, "repeats": p.repeats, "weight": p.weight} for p in made.changed]
+    content = {"dataset": dataset, "by": made.by, "shares": shares, "applied": apply, "changes": changes}
+    told = f"{words.counted(changed, 'picture')} as before balancing.\n" if reset else ""
+    result({**content, "reset": changed}, told + words.balanced(made, applied=apply), as_json=as_json)
+
+
+@dataset_app.command("shrink")
+def shrink_data(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="What can be imported, or a dataset's folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder, or one that was begun.")],
+    side: Annotated[int, typer.Option(help="Pixels of the longest side; nothing is enlarged.")] = 1024,
+    format_: Annotated[str, typer.Option("--format", help="jpeg, png or webp.")] = "webp",
+    quality: Annotated[int, typer.Option(help="Of JPEG and WebP, 1 to 100.")] = 90,
+    recipe: RecipeFile = None,
+    settings: Set = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Smaller working copies with their captions, to import in place of the originals, which stay as they are."""
+    with working(debug=debug) as bars:
+        from bespoke.cli import words
+        from bespoke.pipeline.datasets import shrink_data as run
+
+        how: dict[str, Any] = {"recipe": recipe, "overrides": settings or (), "report": bars}
+        done = run(source, out, side=side, format=format_, quality=quality, **how)
+    made = done.made
+    content = {
+        "folder": made.folder, "pictures": made.pictures, "as_they_were": made.as_they_were,
+        "bytes_before": made.bytes_before, "bytes_after": made.bytes_after, "left_out": made.left_out,
+        "too_short": done.too_short,
+    }  # fmt: skip
+    result(content, words.shrunk(done), as_json=as_json)
+
+
+@dataset_app.command("caption")
+def caption_data(
+    dataset: Folder,
+    preview: Annotated[
+        int | None, typer.Option(min=1, help="Show so many pictures with captions under several settings; change none.")
+    ] = None,
+    recipe: RecipeFile = None,
+    settings: Set = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Pictures put into words by a captioner: those without a caption or, if the recipe says so, all of them."""
+    with working(debug=debug) as bars:
+        from bespoke.pipeline.caption import caption_data as run
+        from bespoke.pipeline.caption import preview_captions
+
+        if preview is not None:
+            page = preview_captions(dataset, preview, recipe=recipe, overrides=settings or (), report=bars)
+            result({"preview": page}, f"Captions to choose from: {relative(page)}", as_json=as_json)
+            return
+        done = run(dataset, recipe=recipe, overrides=settings or (), report=bars)
+    examples = "".join(f"\n  {file}: {text}" for file, text in done.examples)
+    kept = "\nCaptions that are there were kept; to change them: --set caption.existing=replace, or extend"
+    words = f"{done.pictures} pictures put into words by {done.captioner}{examples}{'' if done.pictures else kept}"
+    content = {"dataset": dataset, "captioned": done.pictures, "captioner": done.captioner, **counts(done.dataset)}
+    result(content, f"{words}\n{became(done.dataset)}", as_json=as_json)
+
+
 @dataset_app.command("export")
 def export_data(
     dataset: Folder,
@@ -119,8 +218,10 @@ def export_data(
         from bespoke.pipeline.datasets import export_data as run
 
         done = run(dataset, out, layout)
-    words = ", ".join(f"{count} pictures for {part}" for part, count in done.pictures.items())
-    result({"folder": done.folder, "pictures": done.pictures}, f"{words} in {relative(out)}", as_json=as_json)
+    told = ", ".join(f"{count} pictures for {part}" for part, count in done.pictures.items())
+    left = f"\nThis layout cannot say: {', '.join(done.unsaid)}." if done.unsaid else ""
+    content = {"folder": done.folder, "pictures": done.pictures, "unsaid": done.unsaid}
+    result(content, f"{told} in {relative(out)}{left}", as_json=as_json)
 
 
 def counts(dataset: Dataset) -> dict[str, object]:

@@ -1,14 +1,21 @@
-"""Pictures and captions turned into a checked dataset, and its pictures into squares for a model."""
+"""Pictures and captions turned into a checked dataset, and its pictures into shapes for a model."""
 
-from bespoke.data.dataset import load
+from bespoke.data.balance import Balanced, Share, balance, unbalance
+from bespoke.data.buckets import Buckets, Size, kept
+from bespoke.data.copies import Copies, Shrunk, shrink
+from bespoke.data.dataset import ASIDE, TRAIN, load
 from bespoke.data.export import export
+from bespoke.data.groups import Group
 from bespoke.data.importing import build
 from bespoke.data.inspect import Facts
-from bespoke.data.reading import Pixels, Reading, Unreadable, read
-from bespoke.data.sorting import Inspected, clean, inspect, restore
-from bespoke.data.transforms import fit, signature
+from bespoke.data.reading import Pixels, Reading, Unreadable, preview, read
+from bespoke.data.sorting import NO_CAPTION, Inspected, check_enough, clean, grouped, inspect, restore, split_up
+from bespoke.data.transforms import Fitted, Transform, fit, least_part, plain, variants
 
 __all__ = [
-    "Facts", "Inspected", "Pixels", "Reading", "Unreadable",
-    "build", "clean", "export", "fit", "inspect", "load", "read", "restore", "signature",
+    "ASIDE", "NO_CAPTION", "TRAIN",
+    "Balanced", "Buckets", "Copies", "Facts", "Fitted", "Group", "Inspected", "Pixels", "Reading",
+    "Share", "Shrunk", "Size", "Transform", "Unreadable",
+    "balance", "build", "check_enough", "clean", "export", "fit", "grouped", "inspect", "kept", "least_part", "load",
+    "plain", "preview", "read", "restore", "shrink", "split_up", "unbalance", "variants",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from bespoke.data.names import safe_suffix
 from bespoke.data.sources import Found, litter, printable
-from bespoke.data.tables import REPEATS, TABLES, TEXTS, one_line, repeats_of
+from bespoke.data.tables import REPEATS, TABLES, TEXTS, marks_of, one_line, plain_columns, repeats_of
 from bespoke.errors import BespokeError
 
 ZIP, TAR = (".zip",), (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -273,7 +273,7 @@ def _columns(table: Path, schema: Any) -> tuple[list[str], str]:  # noqa: ANN401
     if not embedded or not text or schema.field(text).type not in words:
         problem = f"{table.name} holds no pictures with captions; its columns: {', '.join(names)}."
         raise BespokeError(problem, "It needs a column `image` of structs with `bytes`, and a column `text` of texts.")
-    return ["image", text, *([REPEATS] if REPEATS in names else [])], text
+    return ["image", *plain_columns(schema)], text
 
 
 def _embedded(row: dict[str, Any], text: str, name: str, path: Path) -> Found:
@@ -285,9 +285,8 @@ def _embedded(row: dict[str, Any], text: str, name: str, path: Path) -> Found:
     said = row.get(REPEATS)
     repeats = 1.0 if said is None else repeats_of(said)
     notes = () if repeats else (f"its repeats are {said!r} and not used",)
-    return Found(
-        f"{name}/{printable(own)}" if own else name, path, one_line(row[text] or ""), repeats or 1.0, notes=notes
-    )
+    name = f"{name}/{printable(own)}" if own else name
+    return Found(name, path, one_line(row[text] or ""), repeats or 1.0, notes=notes, marks=marks_of(row))
 
 
 def _download(url: str, name: str, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,8 +40,10 @@ def record(folder: Path) -> Dataset:
     return dataset
 
 
-def save(folder: Path, dataset: Dataset) -> Dataset:
+def save(folder: Path, dataset: Dataset, said: Collection[str] = ()) -> Dataset:
     """The dataset, written: the record, each file moved to where that says, and the table of captions made to fit.
+
+    The table keeps the captions that are there, but for those of the files in `said`.
 
     A kill in between costs nothing: the record says that files may lie elsewhere, and `record` goes on from there.
     """
@@ -51,7 +53,7 @@ def save(folder: Path, dataset: Dataset) -> Dataset:
         if file and not (folder / after / file).exists() and (folder / before / file).exists():
             (folder / after).mkdir(parents=True, exist_ok=True)
             os.replace(folder / before / file, folder / after / file)
-    fit_table(folder / TRAIN / TABLE, dataset.pictures)
+    fit_table(folder / TRAIN / TABLE, dataset.pictures, said)
     dataset = replace(dataset, settled=True)
     write_json(folder / RECORD, dataset.to_json())
     for leftover in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
@@ -116,7 +118,10 @@ def _damaged(path: Path, detail: str) -> BespokeError:
 
 
 def _as_edited(picture: Picture, row: Row) -> Picture:
-    return replace(picture, text=row.text, repeats=picture.repeats if row.repeats is None else row.repeats)
+    repeats = picture.repeats if row.repeats is None else row.repeats
+    weight = picture.weight if row.marks.weight is None else row.marks.weight
+    edited = {"text": row.text, "repeats": repeats, "weight": weight}
+    return replace(picture, **edited, labels=row.marks.labels, asked_split=row.marks.split)
 
 
 def _check_intact(path: Path, picture: Picture) -> None:

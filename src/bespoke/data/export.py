@@ -9,19 +9,23 @@ from pathlib import Path
 
 from bespoke.data.dataset import TABLE, TRAIN, load
 from bespoke.data.sidecars import ABOUT_FOLDERS
-from bespoke.data.tables import REPEATS, TEXTS, number, table_of
+from bespoke.data.tables import REPEATS, TEXTS, WEIGHT, cells_of, columns_of, number, table_of
 from bespoke.errors import BespokeError
 from bespoke.records import Picture
 from bespoke.workspace import atomic_file, write_text
 
+TABULAR = ("imagefolder", "parquet")
+"""Layouts with a table, which can say everything."""
 ROWS = 32
 """Pictures held in memory at once for a Parquet file."""
 KOHYAS_MOST = 999
 """Four digits before an underscore are read as a year."""
 
 
-def export(dataset: Path, out: Path, layout: str) -> dict[str, int]:
-    """How many pictures of each part of the split `out` now holds, in another trainer's layout.
+def export(dataset: Path, out: Path, layout: str) -> tuple[dict[str, int], tuple[str, ...]]:
+    """How many pictures of each part of the split `out` now holds, and what its layout cannot say of them.
+
+    Tables hold everything; folders of text files hold no weights, no columns such as `subject`, no chosen sides.
 
     Raises: BespokeError when there is no such layout, `dataset` is none or is damaged, `out` is there already or lies
     in it, or the layout cannot say how often a picture counts.
@@ -38,7 +42,9 @@ def export(dataset: Path, out: Path, layout: str) -> dict[str, int]:
         _write(dataset, parts, out, layout)
     except OSError as error:
         raise BespokeError(f"{out} could not be written: {error}.", "Check that you may write there.") from error
-    return {name: len(pictures) for name, pictures in parts.items()}
+    unsaid = () if layout in TABULAR else columns_of(content.pictures)
+    counts = {name: len(pictures) for name, pictures in parts.items()}
+    return counts, tuple(column for column in unsaid if column != REPEATS)
 
 
 def _write(dataset: Path, parts: Mapping[str, Sequence[Picture]], out: Path, layout: str) -> None:
@@ -85,23 +91,26 @@ def _parquet(source: Path, pictures: Sequence[Picture], folder: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    features = {"image": {"_type": "Image"}, TEXTS[0]: {"dtype": "string", "_type": "Value"},
-                REPEATS: {"dtype": "float64", "_type": "Value"}}  # fmt: skip
+    labels = [column for column in columns_of(pictures) if column not in (REPEATS, WEIGHT)]
+    plain = {TEXTS[0]: pyarrow.string(), REPEATS: pyarrow.float64(), WEIGHT: pyarrow.float64()}
+    plain |= dict.fromkeys(labels, pyarrow.string())
+    features = {column: {"dtype": _HUGGING[str(kind)], "_type": "Value"} for column, kind in plain.items()}
     image = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
-    columns = [("image", image), (TEXTS[0], pyarrow.string()), (REPEATS, pyarrow.float64())]
-    schema = pyarrow.schema(columns, metadata={"huggingface": json.dumps({"info": {"features": features}})})
+    told = json.dumps({"info": {"features": {"image": {"_type": "Image"}} | features}})
+    schema = pyarrow.schema([("image", image), *plain.items()], metadata={"huggingface": told})
     folder.parent.mkdir(parents=True, exist_ok=True)
     with parquet.ParquetWriter(folder.with_suffix(".parquet"), schema) as file:
         for start in range(0, len(pictures), ROWS):
-            rows = [
-                {
-                    "image": {"bytes": (source / p.file).read_bytes(), "path": p.file},
-                    TEXTS[0]: p.text,
-                    REPEATS: p.repeats,
-                }
-                for p in pictures[start : start + ROWS]
-            ]
+            rows = [_embedded(source, picture, labels) for picture in pictures[start : start + ROWS]]
             file.write_batch(pyarrow.RecordBatch.from_pylist(rows, schema=schema))
+
+
+def _embedded(source: Path, picture: Picture, labels: Sequence[str]) -> dict[str, object]:
+    """One row: the picture itself, its caption, what it counts, and what stands in other columns."""
+    image = {"bytes": (source / picture.file).read_bytes(), "path": picture.file}
+    said = cells_of(picture)
+    own: dict[str, object] = {TEXTS[0]: picture.text, REPEATS: picture.repeats, WEIGHT: picture.weight}
+    return {"image": image} | own | {label: said.get(label) or None for label in labels}
 
 
 def _by_repeats(pictures: Iterable[Picture]) -> Iterable[tuple[float, list[Picture]]]:
@@ -127,6 +136,8 @@ def _copied(source: Path, target: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
+_HUGGING = {"string": "string", "double": "float64"}
+"""What Hugging Face calls Arrow's types."""
 _LAYOUTS: dict[str, Callable[[Path, Sequence[Picture], Path], None]] = {
     "imagefolder": _imagefolder, "kohya": _kohya, "everydream2": _everydream2, "parquet": _parquet,
 }  # fmt: skip

@@ -55,15 +55,15 @@ def build(source: str | Path, folder: Path, recipe: Recipe, progress: Progress |
     what was imported before has changed in the source.
     """
     with opened(source) as inside:
-        _check_apart(inside.origin, folder)
+        check_apart(inside.origin, folder)
         walked = find(inside.folder, file_names=recipe.data.file_name_captions) if inside.walk else ()
         before = _before(folder)
         try:
             known = Known(folder)
             entries = list(_looked_at((*inside.found, *walked), known, progress))
             pictures, broken, copies = _with_entries(before, entries, inside)
-            after = sorted_out(pictures, broken, known, recipe)
-            check_enough(inside.name, after)
+            after = sorted_out(pictures, broken, known, recipe, before)
+            check_enough(inside.name, after, bare=True)
             _check_no_strangers(folder, after, copies)
             _copy(folder, after, copies)
             after = datasets.save(folder, after)
@@ -101,7 +101,7 @@ def _entry(found: Found, known: Known) -> _Entry:
     try:
         digest = _hash(found.path)
         if known.get(digest) is None:
-            known.add(facts(read(found.path)))
+            known.add(facts(read(found.path, digest)))
     except Unreadable as error:
         return _Entry(found, digest, Verdict(error.reason, error.detail))
     return _Entry(found, digest, known[digest])
@@ -137,7 +137,7 @@ def _with_entries(
             picture = _picture(origin, name, entry.found, entry.outcome)
             if isinstance(same, Picture):
                 text = same.text if same.source_text == entry.found.text else entry.found.text
-                picture = replace(picture, text=text, repeats=same.repeats, restored=same.restored)
+                picture = _as_before(replace(picture, text=text), same)
             pictures.append(Captioned(picture, entry.found.trouble))
         if same is not None:
             taken.add(same.source)
@@ -192,20 +192,30 @@ def _name(names: Names, entry: _Entry) -> str:
 
 def _picture(origin: str, name: str, found: Found, facts_: Facts) -> Picture:
     notes = (*found.notes, *facts_.notes, *ending(found.name, facts_.format)[1])
-    size = facts_.width, facts_.height
+    size, marks = (facts_.width, facts_.height), found.marks
     return Picture(
-        name, found.text, facts_.sha256, facts_.pixels, *size, origin,
-        repeats=found.repeats, notes=notes, source_text=found.text,
+        name, found.text, facts_.sha256, facts_.pixels, *size, origin, repeats=found.repeats, notes=notes,
+        source_text=found.text, weight=1.0 if marks.weight is None else marks.weight, labels=marks.labels,
+        asked_split=marks.split,
     )  # fmt: skip
 
 
-def _check_apart(source: Path | None, folder: Path) -> None:
+def _as_before(picture: Picture, same: Picture) -> Picture:
+    """A picture that is imported again, with what people said of it in the dataset since."""
+    return replace(
+        picture, repeats=same.repeats, weight=same.weight, labels=picture.labels | same.labels,
+        asked_split=same.asked_split, restored=same.restored, unbalanced=same.unbalanced,
+    )  # fmt: skip
+
+
+def check_apart(source: Path | None, folder: Path) -> None:
+    """Refuses to write a folder into the source, or beside a source that lies in it."""
     if source is None:
         return
     inner, outer = folder.resolve(), source.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
-        problem = f"The dataset {folder} and the pictures {source} lie within one another."
-        raise BespokeError(problem, "Put the project beside the folder of pictures, not in it.")
+        problem = f"{folder} and the pictures {source} lie within one another."
+        raise BespokeError(problem, "Name a folder beside that of the pictures, not in it.")
 
 
 def _check_no_strangers(folder: Path, dataset: Dataset, copies: Sequence[_Copy]) -> None:

@@ -1,6 +1,7 @@
 """Thumbnails and hashes of pictures turned into an answer to: is there one that looks the same?"""
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -57,14 +58,22 @@ class Gallery:
         """The name of the first picture that looks the same in a mirror, or nothing."""
         return self._find(facts.mirrored, facts.thumbnail[:, ::-1])
 
+    def every(self, facts: Facts) -> set[str]:
+        """The names of all pictures that look the same, as they are or in a mirror."""
+        plain = self._matches(facts.dhash, facts.thumbnail)
+        return {*plain, *self._matches(facts.mirrored, facts.thumbnail[:, ::-1])}
+
     def _find(self, dhash: int, thumbnail: Pixels) -> str:
+        return next(self._matches(dhash, thumbnail), "")
+
+    def _matches(self, dhash: int, thumbnail: Pixels) -> Iterator[str]:
         near = self._near(dhash)
         if not len(near):
-            return ""
+            return
         # No two thumbnails differ by less than their mean colours do: this spares most of the comparisons.
         shades = np.abs(self._means[near] - _mean(thumbnail)).mean(axis=1)
         likely = near[shades <= MEAN_LEVELS].tolist()
-        return next((self._names[index] for index in likely if looks_same(self._thumbnails[index], thumbnail)), "")
+        yield from (self._names[index] for index in likely if looks_same(self._thumbnails[index], thumbnail))
 
     def _near(self, dhash: int) -> npt.NDArray[np.intp]:
         """The numbers of the pictures whose hashes are near, in order."""

@@ -80,8 +80,8 @@ class Reading:
     bytes: int = 0
 
 
-def read(path: Path) -> Reading:
-    """The picture in the file at `path`, fully decoded.
+def read(path: Path, digest: str = "") -> Reading:
+    """The picture in the file at `path`, fully decoded; `digest` is the SHA-256 of its bytes where that is known.
 
     Raises: Unreadable for anything else, whatever the bytes are.
     """
@@ -89,7 +89,7 @@ def read(path: Path) -> Reading:
         raise Unreadable("not a picture", "neither a file nor a link to one")
     try:
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = digest or hashlib.file_digest(file, "sha256").hexdigest()
             image, kind, mode, notes = _decode(file)
     except (Unreadable, MemoryError):
         raise
@@ -101,6 +101,18 @@ def read(path: Path) -> Reading:
         raise Unreadable("unreadable", _first_line(error)) from None
     size = path.stat().st_size
     return Reading(image, digest, pixel_hash(image), image.width, image.height, notes, kind, mode, size)
+
+
+def preview(path: Path, side: int) -> Image.Image | None:
+    """The picture in the file at `path` as `read` gives it, or nothing where there is none.
+
+    A large JPEG is decoded at a lower resolution, of at least twice `side`, which is much quicker.
+    """
+    try:
+        with path.open("rb") as file:
+            return _decode(file, 2 * side)[0]
+    except Exception:  # noqa: BLE001 - a broken file provokes anything
+        return None
 
 
 def ending(name: str, kind: str) -> tuple[str, tuple[str, ...]]:
@@ -118,7 +130,7 @@ def pixel_hash(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def _decode(file: BinaryIO) -> tuple[Image.Image, str, str, tuple[str, ...]]:
+def _decode(file: BinaryIO, least: int | None = None) -> tuple[Image.Image, str, str, tuple[str, ...]]:
     """The upright RGB picture in a file, its format and mode, and what was mended."""
     notes: list[str] = []
     with warnings.catch_warnings():
@@ -132,7 +144,11 @@ def _decode(file: BinaryIO) -> tuple[Image.Image, str, str, tuple[str, ...]]:
             if kind != "MPO" and getattr(opened, "is_animated", False):
                 notes.append("holds several frames or pages: the first is used")
             damage.check(opened, file)
-            return _rgb(_upright(opened, notes), notes), kind, mode, tuple(notes)
+            if least:
+                opened.draft(None, (least, least))
+            image = _rgb(_upright(opened, notes), notes)
+            image.info = {}  # a profile or an orientation that has been heeded must not be written with the pixels
+            return image, kind, mode, tuple(notes)
 
 
 def _upright(opened: ImageFile.ImageFile, notes: list[str]) -> Image.Image:

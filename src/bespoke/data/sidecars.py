@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import cast
 
-from bespoke.data.tables import caption_of, is_text, one_line, repeats_of
+from bespoke.data.tables import UNMARKED, Marks, caption_of, is_text, one_line, repeats_of
 
 SIDECARS = (".txt", ".caption", ".json", ".yaml", ".yml")
 """Endings of caption files, in the order in which they are heard."""
@@ -35,6 +35,8 @@ class Said:
     trouble: str = ""
     """Why it gives no caption."""
     notes: tuple[str, ...] = ()
+    marks: Marks = UNMARKED
+    """What only tables say."""
 
     @property
     def text(self) -> str:
@@ -46,7 +48,8 @@ class Said:
         tags = (*self.tags, *(tag for tag in other.tags if tag not in self.tags))
         repeats = other.repeats if self.repeats is None else self.repeats
         notes = (*self.notes, *(note for note in other.notes if note not in self.notes))
-        return Said(self.prompt or other.prompt, tags, repeats, self.trouble or other.trouble, notes)
+        marks = self.marks.over(other.marks)
+        return Said(self.prompt or other.prompt, tags, repeats, self.trouble or other.trouble, notes, marks)
 
 
 def read_sidecar(name: str, path: Path) -> Said:

@@ -1,7 +1,7 @@
 """All pictures of a dataset sorted by the rules: into those kept, for training or validation, and those set aside."""
 
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,12 +9,13 @@ from bespoke.data import dataset as datasets
 from bespoke.data import split
 from bespoke.data.clean import Candidate, Judgement, judge
 from bespoke.data.dataset import ASIDE, TRAIN
+from bespoke.data.groups import Group, groups
 from bespoke.data.inspect import Facts, facts
 from bespoke.data.known import Known
 from bespoke.data.reading import Unreadable, read
 from bespoke.errors import BespokeError
 from bespoke.recipe import Recipe
-from bespoke.records import Dataset, Picture, SetAside
+from bespoke.records import Dataset, Picture, SetAside, Split, SplitRule
 
 FEWEST = 2
 """One picture to learn from and one to measure by."""
@@ -44,18 +45,30 @@ class Inspected:
         return (*verdict, *(doubt.partition(":")[0] for doubt in self.judgement.doubts))
 
 
-def clean(folder: Path, recipe: Recipe, progress: Callable[[int, int], None] | None = None) -> Dataset:
+def clean(
+    folder: Path,
+    recipe: Recipe,
+    progress: Callable[[int, int], None] | None = None,
+    texts: Mapping[str, str] | None = None,
+) -> Dataset:
     """The dataset in `folder` after the recipe's rules and its split have been applied to all that it holds.
 
-    What a person restored stays; what the rules set aside no more comes back.
+    What a person restored stays; what the rules set aside no more comes back. `texts` are new captions, by the sha256
+    of their pictures; who had none before is taken in.
 
     Raises: BespokeError when `folder` is no dataset, a file in it is damaged, or fewer than 2 pictures would remain.
     """
     dataset = datasets.captioned(folder, datasets.record(folder))
     known = _known(folder, dataset, progress)
-    after = sorted_out(captioned_of(dataset), [s for s in dataset.set_aside if s.picture is None], known, recipe)
+    broken = [item for item in dataset.set_aside if item.picture is None]
+    items = [_said(item, (texts or {}).get(item.picture.sha256)) for item in captioned_of(dataset)]
+    after = sorted_out(items, broken, known, recipe, dataset)
     check_enough(str(folder), after)
-    return datasets.save(folder, after)
+    return datasets.save(folder, after, {p.file for p in after.pictures if p.sha256 in (texts or {})})
+
+
+def _said(item: Captioned, text: str | None) -> Captioned:
+    return item if text is None else Captioned(replace(item.picture, text=text))
 
 
 def inspect(
@@ -86,9 +99,10 @@ def restore(folder: Path, wanted: Sequence[str], recipe: Recipe) -> Dataset:
         raise BespokeError(problem, f"Reasons: {', '.join(dataset.reasons()) or 'nothing is set aside'}.")
     chosen = [item for item in dataset.set_aside if {item.file, item.reason} & set(wanted)]
     kept = (*dataset.pictures, *(_brought_back(item) for item in chosen))
-    sided = _on_sides(kept, [(item.picture, item.judgement) for item in inspected], recipe)
     aside = tuple(item for item in dataset.set_aside if item not in chosen)
-    return datasets.save(folder, replace(dataset, pictures=sided, set_aside=aside))
+    return datasets.save(
+        folder, _on_sides(replace(dataset, pictures=kept, set_aside=aside), inspected, recipe, dataset)
+    )
 
 
 def captioned_of(dataset: Dataset) -> list[Captioned]:
@@ -97,33 +111,70 @@ def captioned_of(dataset: Dataset) -> list[Captioned]:
     return [Captioned(p) for p in dataset.pictures] + [Captioned(p, trouble) for p, trouble in aside if p is not None]
 
 
-def sorted_out(pictures: Sequence[Captioned], broken: Sequence[SetAside], known: Known, recipe: Recipe) -> Dataset:
-    """The dataset that the rules and the split make of pictures, and of files that give none."""
-    judgements = judge([_candidate(item, known) for item in pictures], recipe.clean)
-    judged = list(zip((item.picture for item in pictures), judgements, strict=True))
-    kept = [replace(p, doubts=j.doubts) for p, j in judged if j.verdict is None]
-    aside = [
-        SetAside(p.source, p.file, j.verdict.reason, j.verdict.detail, p.sha256, replace(p, doubts=j.doubts))
-        for p, j in judged
-        if j.verdict is not None
-    ]
-    return Dataset(_on_sides(kept, judged, recipe), tuple(sorted((*aside, *broken), key=_order)))
+def sorted_out(
+    pictures: Sequence[Captioned], broken: Sequence[SetAside], known: Known, recipe: Recipe, before: Dataset
+) -> Dataset:
+    """The dataset that the rules and the split make of pictures, and of files that give none.
 
-
-def _on_sides(
-    kept: Iterable[Picture], judged: Iterable[tuple[Picture, Judgement]], recipe: Recipe
-) -> tuple[Picture, ...]:
-    """The kept pictures, each for training or validation; those that look the same go to the same side.
-
-    So none in training gives away one that is held out.
+    A picture that is kept in `before` stays on its side, as far as that goes.
     """
-    judged = list(judged)
-    pixels = {p.source: p.pixels for p, _ in judged}
-    looks = {p.source: pixels.get(j.like, p.pixels) for p, j in judged}
-    kept = sorted(kept, key=_order)
-    units = (looks[p.source] for p in kept)
-    held_out = split.validation(units, recipe.data.validation_fraction, recipe.validation.seed)
-    return tuple(replace(p, split="validation" if looks[p.source] in held_out else "train") for p in kept)
+    judgements = judge([_candidate(item, known) for item in pictures], recipe.clean)
+    judged = [
+        Inspected(item.picture, known[item.picture.sha256], judgement)
+        for item, judgement in zip(pictures, judgements, strict=True)
+    ]
+    kept = [replace(i.picture, doubts=i.judgement.doubts) for i in judged if i.judgement.verdict is None]
+    aside = [
+        SetAside(
+            item.picture.source, item.picture.file, verdict.reason, verdict.detail, item.picture.sha256,
+            replace(item.picture, doubts=item.judgement.doubts),
+        )
+        for item in judged
+        if (verdict := item.judgement.verdict) is not None
+    ]  # fmt: skip
+    whole = Dataset(tuple(kept), tuple(sorted((*aside, *broken), key=_order)))
+    return _on_sides(whole, judged, recipe, before)
+
+
+def split_up(
+    folder: Path, recipe: Recipe, progress: Callable[[int, int], None] | None = None
+) -> tuple[Dataset, tuple[Picture, ...]]:
+    """The dataset in `folder` after the recipe's split has been applied, and those pictures that changed sides.
+
+    Raises: BespokeError when `folder` is no dataset or a file in it is damaged, the column that keeps pictures apart is
+    not there, or pictures that belong together are asked for on both sides.
+    """
+    dataset, inspected = inspect(folder, recipe, progress)
+    after = _on_sides(dataset, inspected, recipe, dataset)
+    sides = {picture.file: picture.split for picture in dataset.pictures}
+    return datasets.save(folder, after), tuple(p for p in after.pictures if p.split != sides[p.file])
+
+
+def grouped(dataset: Dataset, inspected: Iterable[Inspected], recipe: Recipe) -> list[Group]:
+    """The kept pictures of a dataset in groups that must be on one side; most are one picture."""
+    items = {item.picture.source: item for item in inspected}
+    # A picture that looks like another draws the other's number.
+    keys = {name: items.get(i.judgement.like, i).picture.pixels for name, i in items.items()}
+    known = {item.facts.sha256: item.facts for item in items.values()}
+    return groups(sorted(dataset.pictures, key=_order), known, keys, recipe.data.split_by)
+
+
+def _on_sides(dataset: Dataset, inspected: Iterable[Inspected], recipe: Recipe, before: Dataset) -> Dataset:
+    """The dataset with each kept picture for training or validation, and why.
+
+    Under the settings that the sides in `before` were drawn with, pictures stay where they were.
+    """
+    rule = SplitRule(recipe.data.validation_fraction, recipe.validation.seed, recipe.data.split_by)
+    there = before.pictures if before.split_rule == rule else ()
+    known: dict[str, Split] = {picture.file: picture.split for picture in there}
+    found = grouped(dataset, inspected, recipe)
+    sides = split.sides([group.unit(known) for group in found], rule.fraction, rule.seed)
+    placed = [
+        replace(picture, split=side, split_reason=group.reason(picture, side))
+        for group, side in zip(found, sides, strict=True)
+        for picture in group.members
+    ]
+    return replace(dataset, pictures=tuple(sorted(placed, key=_order)), split_rule=rule)
 
 
 def _brought_back(item: SetAside) -> Picture:
@@ -135,10 +186,13 @@ def _brought_back(item: SetAside) -> Picture:
     return replace(item.picture, restored=True)
 
 
-def check_enough(source: str, dataset: Dataset) -> None:
-    """Refuses a dataset of too few pictures, with advice about what cost most of them."""
+def check_enough(source: str, dataset: Dataset, *, bare: bool = False) -> None:
+    """Refuses a dataset of too few pictures, with advice about what cost most of them.
+
+    With `bare` those count that lack nothing but a caption.
+    """
     count = len(dataset.pictures)
-    if count >= FEWEST:
+    if count + bare * dataset.reasons().get(NO_CAPTION, 0) >= FEWEST:
         return
     reasons = dataset.reasons()
     came = f"{dataset.files} file{'s' if dataset.files != 1 else ''} came in"
@@ -155,8 +209,8 @@ def _advice(reasons: dict[str, int], aside: Sequence[SetAside]) -> str:
     costly = next((reason for reason in reasons if reason not in ("not a picture", "missing file")), "")
     if costly == NO_CAPTION:
         return (
-            "Write captions: a metadata.csv with the columns file_name,text beside the pictures, "
-            "or for each picture such as cat.png a text file cat.txt."
+            "Write captions: a metadata.csv with the columns file_name,text beside the pictures, or for each picture "
+            "such as cat.png a text file cat.txt. Or let a model write them: bespoke data import, then data caption."
         )
     first = next((f" For one, {item.source}: {item.detail}." for item in aside if item.reason == costly), "")
     return f"Add more pictures with captions.{first}"

@@ -17,7 +17,7 @@ from bespoke.data.sidecars import (
     of_folder,
     read_sidecar,
 )
-from bespoke.data.tables import TABLES, Row, read_table
+from bespoke.data.tables import TABLES, UNMARKED, Marks, Row, read_table
 from bespoke.errors import BespokeError
 
 LITTER = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx", "@eadir", "$recycle.bin"})
@@ -40,6 +40,7 @@ class Found:
     notes: tuple[str, ...] = ()
     reason: str = "missing file"
     """What it is set aside for where `path` is None."""
+    marks: Marks = UNMARKED
 
 
 def find(source: Path, *, file_names: bool = False) -> tuple[Found, ...]:
@@ -171,7 +172,7 @@ def _absence(table: str, row: Row) -> str:
 
 
 def _merged(earlier: Said | None, row: Row, table: str) -> Said:
-    now = Said(row.text, repeats=row.repeats)
+    now = Said(row.text, repeats=row.repeats, marks=row.marks)
     if earlier is None:
         return now
     if earlier.prompt and now.prompt and earlier.prompt != now.prompt:
@@ -189,4 +190,5 @@ def _found(name: str, path: Path, said: Said) -> Found:
         return Found(name, None, trouble="a link to a file that is not there")
     if len(said.text.encode()) >= LONGEST_CAPTION:
         said = replace(said, prompt="", tags=(), trouble="its caption is too long to be one")
-    return Found(name, path, said.text, 1.0 if said.repeats is None else said.repeats, said.trouble, said.notes)
+    repeats = 1.0 if said.repeats is None else said.repeats
+    return Found(name, path, said.text, repeats, said.trouble, said.notes, marks=said.marks)

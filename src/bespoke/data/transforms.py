@@ -1,33 +1,175 @@
-"""A picture turned into the square of pixels that a model is shown."""
+"""A picture turned into the pixels that a model is shown, every random choice a function of its key."""
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageEnhance
 
-from bespoke.data.reading import Pixels, pixel_hash
-from bespoke.seeds import uniform
+from bespoke.data.buckets import Size
+from bespoke.data.reading import Pixels
+from bespoke.data.saliency import place
+from bespoke.recipe.tree import Data
+from bespoke.seeds import generator
 
-VERSION = 1
-"""Goes up whenever `fit` gives other pixels for the same settings, so that cached latents are made anew."""
+VERSION = 2
+"""Goes up whenever `fit` gives other pixels for the same transform, so that cached latents are made anew."""
+ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
 
-def fit(image: Image.Image, resolution: int, *, center_crop: bool = True, flip: bool = False) -> Pixels:
-    """The picture as uint8 [resolution, resolution, 3]: the shorter side resized, a square cut out, maybe mirrored.
+@dataclass(frozen=True)
+class Transform:
+    """All that is done to one picture, in this order; nothing is left to chance."""
 
-    Without `center_crop` the place of the square is random, but the same every time: it depends on the pixels alone.
+    size: Size
+    """The shape that comes out: width and height in pixels."""
+    angle: float = 0.0
+    """Degrees turned to the left; the empty corners are cut off."""
+    trim: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    """Parts cut off at the left, top, right and bottom."""
+    zoom: float = 1.0
+    """How much larger than just covering the shape the picture is made."""
+    interpolation: Literal["auto", "lanczos", "bicubic"] = "auto"
+    crop: tuple[float, float] | Literal["saliency"] = (0.5, 0.5)
+    """Where the shape is cut out: 0 is left or top, 1 right or bottom."""
+    mirrored: bool = False
+    colors: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """What brightness, contrast and saturation are multiplied by."""
+
+    def signature(self) -> str:
+        """The transform as text for cache keys: equal exactly when everything done is equal."""
+        return f"fit-{VERSION} " + " ".join(f"{f.name}={getattr(self, f.name)!r}" for f in fields(self))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A transformed picture, with what SDXL wants to know about it; sizes and places as (height, width), in pixels."""
+
+    pixels: Pixels
+    """[height width 3]"""
+    original_size: tuple[int, int]
+    """The size of the picture as it was read."""
+    crops_coords_top_left: tuple[int, int]
+    """Where the shape was cut out of the resized picture; of a mirrored one, counted in the mirrored picture."""
+    target_size: tuple[int, int]
+
+    def facts(self) -> dict[str, tuple[int, int]]:
+        """What a cache keeps beside the row. Source of the names: diffusers' SDXL pipelines."""
+        names = ("original_size", "crops_coords_top_left", "target_size")
+        return {name: getattr(self, name) for name in names}
+
+
+def plain(settings: Data, size: Size) -> Transform:
+    """The transform in which nothing is random: for measuring."""
+    crop = "saliency" if settings.crop == "saliency" else (0.5, 0.5)
+    return Transform(size, interpolation=settings.image_interpolation_mode, crop=crop)
+
+
+def variants(settings: Data, size: Size, original: Size, key: tuple[int, str], *, mirror: bool) -> list[Transform]:
+    """The versions of a picture that are trained on; where nothing is random, one.
+
+    Each is a function of `key` (a seed and the picture's pixel hash), its own number and the settings. With `mirror`
+    every second one is mirrored, and there is an even number of them.
     """
-    image = image.convert("RGB")
-    scale = resolution / min(image.size)
-    width, height = (max(resolution, round(side * scale)) for side in image.size)
-    if (width, height) != image.size:
-        filter_ = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
-        image = image.resize((width, height), filter_)
-    place = 0.5 if center_crop else uniform("crop", pixel_hash(image))
-    left, top = (int((side - resolution) * place) for side in (width, height))
-    pixels = np.asarray(image.crop((left, top, left + resolution, top + resolution)), dtype=np.uint8)
-    return np.ascontiguousarray(pixels[:, ::-1] if flip else pixels)
+    count = settings.image_variations if _random(settings) else 1
+    count += count % 2 if mirror else 0
+    drawn = (_variant(settings, size, original, (*key, number)) for number in range(count))
+    return [replace(t, mirrored=mirror and number % 2 == 1) for number, t in enumerate(drawn)]
 
 
-def signature(resolution: int, *, center_crop: bool = True, flip: bool = False) -> str:
-    """The settings of `fit` as text for cache keys: equal exactly when `fit` gives equal pixels for every picture."""
-    crop = "center" if center_crop else "random"
-    return f"fit-{VERSION} resolution={resolution} crop={crop} flip={'yes' if flip else 'no'}"
+def fit(image: Image.Image, transform: Transform) -> Fitted:
+    """The picture turned, trimmed, resized to cover the shape, cut to it, maybe mirrored, its colours changed."""
+    image, original = image.convert("RGB"), image.size
+    (left, top), image = _turned_and_trimmed(image, transform)
+    width, height = transform.size
+    scale = max(width / image.width, height / image.height) * transform.zoom
+    wide, high = (max(a, round(b * scale)) for a, b in zip(transform.size, image.size, strict=True))
+    if (wide, high) != image.size:
+        image = image.resize((wide, high), _filter(transform, scale))
+    across, down = place(image, width / wide, height / high) if transform.crop == "saliency" else transform.crop
+    x, y = int((wide - width) * across), int((high - height) * down)
+    left, top = round(left * scale) + x, round(top * scale) + y
+    if transform.mirrored:
+        left = max(0, round(original[0] * scale) - width - left)
+    cut = _colored(image.crop((x, y, x + width, y + height)), transform.colors)
+    pixels = np.asarray(cut, dtype=np.uint8)
+    pixels = np.ascontiguousarray(pixels[:, ::-1] if transform.mirrored else pixels)
+    return Fitted(pixels, (original[1], original[0]), (top, left), (height, width))
+
+
+def least_part(settings: Data, size: Size, original: Size) -> float:
+    """The part of each side that random cuts must leave, for the rest not to be enlarged; 1 where nothing may go."""
+    if settings.upscale:
+        return 0.0
+    # Two pixels may go in rounding.
+    return min(1.0, max((side + 2) / whole for side, whole in zip(size, original, strict=True)))
+
+
+def inner(width: int, height: int, angle: float) -> float:
+    """The part of each side that a turn by `angle` degrees leaves, when the empty corners are cut off."""
+    sine, cosine = abs(math.sin(math.radians(angle))), abs(math.cos(math.radians(angle)))
+    return min(width / (width * cosine + height * sine), height / (width * sine + height * cosine))
+
+
+def _random(settings: Data) -> bool:
+    return settings.crop == "random" or any(
+        (settings.crop_jitter, settings.random_scale > 1, settings.random_rotation, settings.color_jitter)
+    )
+
+
+def _variant(settings: Data, size: Size, original: Size, key: tuple[int, str, int]) -> Transform:
+    """One version: each choice has a generator of its own, so that none changes when another is switched on.
+
+    What cuts into the picture stops where what is left would have to be enlarged, unless that is asked for.
+    """
+    seed, picture, number = key
+    room = least_part(settings, size, original)
+
+    def uniform(purpose: str, count: int) -> list[float]:
+        return generator(seed, "transform", purpose, picture, number).random(count).tolist()
+
+    angle = settings.random_rotation * (2 * uniform("rotation", 1)[0] - 1) or 0.0  # never -0.0: keys would differ
+    while angle and inner(*original, angle) < room:
+        angle = angle / 2 if abs(angle) > 0.5 else 0.0
+    room = room / inner(*original, angle)
+    cut = min(settings.crop_jitter, (1 - room) / 2)
+    left, top, right, bottom = (cut * part for part in uniform("jitter", 4))
+    room = room / (1 - max(left + right, top + bottom))
+    most = settings.random_scale if room == 0 else min(settings.random_scale, max(1.0, 1 / room))
+    crop = plain(settings, size).crop
+    across, down = uniform("crop", 2)
+    colors = [1 + settings.color_jitter * (2 * part - 1) for part in uniform("color", 3)]
+    return Transform(
+        size,
+        angle,
+        (left, top, right, bottom),
+        1 + (most - 1) * uniform("scale", 1)[0],
+        settings.image_interpolation_mode,
+        (across, down) if settings.crop == "random" else crop,
+        colors=(colors[0], colors[1], colors[2]),
+    )
+
+
+def _turned_and_trimmed(image: Image.Image, transform: Transform) -> tuple[tuple[int, int], Image.Image]:
+    """The turned picture's inside without what is trimmed, and how many pixels came off at the left and the top."""
+    width, height = image.size
+    if transform.angle:
+        image = image.rotate(transform.angle, Image.Resampling.BICUBIC)
+    corner = (1 - inner(width, height, transform.angle)) / 2
+    left, top, right, bottom = (corner + (1 - 2 * corner) * part for part in transform.trim)
+    box = (math.ceil(width * left), math.ceil(height * top), width * (1 - right), height * (1 - bottom))
+    box = (box[0], box[1], max(box[0] + 1, int(box[2])), max(box[1] + 1, int(box[3])))
+    return box[:2], image if box == (0, 0, width, height) else image.crop(box)
+
+
+def _filter(transform: Transform, scale: float) -> Image.Resampling:
+    shrinks = scale < 1 if transform.interpolation == "auto" else transform.interpolation == "lanczos"
+    return Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
+
+
+def _colored(image: Image.Image, factors: tuple[float, float, float]) -> Image.Image:
+    for enhance, factor in zip(ENHANCERS, factors, strict=True):
+        if factor != 1:
+            image = enhance(image).enhance(factor)
+    return image

@@ -1,8 +1,10 @@
 """Encoded rows kept in memory-mapped safetensors shards, found again by the hash of what they were made from."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,20 +20,41 @@ SHARD = 256
 Encode = Callable[[Sequence[int]], Tensor]
 """Turns numbers of items into their rows, float32 [n ...]."""
 Progress = Callable[[int, int], None]
+Facts = Mapping[str, Any]
+"""What is kept beside a row: anything that JSON holds."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """What rows are made from: as many keys as rows, and what else is known of each."""
+
+    keys: Sequence[str]
+    shapes: Sequence[Hashable] = ()
+    """Rows of equal shape have equal values here; left out, all rows are of one shape."""
+    facts: Callable[[int], Facts] = field(default=lambda _: {})
+    """What to keep beside the row of an item; asked after the item was encoded."""
 
 
 class Rows:
     """Rows of a cache in the order they were asked for; read from disk when used."""
 
-    def __init__(self, places: Sequence[np.ndarray]) -> None:
-        self.places = places
+    def __init__(self, places: Sequence[np.ndarray], facts: Sequence[Facts] = ()) -> None:
+        self.places, self._facts = places, facts
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, indices: Sequence[int]) -> Tensor:
-        """The rows of `indices`, stacked: float32 [n ...]."""
+        """The rows of `indices`, which are of one shape, stacked: float32 [n ...]."""
         return torch.from_numpy(np.stack([self.places[index] for index in indices]))
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """The shape of one row."""
+        return self.places[index].shape
+
+    def facts(self, index: int) -> Facts:
+        """What was kept beside one row."""
+        return self._facts[index] if self._facts else {}
 
 
 class Cache:
@@ -40,32 +63,44 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def rows(self, keys: Sequence[str], encode: Encode, progress: Progress | None = None) -> Rows:
-        """One row for each key: found, or encoded now and kept.
+    def rows(self, items: Sequence[str] | Items, encode: Encode, progress: Progress | None = None) -> Rows:
+        """One row for each key: found, or encoded now and kept, a shard holding rows of one shape.
 
         The order of the keys does not matter to what a row holds, and a kill loses at most one shard's work.
         """
+        items = items if isinstance(items, Items) else Items(items)
         known = self._index()
-        missing = [number for key, number in {key: n for n, key in enumerate(keys)}.items() if key not in known]
-        for start in range(0, len(missing), SHARD):
-            part = missing[start : start + SHARD]
-            self._write([keys[number] for number in part], encode(part))
+        missing = [n for key, n in {key: n for n, key in enumerate(items.keys)}.items() if key not in known]
+        done = 0
+        for part in _shards(missing, items.shapes):
+            self._write([items.keys[n] for n in part], encode(part), [items.facts(n) for n in part])
+            done += len(part)
             if progress:
-                progress(min(start + SHARD, len(missing)), len(missing))
+                progress(done, len(missing))
         known = self._index() if missing else known
-        return Rows([known[key] for key in keys])
+        return Rows([known[key][0] for key in items.keys], [known[key][1] for key in items.keys])
 
-    def _write(self, keys: list[str], rows: Tensor) -> None:
+    def _write(self, keys: list[str], rows: Tensor, facts: list[Facts]) -> None:
         name = f"{len(list(self.folder.glob('*.safetensors'))):05d}-{keys[0][:12]}.safetensors"
+        beside = {"keys": json.dumps(keys)} | ({"facts": json.dumps(facts)} if any(facts) else {})
         with atomic_file(self.folder / name) as temporary:
-            save_file({"rows": rows.float().contiguous().cpu()}, temporary, metadata={"keys": json.dumps(keys)})
+            save_file({"rows": rows.float().contiguous().cpu()}, temporary, metadata=beside)
 
-    def _index(self) -> dict[str, np.ndarray]:
-        """Every row on disk by its key, memory-mapped."""
+    def _index(self) -> dict[str, tuple[np.ndarray, Facts]]:
+        """Every row on disk by its key, memory-mapped, with what is kept beside it."""
         return {key: row for shard in sorted(self.folder.glob("*.safetensors")) for key, row in _mapped(shard)}
 
 
-def _mapped(shard: Path) -> Iterator[tuple[str, np.ndarray]]:
+def _shards(missing: Sequence[int], shapes: Sequence[Hashable]) -> Iterator[list[int]]:
+    """The numbers of missing items in parts of at most a shard, each of one shape, in order of first appearance."""
+    groups: dict[Hashable, list[int]] = {}
+    for number in missing:
+        groups.setdefault(shapes[number] if shapes else None, []).append(number)
+    for group in groups.values():
+        yield from (group[start : start + SHARD] for start in range(0, len(group), SHARD))
+
+
+def _mapped(shard: Path) -> Iterator[tuple[str, tuple[np.ndarray, Facts]]]:
     """The keys and rows of a shard; nothing if it is damaged, so that its rows are encoded again.
 
     The array is mapped at the offset that the header names: four times the speed of safetensors' slices.
@@ -73,7 +108,9 @@ def _mapped(shard: Path) -> Iterator[tuple[str, np.ndarray]]:
     """
     try:
         with safe_open(shard, "np") as file:  # checks that the header and the sizes agree
-            keys = json.loads(file.metadata()["keys"])
+            beside = file.metadata()
+            keys = json.loads(beside["keys"])
+            notes: list[Facts] = json.loads(beside.get("facts", "null")) or [{}] * len(keys)
         with shard.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             facts = json.loads(file.read(length))["rows"]
@@ -81,4 +118,4 @@ def _mapped(shard: Path) -> Iterator[tuple[str, np.ndarray]]:
     except (SafetensorError, KeyError, TypeError, ValueError, OSError):
         shard.unlink(missing_ok=True)
         return
-    yield from zip(keys, rows, strict=True)
+    yield from zip(keys, zip(rows, notes, strict=True), strict=True)

@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import json
+import math
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -87,6 +88,12 @@ class Checkpoint:
         unet, vae = (json.loads((self.folder / part / "config.json").read_text()) for part in ("unet", "vae"))
         return int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
 
+    @property
+    def step(self) -> int:
+        """What the sides of a picture must be multiples of, in pixels: the autoencoder's factor times the UNet's."""
+        parts = (json.loads((self.folder / part / "config.json").read_text()) for part in ("unet", "vae"))
+        return math.prod(2 ** (len(part["block_out_channels"]) - 1) for part in parts)
+
     def fingerprint(self, part: str) -> str:
         """A hash of one part's files: equal exactly when the part is."""
         digest = hashlib.sha256()
@@ -156,6 +163,19 @@ def quiet() -> Generator[None, None, None]:
     finally:
         for log, level in levels:
             log.set_verbosity(level)
+
+
+@contextmanager
+def sought(name: str | Path, kind: str, *known: str) -> Generator[None, None, None]:
+    """A block that reads a model of that kind from a folder or the hub; `known` are names to advise.
+
+    Raises: BespokeError when there is none.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        hint = f"Name {known[0]}, a folder, or a hub id such as {known[1]}."
+        raise BespokeError(f"{name} gives no {kind}: {str(error).splitlines()[0]}", hint) from None
 
 
 def _from_hub(name: str, *, download: bool) -> Path:

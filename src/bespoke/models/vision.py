@@ -8,24 +8,27 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bespoke.models.load import PICO_CLIP, quiet
+from bespoke.models.load import PICO_CLIP, quiet, sought
 
 BATCH = 64
 
 
 class Clip:
-    """A CLIP read from a folder; `name` says which in reports."""
+    """A CLIP read from a folder or a hub id; `name` says which in reports.
 
-    def __init__(self, folder: Path = PICO_CLIP, name: str = "pico-CLIP") -> None:
+    Raises: BespokeError when there is no such model here or on the hub.
+    """
+
+    def __init__(self, folder: str | Path = PICO_CLIP, name: str = "pico-CLIP") -> None:
         from transformers import AutoImageProcessor, CLIPModel, CLIPTokenizer
 
         self.name = name
-        with quiet():
+        with quiet(), sought(folder, "CLIP", "pico-CLIP", "openai/clip-vit-base-patch32"):
             model: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32)
-            self._model = model.eval().requires_grad_(requires_grad=False)
             # Without torchvision the other backend is missing; with it, its pixels differ a little.
             self._processor: Any = AutoImageProcessor.from_pretrained(folder, backend="pil")
             self._tokenizer: Any = CLIPTokenizer.from_pretrained(folder)
+        self._model = model.eval().requires_grad_(requires_grad=False)
 
     @torch.no_grad()
     def pictures(self, pictures: Sequence[Image.Image]) -> np.ndarray:

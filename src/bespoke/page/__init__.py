@@ -10,9 +10,11 @@ from bespoke.page.dataset import (
     Part,
     Rule,
     Severity,
+    ShareGroup,
 )
 from bespoke.page.dataset import write as write_dataset
 from bespoke.page.histogram import Distribution, Limit
+from bespoke.page.preview import CaptionPreview, Told, Variant, write_caption_preview
 from bespoke.page.report import (
     AsideGroup,
     Fact,
@@ -31,14 +33,17 @@ from bespoke.page.report import (
     intake_of,
     write,
 )
+from bespoke.page.thumbnails import SIDE as THUMBNAIL
 
 __all__ = [
     "SEVERITIES",
+    "THUMBNAIL",
     "Advice",
     "Alike",
     "AsideGroup",
     "Caption",
     "CaptionGroup",
+    "CaptionPreview",
     "DatasetReport",
     "Distribution",
     "Fact",
@@ -54,11 +59,15 @@ __all__ = [
     "ScoreRow",
     "Setting",
     "Severity",
+    "ShareGroup",
     "Snippet",
     "Stage",
     "Thumb",
+    "Told",
     "Training",
+    "Variant",
     "intake_of",
     "write",
+    "write_caption_preview",
     "write_dataset",
 ]

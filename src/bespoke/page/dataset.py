@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from bespoke.page.histogram import Distribution, histogram
 from bespoke.page.rendering import render
 from bespoke.page.report import AsideGroup, Fact, Intake, Thumb
-from bespoke.page.thumbnails import thumbnail
+from bespoke.page.thumbnails import Decode, thumbnail
 
 Severity = Literal["serious", "worth a look", "good to know"]
 SEVERITIES: tuple[Severity, ...] = ("serious", "worth a look", "good to know")
@@ -71,6 +72,8 @@ class Part:
     count: int
     whole: int
     note: str = ""
+    colour: str = ""
+    """What its bar is painted with, as CSS has it."""
 
     @property
     def percent(self) -> float:
@@ -81,6 +84,15 @@ class Part:
     def share(self) -> str:
         """The same in words."""
         return "<1 %" if 0 < self.percent < 1 else f"{self.percent:.0f} %"
+
+
+@dataclass(frozen=True)
+class ShareGroup:
+    """How the training pictures divide by one thing, such as their colours."""
+
+    title: str
+    lead: str
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
@@ -111,15 +123,20 @@ class DatasetReport:
     captions_lead: str = ""
     words: tuple[Part, ...] = ()
     words_lead: str = ""
+    shares: tuple[ShareGroup, ...] = ()
     repeats: tuple[Part, ...] = ()
     split_lead: str = ""
+    split_reasons: tuple[Part, ...] = ()
+    together: tuple[Part, ...] = ()
+    """Groups of pictures that are kept on one side."""
     held_out: tuple[Thumb, ...] = ()
     rules: tuple[Rule, ...] = ()
 
 
-def write(report: DatasetReport, path: Path) -> None:
+def write(report: DatasetReport, path: Path, decode: Decode) -> None:
     """Writes the page to `path`, atomically; its thumbnails are in it and lead to the pictures themselves."""
-    filters: dict[str, Callable[..., object]] = {"thumbnail": thumbnail, "histogram": histogram, "cut": _cut}
+    small = partial(thumbnail, decode=decode)
+    filters: dict[str, Callable[..., object]] = {"thumbnail": small, "histogram": histogram, "cut": _cut}
     caps = {"most_aside": MOST_ASIDE, "most_groups": MOST_GROUPS, "most_copies": MOST_COPIES}
     render("dataset.html", path, filters, report=report, sections=_sections(report), **caps)
 
@@ -138,7 +155,7 @@ def _sections(report: DatasetReport) -> dict[str, str]:
         "doubts": ("Doubtful", bool(report.doubts)),
         "figures": ("Figures", any(d.kept or d.aside for d in report.distributions)),
         "captions": ("Captions", bool(report.captions)),
-        "balance": ("Balance", bool(report.words or report.repeats)),
+        "balance": ("Balance", bool(report.words or report.repeats or report.shares)),
         "split": ("Split", report.intake.train + report.intake.validation > 0),
         "rules": ("Rules", bool(report.rules)),
     }

@@ -2,16 +2,16 @@
 
 import base64
 import io
-import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 SIDE = 128
 QUALITY = 66
-NOT_SHOWN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+Decode = Callable[[Path], Image.Image | None]
+"""What turns a file into its picture; the page itself knows nothing of what files may hold."""
 
 
 @dataclass(frozen=True)
@@ -24,40 +24,21 @@ class Embedded:
     whole: bool
 
 
-def thumbnail(path: Path | None) -> Embedded | None:
-    """The picture at `path`, at most 128 pixels a side, or None where it cannot be decoded."""
-    if path is None:
+def thumbnail(path: Path | None, decode: Decode) -> Embedded | None:
+    """The picture at `path`, at most 128 pixels a side, or None where it cannot be decoded.
+
+    `decode` gives the upright RGB picture in a file, of more than 128 pixels a side where it has more, or None.
+    """
+    image = decode(path) if path is not None else None
+    if image is None:
         return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                whole = max(picture.size) <= SIDE
-                picture.draft("RGB", (2 * SIDE, 2 * SIDE))
-                image = _flat(ImageOps.exif_transpose(picture))
-    except NOT_SHOWN:
-        return None
-    image.thumbnail((SIDE, SIDE))
+    whole = max(image.size) <= SIDE
+    small = image.copy()
+    small.thumbnail((SIDE, SIDE))
     # Drawings are smaller without loss, photographs with it.
-    form, content = min((_encoded(image, form) for form in ("PNG", "JPEG")), key=lambda pair: len(pair[1]))
+    form, content = min((_encoded(small, form) for form in ("PNG", "JPEG")), key=lambda pair: len(pair[1]))
     src = f"data:image/{form.lower()};base64,{base64.b64encode(content).decode('ascii')}"
-    return Embedded(src, *image.size, whole)
-
-
-def _flat(image: Image.Image) -> Image.Image:
-    """The picture in RGB, on white where it lets light through."""
-    if not image.has_transparency_data:
-        return _eight_bits(image).convert("RGB")
-    ground = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """The picture as it is, or brought from 16 bits to 8, which Pillow would cut off instead."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and int(np.asarray(image).max()) > 255):
-        return image.point(lambda level: level * (1 / 257)).convert("L")
-    return image
+    return Embedded(src, *small.size, whole)
 
 
 def _encoded(image: Image.Image, form: str) -> tuple[str, bytes]:

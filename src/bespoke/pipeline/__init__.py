@@ -1,6 +1,16 @@
 """The verbs: whole stages of a model's life, as the command line and Python call them."""
 
-from bespoke.pipeline.datasets import clean_data, export_data, import_data, inspect_data, restore_data
+from bespoke.pipeline.datasets import (
+    balance_data,
+    clean_data,
+    export_data,
+    import_data,
+    inspect_data,
+    restore_data,
+    shrink_data,
+    split_data,
+    unbalance_data,
+)
 from bespoke.pipeline.demo import demo
 from bespoke.pipeline.describe import report_data
 from bespoke.pipeline.new import new
@@ -8,6 +18,6 @@ from bespoke.pipeline.sample import sample
 from bespoke.pipeline.train import resume, train
 
 __all__ = [
-    "clean_data", "demo", "export_data", "import_data", "inspect_data", "new", "report_data", "restore_data", "resume",
-    "sample", "train",
+    "balance_data", "clean_data", "demo", "export_data", "import_data", "inspect_data", "new", "report_data",
+    "restore_data", "resume", "sample", "shrink_data", "split_data", "train", "unbalance_data",
 ]  # fmt: skip

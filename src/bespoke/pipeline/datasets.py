@@ -7,10 +7,15 @@ from pathlib import Path
 
 from bespoke import data
 from bespoke import recipe as recipes
-from bespoke.pipeline.reporting import Reporter, silent
+from bespoke.errors import BespokeError
+from bespoke.models import Checkpoint
+from bespoke.pipeline.naming import base_of
+from bespoke.pipeline.reporting import Reporter, counting, silent
 from bespoke.recipe import Recipe
-from bespoke.records import Dataset
+from bespoke.records import Dataset, Picture
 from bespoke.workspace import Project
+
+LOOK = "look at pictures"
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,30 @@ class Exported:
     folder: Path
     pictures: dict[str, int]
     """How many, by part of the split."""
+    unsaid: tuple[str, ...] = ()
+    """What the layout cannot say of them: "weight", the names of columns."""
+
+
+@dataclass(frozen=True)
+class Divided:
+    """A dataset whose split has been applied, and what changed."""
+
+    dataset: Dataset
+    moved: tuple[Picture, ...]
+    """The pictures that changed sides, as they are now."""
+    unwritten: dict[str, object]
+    """Settings of this split that the recipe in force does not have: the next import would draw by the recipe."""
+
+
+@dataclass(frozen=True)
+class Shrinking:
+    """What shrinking a source gave, and how that suits the recipe."""
+
+    made: data.Shrunk
+    too_short: int
+    """Copies whose shorter side fell below the training resolution."""
+    resolution: int | None
+    """That resolution, where the recipe or the base model tells."""
 
 
 def import_data(
@@ -65,7 +94,7 @@ def inspect_data(
     Raises: BespokeError when `dataset` is none or is damaged, or the recipe cannot be used.
     """
     settings = settings_of(dataset, recipe, overrides)
-    found, pictures = data.inspect(Path(dataset), settings, lambda done, total: report("look at pictures", done, total))
+    found, pictures = data.inspect(Path(dataset), settings, counting(report, LOOK))
     return Inspection(found, tuple(pictures))
 
 
@@ -81,7 +110,7 @@ def clean_data(
     Raises: BespokeError when `dataset` is none or is damaged, the recipe cannot be used, or too little would remain.
     """
     settings = settings_of(dataset, recipe, overrides)
-    return data.clean(Path(dataset), settings, lambda done, total: report("look at pictures", done, total))
+    return data.clean(Path(dataset), settings, counting(report, LOOK))
 
 
 def restore_data(
@@ -96,6 +125,82 @@ def restore_data(
     return data.restore(Path(dataset), wanted, settings_of(dataset, recipe, overrides))
 
 
+def split_data(
+    dataset: str | Path,
+    *,
+    recipe: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    report: Reporter = silent,
+) -> Divided:
+    """A dataset whose pictures are on the sides that the recipe's split gives them, each with its reason.
+
+    Under unchanged settings no picture changes sides, but to keep groups whole or because a person wants it.
+
+    Raises: BespokeError when `dataset` is none or is damaged, the recipe cannot be used, or people contradict
+    themselves.
+    """
+    settings = settings_of(dataset, recipe, overrides)
+    made, moved = data.split_up(Path(dataset), settings, counting(report, LOOK))
+    written = settings_of(dataset, recipe, ())
+    own, now = (
+        {"data.validation_fraction": s.data.validation_fraction, "data.split_by": s.data.split_by,
+         "validation.seed": s.validation.seed}
+        for s in (written, settings)
+    )  # fmt: skip
+    return Divided(made, moved, {key: value for key, value in now.items() if own[key] != value})
+
+
+def balance_data(
+    dataset: str | Path,
+    *,
+    apply: bool = False,
+    recipe: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    report: Reporter = silent,
+) -> data.Balanced:
+    """The shares of a dataset's training pictures, now and as the recipe's `[balance]` proposes; written with `apply`.
+
+    Raises: BespokeError when `dataset` is none or is damaged, or the recipe cannot be used or names what is not there.
+    """
+    settings = settings_of(dataset, recipe, overrides)
+    return data.balance(Path(dataset), settings, counting(report, LOOK), apply=apply)
+
+
+def unbalance_data(dataset: str | Path) -> tuple[Dataset, int]:
+    """A dataset with repeats and weights as they were before balancing, and how many pictures that changed.
+
+    Raises: BespokeError when `dataset` is none or is damaged.
+    """
+    return data.unbalance(Path(dataset))
+
+
+def shrink_data(
+    source: str | Path,
+    out: str | Path,
+    *,
+    side: int = 1024,
+    format: str = "webp",  # noqa: A002 - what everybody calls it
+    quality: int = 90,
+    recipe: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    report: Reporter = silent,
+) -> Shrinking:
+    """Smaller working copies, in a new folder and with captions, of all pictures of a source or kept by a dataset.
+
+    `side` is the longest one in pixels, `quality` that of JPEG and WebP. The source is never changed, and nothing is
+    enlarged. After a kill the same call goes on.
+
+    Raises: BespokeError when the source or the settings cannot be used, or `out` holds something else.
+    """
+    settings = settings_of(out, recipe, overrides)
+    copies = data.Copies(side, format, quality)
+    named, tell = settings.data.file_name_captions, counting(report, "make copies")
+    made = data.shrink(source, Path(out), copies, file_names=named, progress=tell)
+    base = base_at_hand(settings, Path(out).resolve().parent)
+    resolution = settings.data.resolution or (base.resolution if base else None)
+    return Shrinking(made, sum(short < (resolution or 0) for short in made.shorter), resolution)
+
+
 def export_data(dataset: str | Path, out: str | Path, layout: str = "imagefolder") -> Exported:
     """A dataset's pictures and captions in another trainer's layout, in a new folder.
 
@@ -103,12 +208,21 @@ def export_data(dataset: str | Path, out: str | Path, layout: str = "imagefolder
 
     Raises: BespokeError when `dataset` is none, `out` is there already, or the layout cannot hold it.
     """
-    return Exported(Path(out), data.export(Path(dataset), Path(out), layout))
+    counts, unsaid = data.export(Path(dataset), Path(out), layout)
+    return Exported(Path(out), counts, unsaid)
+
+
+def base_at_hand(recipe: Recipe, folder: Path) -> Checkpoint | None:
+    """The base model of a recipe in `folder`, or nothing where it would have to be downloaded or cannot be used."""
+    try:
+        return base_of(recipe, folder, download=False)
+    except BespokeError:
+        return None
 
 
 def built(source: str | Path, folder: Path, recipe: Recipe, report: Reporter) -> Dataset:
     """The dataset made in a folder with a recipe's settings."""
-    return data.build(source, folder, recipe, progress=lambda done, total: report("check pictures", done, total))
+    return data.build(source, folder, recipe, counting(report, "check pictures"))
 
 
 def settings_of(dataset: str | Path, recipe: str | Path | None, overrides: Sequence[str]) -> Recipe:

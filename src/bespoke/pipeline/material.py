@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import torch
 
 from bespoke import data
-from bespoke.encoding import Cache, LatentEncoder, Rows, TextEncoder, too_long
+from bespoke.encoding import Cache, Items, LatentEncoder, Rows, TextEncoder, too_long
 from bespoke.hardware import machine
 from bespoke.models import Checkpoint
 from bespoke.pipeline.reporting import Reporter
+from bespoke.pipeline.versions import Versions
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset, Picture
 from bespoke.sampling import Request, latents
@@ -39,27 +41,22 @@ class Encoder:
         prior = self._plain_captions(train)
         captions = sorted({p.text for p in (*train, *validation)} | set(prior) | {""})
         texts = self._texts(captions)
-        kept = [*train, *validation]
-        rows = self._latents(kept, folder, flip=False)
-        mirrored = self._latents(train, folder, flip=True) if self.recipe.data.random_flip else None
+        versions = Versions(self.recipe, self.checkpoint.step)
+        shown = [(p, versions.of(p)) for p in (*train, *validation)]
+        rows = self._latents([(p, transform) for p, transforms in shown for transform in transforms], folder)
+        for subject, words in versions.told(train).items():
+            self.report(subject, len(train), len(train), words)
         drawn = self._drawn(prior)
-        joined = _Joined([rows, *([mirrored] if mirrored else []), *([drawn] if drawn else [])])
         text = {caption: number for number, caption in enumerate(captions)}
+        # The versions of a picture lie one after another, and after all pictures those that the base drew.
+        places, weight = itertools.count(), self.recipe.train.prior_loss_weight
         examples = [
-            Example(
-                p.pixels,
-                n,
-                text[p.text],
-                joined.place(1, n) if mirrored and p.split == "train" else None,
-                repeats=p.repeats,
-            )
-            for n, p in enumerate(kept)
+            Example(p.pixels, tuple(itertools.islice(places, len(transforms))), text[p.text], p.weight, p.repeats)
+            for p, transforms in shown
         ]
-        weight, last = self.recipe.train.prior_loss_weight, len(joined.parts) - 1
-        priors = [Example(f"plain-{n}", joined.place(last, n), text[c], weight=weight) for n, c in enumerate(prior)]
-        return Material(
-            joined, texts, text[""], (*examples[: len(train)], *priors), tuple(examples[len(train) :]), self._scale()
-        )
+        priors = [Example(f"plain-{n}", (next(places),), text[c], weight, drawn=True) for n, c in enumerate(prior)]
+        joined, split = _Joined([rows, *([drawn] if drawn else [])]), len(train)
+        return Material(joined, texts, text[""], (*examples[:split], *priors), tuple(examples[split:]), self._scale())
 
     def _plain_captions(self, train: Sequence[Picture]) -> list[str]:
         """The training captions without the trigger: what the plain pictures are drawn from."""
@@ -80,18 +77,22 @@ class Encoder:
         self.report("encode captions", len(captions), len(captions), note)
         return rows
 
-    def _latents(self, pictures: Sequence[Picture], folder: Path, *, flip: bool) -> Rows:
-        resolution = self.recipe.data.resolution
-        assert resolution is not None
-        signature = data.signature(resolution, flip=flip)
+    def _latents(self, shown: Sequence[tuple[Picture, data.Transform]], folder: Path) -> Rows:
         cache = Cache(self.project.cache / "latents" / self._hash("vae"))
         encoder = functools.cache(lambda: LatentEncoder(self.checkpoint.vae(), _device()))
+        # The versions of a picture come one after another.
+        read = functools.lru_cache(maxsize=1)(lambda file: data.read(folder / "train" / file).image)
+        facts: dict[int, dict[str, tuple[int, int]]] = {}
 
         def pixels(number: int) -> data.Pixels:
-            return data.fit(data.read(folder / "train" / pictures[number].file).image, resolution, flip=flip)
+            picture, transform = shown[number]
+            fitted = data.fit(read(picture.file), transform)
+            facts[number] = fitted.facts()
+            return fitted.pixels
 
+        keys = [_key(transform.signature(), picture.pixels) for picture, transform in shown]
         return cache.rows(
-            [_key(signature, picture.pixels) for picture in pictures],
+            Items(keys, [transform.size for _, transform in shown], facts.pop),
             lambda numbers: encoder()(pixels, numbers),
             lambda done, total: self.report("encode pictures", done, total),
         )
@@ -130,12 +131,8 @@ class _Joined(Rows):
     """Several sets of rows as one."""
 
     def __init__(self, parts: list[Rows]) -> None:
-        self.parts = parts
-        super().__init__([place for part in parts for place in part.places])
-
-    def place(self, part: int, number: int) -> int:
-        """The number, in the whole, of a part's row."""
-        return sum(len(p) for p in self.parts[:part]) + number
+        places = [place for part in parts for place in part.places]
+        super().__init__(places, [part.facts(n) for part in parts for n in range(len(part))])
 
 
 def _device() -> torch.device:

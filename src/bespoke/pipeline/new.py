@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from bespoke import data
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
 from bespoke.pipeline.datasets import built, recipe_at
@@ -37,6 +38,7 @@ def new(
     if project.root.is_file():
         raise BespokeError(f"{folder} is a file.", "Name a folder for the project; it need not exist.")
     dataset = built(images, project.root / recipe.data.path, recipe, report)
+    data.check_enough(str(images), dataset)
     if not project.recipe.exists():
         write_text(project.recipe, recipes.dump(recipe))
     return Made(project.root, project.recipe, dataset)

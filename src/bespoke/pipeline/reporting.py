@@ -1,7 +1,7 @@
 """How far long work has come, told to whoever wants to show it."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
@@ -17,6 +17,11 @@ class Reporter(Protocol):
 
 def silent(stage: str, done: int, total: int, note: str = "") -> None:
     """A reporter that tells nobody."""
+
+
+def counting(report: Reporter, stage: str) -> Callable[[int, int], None]:
+    """What rooms call with (done, total), told to a reporter as one stage."""
+    return lambda done, total: report(stage, done, total)
 
 
 class Stopwatch:

@@ -50,7 +50,9 @@ def train(recipe: str | Path, overrides: Sequence[str] = (), *, report: Reporter
     project = Project(path.resolve().parent)
     watch = Stopwatch()
     with watch.stage("check"):
-        dataset = data.load(_dataset_folder(project, asked))
+        folder = _dataset_folder(project, asked)
+        dataset = data.load(folder)
+        data.check_enough(str(folder), dataset)
         checkpoint = base_of(asked, project.root)
         resolved, reasons = recipes.derive(asked, _facts(dataset, checkpoint))
 
@@ -120,13 +122,13 @@ def _fit(run: Run, trainer: Trainer, report: Reporter, wish: StopWish) -> Stoppe
         trainer.restore(kept)
     tracker = training.Tracker(run, trainer.progress.step if kept else None) if is_main() else None
     total = trainer.train.max_train_steps or 1
-    note, stopped = "", None
+    note, covered, stopped = "", "", None
     try:
         for event in trainer.fit(wish.reason):
             if tracker:
                 tracker.log(event)
-                note = _note(event) or note
-                report("train", event.step, total, note)
+                note, covered = _note(event) or note, _coverage(event) or covered
+                report("train", event.step, total, "  ".join(filter(None, (note, covered))))
             stopped = event if isinstance(event, Stopped) else stopped
     finally:
         if tracker:
@@ -156,13 +158,21 @@ def _note(event: training.Event) -> str:
     return ""
 
 
+def _coverage(event: training.Event) -> str:
+    if not isinstance(event, training.Covered):
+        return ""
+    place = "" if event.complete else " so far"
+    return f"epoch {event.epoch}{place}: {100 * event.coverage:.4g} % of the pictures used"
+
+
 def _facts(dataset: Dataset, checkpoint: Checkpoint) -> recipes.Facts:
     train = dataset.part("train")
     if len(train) < 2:
         raise BespokeError(f"The dataset has {len(train)} training pictures.", "Add pictures and import again.")
     here = machine()
     trigger = common_trigger([picture.text for picture in dataset.pictures])
-    return recipes.Facts(len(train), checkpoint.resolution, trigger, here.device, here.bf16)
+    not_square = sum(picture.width != picture.height for picture in train)
+    return recipes.Facts(len(train), checkpoint.resolution, trigger, here.device, here.bf16, not_square)
 
 
 def _project(run: Run) -> Project:

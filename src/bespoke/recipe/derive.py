@@ -19,6 +19,8 @@ class Facts:
     """"cpu", "cuda" or "mps"."""
     bf16: bool
     """Whether the device multiplies bfloat16 fast."""
+    not_square: int = 0
+    """Training pictures that are higher than wide or wider than high."""
 
 
 IMAGES_SEEN_PER_PICTURE = 60
@@ -42,6 +44,7 @@ def derive(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
     train = recipe.train
     fill("model", "alpha", recipe.model.rank, "equal to the rank: the adapter's scale is 1")
     resolution = fill("data", "resolution", facts.native_resolution, "what the base model was trained at")
+    fill("data", "enable_bucket", *_buckets(facts))
     why = "what all captions begin with" if facts.trigger else "captions share no first words"
     trigger = fill("text", "trigger", facts.trigger, why)
     small = isinstance(resolution, int) and resolution <= 128
@@ -66,6 +69,12 @@ def derive(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
     fill("train", "num_class_images", prior, why)
     updated = {name: getattr(recipe, name).model_copy(update=values) for name, values in changes.items()}
     return recipe.model_copy(update=updated), reasons
+
+
+def _buckets(facts: Facts) -> tuple[bool, str]:
+    if facts.not_square:
+        return True, f"{facts.not_square} of {facts.pictures} pictures are not square"
+    return False, "all pictures are square"
 
 
 def _batch(facts: Facts, *, small: bool) -> tuple[int, str]:

@@ -111,9 +111,8 @@ def dump(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str:
             why = reasons.get(f"{section}.{key}")
             if value is None or (value == defaults[key] and why is None and (section, key) != ("model", "base")):
                 continue
-            table[key] = value
-            if why:
-                table[key].comment(why)  # pyright: ignore[reportAttributeAccessIssue]
+            item = tomlkit.item(value)  # made here, because a table gives plain booleans back
+            table[key] = item.comment(why) if why else item
         if len(table):
             document[section] = table
     return tomlkit.dumps(document)
@@ -123,9 +122,9 @@ def comments(text: str) -> dict[str, str]:
     """The comment beside each `section.key` of a recipe's TOML: the reasons that `dump` wrote."""
     document = tomlkit.parse(text)
     return {
-        f"{section}.{key}": value.trivia.comment.removeprefix("# ")
+        f"{section}.{key.key}": item.trivia.comment.removeprefix("# ")
         for section, table in document.items()
         if isinstance(table, Table)
-        for key, value in table.items()
-        if value.trivia.comment
+        for key, item in table.value.body
+        if key and item.trivia.comment
     }

@@ -41,12 +41,34 @@ class Data(Section):
     """The dataset's folder, from the recipe's."""
     resolution: Positive | None = None
     """Side of the training pictures in pixels; by default the model's own."""
+    enable_bucket: bool | None = None
+    """Give each picture a shape near its own, within resolution² pixels; by default where pictures are not square."""
+    maximum_bucket_aspect: float = Field(default=2.0, ge=1.0, le=10.0)
+    """Longer side by shorter side of the narrowest shapes; narrower pictures are cropped."""
+    upscale: bool = False
+    """Enlarge small pictures; otherwise buckets give them a smaller shape. Without buckets they are always enlarged."""
+    image_interpolation_mode: Literal["auto", "lanczos", "bicubic"] = "auto"
+    """How pictures are resized; `auto` is Lanczos when shrinking and bicubic when growing."""
+    crop: Literal["center", "random", "saliency"] = "center"
+    """Which part is kept of a picture that does not fit its shape; `saliency` is the part that stands out most."""
+    crop_jitter: float = Field(default=0.0, ge=0.0, le=0.25)
+    """Cut up to this part off each side at random before anything else."""
+    random_scale: float = Field(default=1.0, ge=1.0, le=4.0)
+    """Zoom in by a random factor up to this."""
+    random_rotation: float = Field(default=0.0, ge=0.0, le=45.0)
+    """Turn by a random angle up to this many degrees, and cut the empty corners off."""
+    color_jitter: BelowOne = 0.0
+    """Multiply brightness, contrast and saturation by random factors from one less this to one more."""
     random_flip: bool = False
-    """Also train on the mirrored picture; leave it off where left and right matter."""
+    """Also train on the mirrored picture, but where the caption names left, right or writing."""
+    image_variations: Positive = 4
+    """Where a choice above is random, how many versions of each picture are encoded; each visit takes one."""
     file_name_captions: bool = False
     """Where a picture has no caption, take what stands in its name before the first underscore."""
     validation_fraction: BelowOne = 0.12
     """Part of the pictures kept out of training to measure it."""
+    split_by: str = "subject"
+    """Column of train/metadata.csv: pictures of equal value stay on one side of the split."""
 
 
 Rule = Literal[
@@ -82,6 +104,65 @@ class Clean(Section):
     """`JPEG blocks`: by how much steps on JPEG's grid may be larger than others."""
     maximum_foreign_letters: Share = 0.3
     """`other script`: part of a caption's letters that may not be Latin."""
+
+
+class Balance(Section):
+    """`[balance]`: how often pictures are to count so that no group of them drowns the others."""
+
+    by: str = ""
+    """`tag`, `colour`, `source` or a column of train/metadata.csv; empty: `category`, `subject` or else `colour`."""
+    target: Literal["equal", "square root"] = "square root"
+    """What share each group is to have: the same, or in proportion to the square root of its size."""
+    shares: dict[str, Rate] = Field(default={})
+    """Shares of single groups, such as `{ cat = 0.3 }`, in place of the target; the others divide the rest."""
+    max_repeats: float = Field(default=4.0, ge=1.0, le=100.0)
+    """How many times as often as the largest group's pictures another may count."""
+    write: Literal["repeats", "weight"] = "repeats"
+    """Let pictures come more often, or let their loss count for more."""
+    whole: bool = False
+    """Round repeats to whole numbers, the only ones that kohya's folders can say."""
+
+
+class Caption(Section):
+    """`[caption]`: how `bespoke data caption` puts pictures into words."""
+
+    model: str | None = None
+    """`pico-BLIP`, a BLIP's folder or hub id, or a vision service's address such as
+    `http://localhost:8000/v1#model`; by default the BLIP that suits the base."""
+    existing: Literal["keep", "extend", "replace"] = "keep"
+    """What happens to captions that are there: they stay, the new one is added after them, or it takes their place."""
+    kind: str = "caption"
+    """The name under which captions are kept beside those of other kinds: `short`, `long`."""
+    prompt: str = ""
+    """What a BLIP goes on from, or what a vision service is asked."""
+    prefix: str = ""
+    """Comes before every new caption, such as the words that call a style."""
+    suffix: str = ""
+    """Comes after every new caption."""
+    tags: tuple[Literal["categories", "things"], ...] = Field(default=(), strict=False)
+    """What is added after the new caption: the `categories` that CLIP sees, the `things` that the detector finds."""
+    categories: str | None = None
+    """A text file with a category on each line, the wider before the narrower: `animal > dog`; from the recipe."""
+    clip: str | None = None
+    """`pico-CLIP`, or a CLIP's folder or hub id, which chooses categories; by default the one that suits the base."""
+    detector: str | None = None
+    """`pico-YOLOS`, or a detector's folder or hub id; by default the one that suits the base."""
+    least_score: Share = 0.5
+    """How sure the detector must be of a thing."""
+    num_beams: Positive = 3
+    """Beginnings that are followed at once."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Draws words from the likeliest that hold this much probability, instead of following beams."""
+    repetition_penalty: float = Field(default=1.0, ge=1)
+    """Above 1 a word that was said becomes less likely."""
+    min_words: int = Field(default=3, ge=0)
+    """Words that a new caption has at least."""
+    max_words: Positive = 40
+    """Words that a new caption has at most."""
+    seed: int = 0
+    """Seeds drawn words."""
+    batch_size: Positive = 8
+    """Pictures put into words at once."""
 
 
 class Text(Section):
@@ -189,6 +270,8 @@ class Recipe(Section):
     model: Model = Model()
     data: Data = Data()
     clean: Clean = Clean()
+    balance: Balance = Balance()
+    caption: Caption = Caption()
     text: Text = Text()
     train: Train = Train()
     validation: Validation = Validation()

@@ -1,7 +1,9 @@
 """Cached rows and a recipe turned into an adapter, with exact resume and honest validation."""
 
 from bespoke.training.batches import Example, Material
-from bespoke.training.loop import Event, Saved, Step, Stopped, Trainer, Validated
+from bespoke.training.loop import Covered, Event, Saved, Step, Stopped, Trainer, Validated
 from bespoke.training.track import Tracker, read
 
-__all__ = ["Event", "Example", "Material", "Saved", "Step", "Stopped", "Tracker", "Trainer", "Validated", "read"]
+__all__ = [
+    "Covered", "Event", "Example", "Material", "Saved", "Step", "Stopped", "Tracker", "Trainer", "Validated", "read",
+]  # fmt: skip

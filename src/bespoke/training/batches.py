@@ -8,8 +8,9 @@ import torch
 
 from bespoke.diffusion import Schedule
 from bespoke.encoding import Rows, sampled
-from bespoke.seeds import generator, normal, permutation, uniform
+from bespoke.seeds import generator, normal, uniform
 from bespoke.shapes import Latents, PerItem, TextStates, Timesteps
+from bespoke.training.order import Order
 
 
 @dataclass(frozen=True)
@@ -18,14 +19,15 @@ class Example:
 
     key: str
     """What its randomness hangs on: a hash of the picture, not its place in the dataset."""
-    latent: int
+    latents: tuple[int, ...]
+    """The rows of its versions, all of one shape; every visit takes one of them. The first is what is measured on."""
     text: int
-    mirrored: int | None = None
-    """The row of the mirrored picture, where mirroring is allowed."""
     weight: float = 1.0
     """What its loss counts for."""
     repeats: float = 1.0
     """How often it comes in an epoch."""
+    drawn: bool = False
+    """Whether the base drew it, so that it is none of the person's pictures."""
 
 
 @dataclass(frozen=True)
@@ -74,59 +76,39 @@ class Choices:
 class Stream:
     """The endless sequence of training examples: epoch after epoch, each in an order keyed by its number.
 
-    A position in it is one number, so that order and noise need no state to resume, and do not depend on batch size
-    or on how many processes share the work.
+    A position in it is one number, so that order and noise need no state to resume. The `size` positions of a pass are
+    of one shape; how many processes share a pass does not matter.
     """
 
-    def __init__(self, material: Material, choices: Choices) -> None:
+    def __init__(self, material: Material, choices: Choices, size: int = 1) -> None:
         self.material, self.choices = material, choices
-        self._repeats = np.array([example.repeats for example in material.train])
-        self.epoch = float(self._repeats.sum())
+        examples = material.train
+        shapes = [material.latents.shape(example.latents[0]) for example in examples]
+        repeats = [example.repeats for example in examples]
+        self.order = Order([example.key for example in examples], repeats, shapes, choices.seed, size)
+        self.epoch = self.order.epoch
         """Examples in an epoch, in the mean."""
-        # Where each example stands in its own cycle at the start, in steps that floats hold without rounding.
-        starts = [np.floor(1024 * uniform(choices.seed, "repeats", e.key)) / 1024 for e in material.train]
-        self._starts = np.array(starts)
-        self._current, self._order = (0, 0), np.empty((0, 2), np.int64)
+        self.pictures = sum(not example.drawn for example in examples)
+        """How many of the examples are the person's pictures."""
 
     def batch(self, first: int, count: int) -> Batch:
-        """The `count` examples from position `first`."""
+        """The `count` examples from position `first`; they lie in one pass, or all passes are of one shape."""
         return self._assemble([self._draw(position) for position in range(first, first + count)])
+
+    def used(self, epoch: int, passes: int) -> int:
+        """How many of the person's pictures have been trained on for an epoch after so many passes."""
+        return sum(not self.material.train[number].drawn for number in self.order.used(epoch, passes).tolist())
 
     def _draw(self, position: int) -> tuple[Example, "Keyed"]:
         """The example at a position, with what its randomness hangs on."""
-        epoch, first = self._current
-        if not first <= position < first + len(self._order):
-            epoch = self._epoch_of(position)
-            first = int(self._come_before(epoch).sum())
-            self._current, self._order = (epoch, first), self._visits(epoch)
-        number, repeat = self._order[position - first].tolist()
-        example = self.material.train[number]
-        return example, (self.choices.seed, epoch, example.key, repeat)
-
-    def _come_before(self, epoch: int) -> np.ndarray:
-        """How often each example has come before an epoch: one that counts r times, ⌊r⌋ or ⌈r⌉ times in each."""
-        return np.floor(epoch * self._repeats + self._starts).astype(np.int64)
-
-    def _epoch_of(self, position: int) -> int:
-        """The epoch in which a position lies: the last before which no more examples have come."""
-        epoch = int(position / self.epoch)
-        while self._come_before(epoch).sum() > position:
-            epoch -= 1
-        while self._come_before(epoch + 1).sum() <= position:
-            epoch += 1
-        return epoch
-
-    def _visits(self, epoch: int) -> np.ndarray:
-        """The numbers of an epoch's examples and which of their repeats each is, in the epoch's order: int64 [n 2]."""
-        counts = self._come_before(epoch + 1) - self._come_before(epoch)
-        numbers = np.repeat(np.arange(len(counts)), counts)
-        repeats = np.arange(len(numbers)) - np.searchsorted(numbers, numbers)
-        return np.stack([numbers, repeats], axis=1)[permutation(len(numbers), self.choices.seed, "order", epoch)]
+        visit = self.order.visit(position)
+        example = self.material.train[visit.number]
+        return example, (self.choices.seed, visit.epoch, example.key, visit.repeat)
 
     def _assemble(self, drawn: Sequence[tuple[Example, "Keyed"]]) -> Batch:
         choices, material = self.choices, self.material
         examples, keyed = zip(*drawn, strict=True)
-        rows = [_mirrored(e, key) for e, key in drawn]
+        rows = [_version(e, key) for e, key in drawn]
         moments = material.latents[rows]
         shape = (moments.shape[1] // 2, *moments.shape[2:])
         posterior = torch.from_numpy(np.stack([normal(shape, "posterior", *key) for key in keyed]))
@@ -149,10 +131,10 @@ Keyed = tuple[int, int, str, int]
 """Seed, epoch, what the picture's randomness hangs on, and which repeat of it in the epoch this is."""
 
 
-def _mirrored(example: Example, key: Keyed) -> int:
-    if example.mirrored is not None and uniform("mirror", *key) < 0.5:
-        return example.mirrored
-    return example.latent
+def _version(example: Example, key: Keyed) -> int:
+    """The row of the version that a visit takes; of a picture and its mirrored twin, each half of the time."""
+    count = len(example.latents)
+    return example.latents[count - 1 - int(count * uniform("mirror", *key))] if count > 1 else example.latents[0]
 
 
 def _noise(shape: tuple[int, ...], offset: float, key: Keyed) -> np.ndarray:
@@ -166,19 +148,29 @@ def validation_batches(material: Material, strata: int, seed: int, schedule: Sch
     """Every validation picture at the middle of each stratum of timesteps, always with the same noise.
 
     Strata that mirror each other about the middle share their noise, which makes the mean steadier. The latents are
-    the posterior's mean. Source: EveryDream2's stabilised loss; strata as in MLPerf's Flux benchmark.
+    the posterior's mean. Shape after shape, and within each in the material's order.
+    Source: EveryDream2's stabilised loss; strata as in MLPerf's Flux benchmark.
     """
-    jobs = [(example, stratum) for example in material.validation for stratum in range(strata)]
-    for start in range(0, len(jobs), size):
-        part = jobs[start : start + size]
-        moments = material.latents[[example.latent for example, _ in part]]
-        mean = moments.chunk(2, dim=1)[0] * material.scale
-        shape = tuple(mean.shape[1:])
-        noise = [normal(shape, seed, "validation", e.key, min(b, strata - 1 - b)) for e, b in part]
-        yield Batch(
-            clean=mean,
-            noise=torch.from_numpy(np.stack(noise)),
-            times=torch.tensor([int((b + 0.5) / strata * schedule.steps) for _, b in part]),
-            texts=material.texts[[example.text for example, _ in part]],
-            weights=torch.ones(len(part)),
-        )
+    groups: dict[tuple[int, ...], list[Example]] = {}
+    for example in material.validation:
+        groups.setdefault(material.latents.shape(example.latents[0]), []).append(example)
+    for examples in groups.values():
+        jobs = [(example, stratum) for example in examples for stratum in range(strata)]
+        for start in range(0, len(jobs), size):
+            yield _measured(material, jobs[start : start + size], strata, seed, schedule)
+
+
+def _measured(
+    material: Material, jobs: Sequence[tuple[Example, int]], strata: int, seed: int, schedule: Schedule
+) -> Batch:
+    moments = material.latents[[example.latents[0] for example, _ in jobs]]
+    mean = moments.chunk(2, dim=1)[0] * material.scale
+    shape = tuple(mean.shape[1:])
+    noise = [normal(shape, seed, "validation", e.key, min(b, strata - 1 - b)) for e, b in jobs]
+    return Batch(
+        clean=mean,
+        noise=torch.from_numpy(np.stack(noise)),
+        times=torch.tensor([int((b + 0.5) / strata * schedule.steps) for _, b in jobs]),
+        texts=material.texts[[example.text for example, _ in jobs]],
+        weights=torch.ones(len(jobs)),
+    )

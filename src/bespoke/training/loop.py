@@ -48,6 +48,20 @@ class Validated:
 
 
 @dataclass(frozen=True)
+class Covered:
+    """An epoch is over, or the training is within one: how many of the person's pictures were trained on for it."""
+
+    step: int
+    epoch: int
+    """Counted from 1."""
+    pictures: int
+    """How many were used, each counted once."""
+    coverage: float
+    """Their share of all training pictures; a picture that counts less than 1 may be missing."""
+    complete: bool
+
+
+@dataclass(frozen=True)
 class Saved:
     """A state to resume from is on disk."""
 
@@ -65,7 +79,7 @@ class Stopped:
     finished: bool
 
 
-Event = Step | Validated | Saved | Stopped
+Event = Step | Covered | Validated | Saved | Stopped
 
 
 class Trainer:
@@ -83,7 +97,7 @@ class Trainer:
         self.optimizer: Any = accelerator.prepare_optimizer(adamw(self.parameters.values(), train))
         self.schedule = schedule.to(accelerator.device)
         choices = Choices(train.seed, schedule.steps, recipe.text.proportion_empty_prompts, train.noise_offset)
-        self.stream = Stream(material, choices)
+        self.stream = Stream(material, choices, _asked(train.train_batch_size) * accelerator.num_processes)
         self.validator = Validator(material, recipe.validation, schedule, _asked(train.train_batch_size))
         self.progress = Progress()
 
@@ -110,6 +124,7 @@ class Trainer:
             if step % self.train.log_every == 0 or last:
                 yield self._report(window)
                 window = _Window()
+            yield from self._covered(whole=step == total)
             if step % _asked(self.recipe.validation.validation_steps) == 0 or step == total:
                 yield from self._validate()
             if step % _asked(self.train.checkpointing_steps) == 0 or last:
@@ -157,6 +172,20 @@ class Trainer:
         size = _asked(self.train.train_batch_size) * self.train.gradient_accumulation_steps
         epoch = self.progress.step * size * self.accelerator.num_processes / self.stream.epoch
         return Step(self.progress.step, loss, window.rate, norm, window.images_per_second(), epoch)
+
+    def _covered(self, *, whole: bool) -> Iterator[Covered]:
+        """What the epochs that this step ended were trained on; at the end of the `whole`, also the one begun."""
+        step, passes, order = self.progress.step, self.train.gradient_accumulation_steps, self.stream.order
+        before, after = (order.epochs_over(steps * passes) for steps in (step - 1, step))
+        for epoch in range(before, after):
+            yield self._used(epoch, complete=True)
+        if whole and self.stream.used(after, step * passes):
+            yield self._used(after, complete=False)
+
+    def _used(self, epoch: int, *, complete: bool) -> Covered:
+        step, all_of_them = self.progress.step, max(1, self.stream.pictures)
+        used = self.stream.used(epoch, step * self.train.gradient_accumulation_steps)
+        return Covered(step, epoch + 1, used, used / all_of_them, complete)
 
     def _lost(self) -> BespokeError:
         kept = state.newest(self.run)

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bespoke.training.loop import Event, Saved, Step, Stopped, Validated
+from bespoke.training.loop import Covered, Event, Saved, Step, Stopped, Validated
 from bespoke.workspace import Run, write_text
 
-NAMES: dict[type, str] = {Step: "step", Validated: "validated", Saved: "saved", Stopped: "stopped"}
+NAMES: dict[type, str] = {Step: "step", Covered: "covered", Validated: "validated", Saved: "saved", Stopped: "stopped"}
 
 
 class Tracker:

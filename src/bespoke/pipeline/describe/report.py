@@ -5,27 +5,25 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from bespoke import data, page
 from bespoke.data.clean import LOSSY
-from bespoke.errors import BespokeError
-from bespoke.models import Checkpoint
 from bespoke.page import wording
-from bespoke.pipeline.advice import advice
-from bespoke.pipeline.captions import in_tokens, in_words, usual_beginning, word_counts
-from bespoke.pipeline.datasets import settings_of
-from bespoke.pipeline.naming import base_of
-from bespoke.pipeline.reporting import Reporter, silent
-from bespoke.pipeline.view import LOOK_ALIKE, View
-from bespoke.recipe import Recipe
+from bespoke.pipeline.datasets import LOOK, base_at_hand, settings_of
+from bespoke.pipeline.describe import shares
+from bespoke.pipeline.describe.advice import advice
+from bespoke.pipeline.describe.captions import in_tokens, in_words, usual_beginning, word_counts
+from bespoke.pipeline.describe.view import LOOK_ALIKE, View
+from bespoke.pipeline.reporting import Reporter, counting, silent
 from bespoke.recipe.tree import Clean
 from bespoke.records import Dataset, Picture
 from bespoke.workspace import relative
 
-ON_THE_SHEET, HELD_OUT, AT_RANDOM, AT_AN_END, WORDS, REPEATS = 24, 12, 6, 3, 18, 10
-"""How many are shown of the pictures, those held out, the captions at random, longest and shortest, words, repeats."""
+ON_THE_SHEET, HELD_OUT, AT_RANDOM, AT_AN_END, WORDS = 24, 12, 6, 3, 18
+"""How many are shown of the pictures, those held out, the captions at random, longest and shortest, and words."""
 
 
 @dataclass(frozen=True)
@@ -53,22 +51,15 @@ def report_data(
     """
     folder = Path(dataset)
     settings = settings_of(dataset, recipe, overrides)
-    found, pictures = data.inspect(folder, settings, lambda done, total: report("look at pictures", done, total))
-    base = _base(settings, Path(recipe).parent if recipe else folder.resolve().parent)
+    found, pictures = data.inspect(folder, settings, counting(report, LOOK))
+    base = base_at_hand(settings, Path(recipe).parent if recipe else folder.resolve().parent)
     texts = sorted({item.picture.text for item in pictures} - {""})
     lengths = in_tokens(base, texts) if base else in_words(texts)
     resolution = settings.data.resolution or (base.resolution if base else None)
     view = View(folder, settings, found, tuple(pictures), lengths, resolution)
     told, path = advice(view), Path(out or folder / "report") / "index.html"
-    page.write_dataset(_page(view, told), path)
+    page.write_dataset(_page(view, told), path, partial(data.preview, side=page.THUMBNAIL))
     return Described(path, found, told)
-
-
-def _base(recipe: Recipe, folder: Path) -> Checkpoint | None:
-    try:
-        return base_of(recipe, folder, download=False)
-    except BespokeError:
-        return None
 
 
 def _page(view: View, told: tuple[page.Advice, ...]) -> page.DatasetReport:
@@ -86,8 +77,11 @@ def _page(view: View, told: tuple[page.Advice, ...]) -> page.DatasetReport:
         captions_lead=_captions_lead(view),
         words=tuple(page.Part(word, count, len(view.captions)) for word, count in words.most_common(WORDS)),
         words_lead=_words_lead(view, len(words)),
-        repeats=_repeats(view.dataset.part("train")),
-        split_lead=_split_lead(view),
+        shares=shares.balance(view),
+        repeats=shares.repeats(view.dataset.part("train")),
+        split_lead=shares.split_lead(view),
+        split_reasons=shares.split_reasons(view),
+        together=shares.together(view),
         held_out=_thumbs(view, _at_random(view.dataset.part("validation"))[:HELD_OUT]),
         rules=_rules(view),
     )
@@ -251,31 +245,6 @@ def _words_lead(view: View, different: int) -> str:
     besides = f" besides “{trigger}”" if trigger else ""
     rest = f", the most frequent {WORDS}" if different > WORDS else ""
     return f"{different:,} words that say something{besides}{rest}; in how many captions each stands."
-
-
-def _repeats(pictures: Sequence[Picture]) -> tuple[page.Part, ...]:
-    """How many pictures count how often; nothing where all count once."""
-    counts = Counter(picture.repeats for picture in pictures)
-    whole = sum(picture.repeats for picture in pictures)
-    parts = [
-        page.Part(_times(times), count, len(pictures), f"{100 * times * count / whole:.0f} % of an epoch")
-        for times, count in counts.most_common(REPEATS)
-    ]
-    return tuple(parts) if set(counts) != {1.0} else ()
-
-
-def _times(repeats: float) -> str:
-    return "once" if repeats == 1 else f"{repeats:g} times"
-
-
-def _split_lead(view: View) -> str:
-    part = view.recipe.data.validation_fraction
-    if not view.dataset.part("validation"):
-        return "All pictures are trained on; none is held back to measure by."
-    same = "Which ones depends on their pixels only, and pictures that look the same are on the same side."
-    return (
-        f"The recipe holds back {100 * part:.3g} %, at least 4 pictures where there are enough and at most 64. {same}"
-    )
 
 
 def _rules(view: View) -> tuple[page.Rule, ...]:

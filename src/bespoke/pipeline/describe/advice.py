@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Callable
 from statistics import median
 
+from bespoke.data.balance import COLOUR, SOURCE, TAG_COLUMNS
+from bespoke.data.colours import MIXED
 from bespoke.page import SEVERITIES, Advice, Severity
-from bespoke.pipeline.captions import usual_beginning, word_counts
-from bespoke.pipeline.view import LOOK_ALIKE, View
+from bespoke.pipeline.describe.captions import usual_beginning, word_counts
+from bespoke.pipeline.describe.view import LOOK_ALIKE, View
 
 FEWEST = 15
 """Training pictures below which a style is seldom learnt well."""
@@ -49,8 +51,8 @@ HAVE = ("broken letters", "markup", "other script")
 def advice(view: View) -> tuple[Advice, ...]:
     """All that follows from the facts, what matters most first."""
     alone: tuple[Callable[[View], Advice | None], ...] = (
-        _few, _unvalidated, _smaller, _cut, _equal, _without_trigger, _one_word, _counting_often, _copies, _outdated,
-        _uncaptioned, _unreadable,
+        _few, _unvalidated, _smaller, _cut, _equal, _without_trigger, _one_word, _one_colour, _one_group, _divided,
+        _counting_often, _copies, _outdated, _uncaptioned, _unreadable,
     )  # fmt: skip
     found = [each for each in (ask(view) for ask in alone) if each is not None] + _doubts(view)
     return tuple(sorted(found, key=lambda each: (SEVERITIES.index(each.severity), -each.count)))
@@ -80,7 +82,10 @@ def _unvalidated(view: View) -> Advice | None:
     if view.dataset.part("validation"):
         return None
     why = "Nothing tells when the model begins to learn by heart, or which step was the best."
-    do = "Give data.validation_fraction a value such as 0.12 and run bespoke data clean."
+    do = "Give data.validation_fraction a value such as 0.12 and run bespoke data split."
+    if view.recipe.data.validation_fraction:
+        why = f"Too many of them belong together, as look-alikes or by their {view.recipe.data.split_by}. {why}"
+        do = "Add pictures of others, or leave data.split_by empty and run bespoke data split."
     return Advice("serious", 0, "No picture is held back for validation.", why, do)
 
 
@@ -158,6 +163,46 @@ def _one_word(view: View) -> Advice | None:
     finding = f"“{_short(word)}” stands in {count:,} of {whole:,} captions."
     why = "What nearly all pictures have becomes part of the style: it comes without being asked for."
     return Advice("good to know", count, finding, why, "If that is not meant, add pictures of other things.")
+
+
+def _one_colour(view: View) -> Advice | None:
+    largest = max(view.shares.get(COLOUR, ()), key=lambda share: share.now, default=None)
+    if largest is None or largest.now < DOMINATES or largest.group == MIXED:
+        return None
+    finding = f"{share(largest.pictures, len(view.dataset.part('train')), 'training picture')} mostly {largest.group}."
+    why = f"{100 * largest.now:.0f} % of what the model sees has this colour: it becomes part of the style."
+    return Advice("good to know", largest.pictures, finding, why, _even_out(COLOUR, "in other colours"))
+
+
+def _one_group(view: View) -> Advice | None:
+    """Word of the column whose largest group takes most of the training."""
+    columns = {way: found for way, found in view.shares.items() if way not in (COLOUR, SOURCE, *TAG_COLUMNS)}
+    found = {way: max((s for s in shares if s.group), key=lambda s: s.now) for way, shares in columns.items()}
+    way, largest = max(found.items(), key=lambda pair: pair[1].now, default=("", None))
+    if largest is None or largest.now < DOMINATES:
+        return None
+    whole, said = len(view.dataset.part("train")), f"“{_short(largest.group)}” as {way}"
+    finding = f"{share(largest.pictures, whole, 'training picture', have=True)} {said}."
+    why = f"{100 * largest.now:.0f} % of what the model sees is of that: the others are learnt worse."
+    return Advice("worth a look", largest.pictures, finding, why, _even_out(way, "of others"))
+
+
+def _even_out(way: str, others: str) -> str:
+    command = f"bespoke data balance --set balance.by={way}"
+    return f"If that is not meant, add pictures {others}, or see what {command} proposes."
+
+
+def _divided(view: View) -> Advice | None:
+    """Word of groups that people or an older split have torn apart."""
+    torn = [group for group in view.groups if len({picture.split for picture in group.members}) > 1]
+    if not torn:
+        return None
+    count = sum(len(group.members) for group in torn)
+    finding = (
+        f"{share(count, len(view.kept))} in {len(torn):,} group{'s' * (len(torn) != 1)} on both sides of the split."
+    )
+    why = "Training gives away what is held out, so the validation loss looks better than it is."
+    return Advice("serious", count, finding, why, "Run bespoke data split.")
 
 
 def _counting_often(view: View) -> Advice | None:

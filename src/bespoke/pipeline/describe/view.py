@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from bespoke.data import Inspected
-from bespoke.pipeline.captions import Lengths
+from bespoke.data import Group, Inspected, Share, grouped
+from bespoke.data.balance import shares, ways
+from bespoke.pipeline.describe.captions import Lengths
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset, Picture
 from bespoke.text import common_trigger
@@ -37,6 +38,16 @@ class View:
     def aside(self) -> tuple[Inspected, ...]:
         """The pictures that are set aside."""
         return self.pictures[len(self.dataset.pictures) :]
+
+    @cached_property
+    def shares(self) -> dict[str, tuple[Share, ...]]:
+        """The shares of the training pictures by everything that groups them."""
+        return {way: shares(self.kept, self.dataset.pictures, way) for way in ways(self.kept)}
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """The kept pictures in groups that must be on one side of the split."""
+        return grouped(self.dataset, self.pictures, self.recipe)
 
     @cached_property
     def kept_names(self) -> frozenset[str]:

@@ -1,0 +1,109 @@
+"""Pictures turned into words by a BLIP: the one that ships, a folder, or a hub id, all by the same code."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from bespoke.models.load import HERE, quiet, sought
+from bespoke.seeds import generator
+
+PICO_BLIP = HERE / "pico_blip"
+TOKENS_A_WORD = 3
+"""Room for words that split into pieces; what is too long is cut at a word afterwards."""
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How captions are made."""
+
+    prompt: str = ""
+    """What every caption goes on from; it is part of the caption."""
+    num_beams: int = 3
+    """How many beginnings are followed at once; of no meaning with `top_p`."""
+    top_p: float | None = None
+    """Words are drawn from the likeliest that hold this much probability; without it the likeliest caption is given."""
+    repetition_penalty: float = 1.0
+    """Above 1 a word that was said becomes less likely."""
+    min_words: int = 3
+    max_words: int = 40
+    seed: int = 0
+    """Seeds drawn words, together with the picture."""
+
+
+class Blip:
+    """A BLIP read from a folder or a hub id.
+
+    Raises: BespokeError when there is no such model here or on the hub, or it is no BLIP.
+    """
+
+    def __init__(self, name: str | Path = PICO_BLIP, device: torch.device | str = "cpu") -> None:
+        from transformers import AutoImageProcessor, AutoTokenizer, BlipForConditionalGeneration
+
+        self.name = "pico-BLIP" if Path(name) == PICO_BLIP else str(name)
+        self._device = torch.device(device)
+        with quiet(), sought(name, "captioner", "pico-BLIP", "Salesforce/blip-image-captioning-base"):
+            model: Any = BlipForConditionalGeneration.from_pretrained(name, dtype=torch.float32)
+            self._processor: Any = AutoImageProcessor.from_pretrained(name, backend="pil")
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(name)
+        self._model = model.eval().requires_grad_(requires_grad=False).to(self._device)
+
+    @torch.no_grad()
+    def captions(self, pictures: Sequence[Image.Image], keys: Sequence[str], wording: Wording) -> list[str]:
+        """A caption for each RGB picture; `keys` say which picture each is, for words that are drawn.
+
+        A caption does not depend on the other pictures of the batch.
+        """
+        pixels = self._processor(images=list(pictures), return_tensors="pt")["pixel_values"].to(self._device)
+        if wording.top_p is None:
+            return self._said(pixels, wording)
+        said: list[str] = []
+        for one, key in zip(pixels, keys, strict=True):
+            with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
+                torch.manual_seed(int(generator(wording.seed, "caption", key).integers(2**63)))
+                said += self._said(one[None], wording)
+        return said
+
+    def _said(self, pixels: torch.Tensor, wording: Wording) -> list[str]:
+        from transformers import LogitsProcessorList
+
+        begun = self._tokenizer([wording.prompt] * len(pixels), return_tensors="pt").to(self._device)
+        drawn = {"do_sample": True, "top_p": wording.top_p} if wording.top_p else {"num_beams": wording.num_beams}
+        ids = self._model.generate(
+            pixels, begun.input_ids, begun.attention_mask, repetition_penalty=wording.repetition_penalty,
+            max_length=begun.input_ids.shape[1] + TOKENS_A_WORD * wording.max_words,
+            logits_processor=LogitsProcessorList([_AtLeast(self._tokenizer, wording.min_words)]), **drawn,
+        )  # fmt: skip
+        said = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [shortened(text, wording.max_words) for text in said]
+
+
+class _AtLeast:
+    """Keeps a caption from ending before it has so many words."""
+
+    def __init__(self, tokenizer: Any, words: int) -> None:
+        self.tokenizer, self.words, self.end = tokenizer, words, tokenizer.sep_token_id
+
+    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """The scores with the end forbidden where words are wanting."""
+        for row, text in enumerate(self.tokenizer.batch_decode(ids, skip_special_tokens=True)):
+            if len(text.split()) < self.words:
+                scores[row, self.end] = -torch.inf
+        return scores
+
+
+def shortened(text: str, words: int) -> str:
+    """The text's first words, without a preposition or an article left hanging at the end."""
+    kept = text.split()[:words]
+    if len(text.split()) > words:
+        while len(kept) > 1 and kept[-1].lower().strip(",") in HANGING:
+            kept.pop()
+    return " ".join(kept).strip(" ,")
+
+
+HANGING = frozenset({
+    "a", "an", "the", "of", "on", "in", "at", "with", "and", "or", "to", "by", "for", "from", "next", "left", "right",
+})  # fmt: skip

@@ -1,0 +1,100 @@
+"""Each picture of a dataset turned into the versions that a model is shown, and into words about what was decided."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bespoke import data
+from bespoke.recipe import Recipe
+from bespoke.records import Picture
+from bespoke.text import unmirrorable
+
+NAMED = 4
+"""How many shapes are named; the others are only counted."""
+
+
+@dataclass(frozen=True)
+class Versions:
+    """How pictures are brought to a model's shapes, as a recipe wants it."""
+
+    recipe: Recipe
+    step: int
+    """What the sides of a shape are multiples of."""
+
+    def of(self, picture: Picture) -> list[data.Transform]:
+        """What a picture of this side of the split is shown as: to be measured on, plain, and once only."""
+        settings, size = self.recipe.data, self._size(picture)
+        if picture.split == "validation":
+            return [data.plain(settings, size)]
+        mirror = settings.random_flip and not unmirrorable(picture.text)
+        key = (self.recipe.train.seed, picture.pixels)
+        return data.variants(settings, size, (picture.width, picture.height), key, mirror=mirror)
+
+    def told(self, pictures: Sequence[Picture]) -> dict[str, str]:
+        """What a person should know about the pictures' shapes and versions, by subject; nothing where all is plain."""
+        sizes = [self._size(picture) for picture in pictures]
+        said = {
+            "shapes": self._shapes(pictures, sizes),
+            "small pictures": self._small(pictures, sizes),
+            "random cuts": self._uncut(pictures, sizes),
+            "mirroring": self._unmirrored(pictures),
+        }
+        return {subject: words for subject, words in said.items() if words}
+
+    def _size(self, picture: Picture) -> data.Size:
+        if not self.recipe.data.enable_bucket:
+            return (self._resolution, self._resolution)
+        return self._buckets(upscale=self.recipe.data.upscale).choose(picture.width, picture.height)
+
+    def _buckets(self, *, upscale: bool) -> data.Buckets:
+        return data.Buckets(self._resolution, self.step, self.recipe.data.maximum_bucket_aspect, upscale)
+
+    @property
+    def _resolution(self) -> int:
+        resolution = self.recipe.data.resolution
+        assert resolution is not None
+        return resolution
+
+    def _shapes(self, pictures: Sequence[Picture], sizes: Sequence[data.Size]) -> str:
+        """How many pictures have each shape, and what the crop costs them."""
+        lost = [1 - data.kept(p.width, p.height, size) for p, size in zip(pictures, sizes, strict=True)]
+        if not self.recipe.data.enable_bucket and max(lost) == 0:
+            return ""
+        counts = Counter(sizes).most_common()
+        named = [f"{width}×{height} ({count})" for (width, height), count in counts[:NAMED]]
+        more = [f"{len(counts) - NAMED} more ({sum(c for _, c in counts[NAMED:])})"] if len(counts) > NAMED else []
+        crop = f"the crop takes {sum(lost) / len(lost):.0%} of a picture in the mean, {max(lost):.0%} at most"
+        batch = self.recipe.train.train_batch_size or 1
+        rare = sum(count < batch for _, count in counts)
+        why = f"{rare} of {len(counts)} shapes have fewer pictures than a batch, which then holds some more than once"
+        repeated = [why] if rare else []
+        return "; ".join([", ".join(named + more), crop, *repeated])
+
+    def _small(self, pictures: Sequence[Picture], sizes: Sequence[data.Size]) -> str:
+        """What becomes of pictures that have fewer pixels than would be used."""
+        settings, whole = self.recipe.data, self._buckets(upscale=True)
+        pairs = list(zip(pictures, sizes, strict=True))
+        enlarged = sum(p.width < size[0] or p.height < size[1] for p, size in pairs)
+        reduced = sum(size != whole.choose(p.width, p.height) for p, size in pairs) if settings.enable_bucket else 0
+        way_out = "" if settings.enable_bucket else " (data.enable_bucket = true would give them a smaller shape)"
+        said = [f"{enlarged} of {len(pairs)} are enlarged to their shape{way_out}"] if enlarged else []
+        if reduced:
+            said.append(f"{reduced} of {len(pairs)} get a smaller shape (data.upscale = true would enlarge them)")
+        return "; ".join(said)
+
+    def _uncut(self, pictures: Sequence[Picture], sizes: Sequence[data.Size]) -> str:
+        """Which pictures are too small for what cuts into them."""
+        settings = self.recipe.data
+        if not (settings.crop_jitter or settings.random_scale > 1 or settings.random_rotation):
+            return ""
+        parts = (data.least_part(settings, s, (p.width, p.height)) for p, s in zip(pictures, sizes, strict=True))
+        whole = sum(part == 1 for part in parts)
+        why = "too small to be cut into without being enlarged, and stay whole (data.upscale = true allows it)"
+        return f"{whole} of {len(pictures)} are {why}" if whole else ""
+
+    def _unmirrored(self, pictures: Sequence[Picture]) -> str:
+        if not self.recipe.data.random_flip:
+            return ""
+        reasons = Counter(reason for picture in pictures if (reason := unmirrorable(picture.text)))
+        said = ", ".join(f"the caption {reason} ({count})" for reason, count in reasons.most_common())
+        return f"{reasons.total()} of {len(pictures)} are never mirrored: {said}" if reasons else ""
