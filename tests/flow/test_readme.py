@@ -48,7 +48,7 @@ def test_ones_own_pictures(tmp_path: Path) -> None:
     assert "3 pictures" in typed(third.replace("RUN", run.name), tmp_path)
     assert len(list((tmp_path / "drawn").glob("*-seed*.png"))) == 3
     report, looked, cleaned, restored, exported, *more = (typed(line, tmp_path) for line in about_data)
-    divided, balanced, shrunk = more
+    divided, balanced, shrunk, told = more
     assert "my-style/dataset/report/index.html" in report
     assert "4 duplicate" in looked
     assert "125 kept" in cleaned
@@ -57,6 +57,7 @@ def test_ones_own_pictures(tmp_path: Path) -> None:
     assert "held back for validation" in divided
     assert "by colour" in balanced and "Nothing is written" in balanced
     assert "132 pictures in smaller" in shrunk
+    assert "1 picture put into words by pico-BLIP" in told
     assert {file.name: file.read_bytes() for file in source.iterdir()} == before
 
 

@@ -200,7 +200,8 @@ def caption_data(
         done = run(dataset, recipe=recipe, overrides=settings or (), report=bars)
     examples = "".join(f"\n  {file}: {text}" for file, text in done.examples)
     kept = "\nCaptions that are there were kept; to change them: --set caption.existing=replace, or extend"
-    words = f"{done.pictures} pictures put into words by {done.captioner}{examples}{'' if done.pictures else kept}"
+    what = f"{done.pictures} picture{'s' * (done.pictures != 1)} put into words by {done.captioner}"
+    words = f"{what}{examples if done.pictures else kept}"
     content = {"dataset": dataset, "captioned": done.pictures, "captioner": done.captioner, **counts(done.dataset)}
     result(content, f"{words}\n{became(done.dataset)}", as_json=as_json)
 
