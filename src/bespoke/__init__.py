@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bespoke.pipeline import (
         balance_data,
+        caption_data,
         clean_data,
         demo,
         export_data,
         import_data,
         inspect_data,
         new,
+        preview_captions,
         report_data,
         restore_data,
         sample,
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "balance_data", "clean_data", "demo", "export_data", "import_data", "inspect_data", "new", "report_data",
-    "restore_data", "sample", "shrink_data", "split_data", "train", "unbalance_data",
+    "balance_data", "caption_data", "clean_data", "demo", "export_data", "import_data", "inspect_data", "new",
+    "preview_captions", "report_data", "restore_data", "sample", "shrink_data", "split_data", "train", "unbalance_data",
 ]  # fmt: skip
 
 

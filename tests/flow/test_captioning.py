@@ -99,6 +99,9 @@ def test_a_folder_without_any_words_becomes_a_dataset(tmp_path: Path) -> None:
     made = run("data", "import", str(tmp_path / "bare"), str(tmp_path / "dataset"))
     assert (made["kept"], made["set_aside"]) == (0, {"no caption": 3})
     assert run("data", "caption", str(tmp_path / "dataset"))["kept"] == 3
+    made = run("new", str(tmp_path / "project"), "--images", str(tmp_path / "bare"), "--caption")
+    assert (made["kept"], made["set_aside"]) == (3, {})
+    assert (tmp_path / "project" / "recipe.toml").exists()
 
 
 def test_what_cannot_be_used_is_told(dataset: Path) -> None:

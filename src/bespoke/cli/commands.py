@@ -47,6 +47,7 @@ def new(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.")],
     images: Annotated[str, typer.Option(help="Pictures with captions: a folder, archive, Parquet file or URL.")],
     base: Annotated[str, typer.Option(help="pico, a diffusers folder or a hub id.")] = "pico",
+    caption: Annotated[bool, typer.Option("--caption", help="Put into words what has no caption.")] = False,
     settings: Set = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -55,7 +56,7 @@ def new(
     with working(debug=debug) as bars:
         from bespoke.pipeline.new import new as run
 
-        made = run(folder, images, base=base, overrides=tuple(settings or ()), report=bars)
+        made = run(folder, images, base=base, caption=caption, overrides=tuple(settings or ()), report=bars)
     content = {"project": made.project, "recipe": made.recipe, **counts(made.dataset)}
     words = f"{became(made.dataset)}\nTrain with:\n  bespoke train {relative(made.recipe)}"
     result(content, words, as_json=as_json)

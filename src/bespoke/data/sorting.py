@@ -210,7 +210,8 @@ def _advice(reasons: dict[str, int], aside: Sequence[SetAside]) -> str:
     if costly == NO_CAPTION:
         return (
             "Write captions: a metadata.csv with the columns file_name,text beside the pictures, or for each picture "
-            "such as cat.png a text file cat.txt. Or let a model write them: bespoke data import, then data caption."
+            "such as cat.png a text file cat.txt. Or let a model write them: bespoke new … --caption, or bespoke data "
+            "caption."
         )
     first = next((f" For one, {item.source}: {item.detail}." for item in aside if item.reason == costly), "")
     return f"Add more pictures with captions.{first}"

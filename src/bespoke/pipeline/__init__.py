@@ -1,5 +1,6 @@
 """The verbs: whole stages of a model's life, as the command line and Python call them."""
 
+from bespoke.pipeline.caption import caption_data, preview_captions
 from bespoke.pipeline.datasets import (
     balance_data,
     clean_data,
@@ -18,6 +19,7 @@ from bespoke.pipeline.sample import sample
 from bespoke.pipeline.train import resume, train
 
 __all__ = [
-    "balance_data", "clean_data", "demo", "export_data", "import_data", "inspect_data", "new", "report_data",
-    "restore_data", "resume", "sample", "shrink_data", "split_data", "train", "unbalance_data",
+    "balance_data", "caption_data", "clean_data", "demo", "export_data", "import_data", "inspect_data", "new",
+    "preview_captions", "report_data", "restore_data", "resume", "sample", "shrink_data", "split_data", "train",
+    "unbalance_data",
 ]  # fmt: skip
