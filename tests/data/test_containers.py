@@ -335,3 +335,37 @@ def test_a_url_is_what_lies_there(tmp_path: Path, plain: Dataset, what: str) -> 
 def test_a_url_that_leads_nowhere(tmp_path: Path, url: str, problem: str) -> None:
     with pytest.raises(BespokeError, match=problem):
         imported(url, tmp_path / "d")
+
+
+SAVED = Path(__file__).parent / "saved"
+"""Written by `save_to_disk` of datasets 5.2.0: one set in two shards, and one of two parts."""
+
+
+@pytest.mark.parametrize("name", ["one", "dict", "one/data-00000-of-00002.arrow"])
+def test_what_datasets_saved_to_disk_comes_in(tmp_path: Path, name: str) -> None:
+    dataset = imported(SAVED / name, tmp_path / "d")
+    count = 3 if name.endswith(".arrow") else 5
+    assert not dataset.set_aside
+    assert {p.text: p.labels for p in dataset.pictures} == {
+        f"thing {n}": {"subject": "ab"[n % 2]} for n in range(count)
+    }
+    for picture in dataset.pictures:
+        number = int(picture.text.split()[1])
+        blocks = np.random.default_rng(number).integers(0, 255, (6, 6, 3))
+        shown = np.asarray(Image.open(tmp_path / "d" / "train" / picture.file))
+        np.testing.assert_array_equal(shown, np.kron(blocks, np.ones((8, 8, 1))))
+    assert imported(SAVED / name, tmp_path / "d") == dataset
+
+
+def test_a_saved_dataset_that_is_cut_off_is_told(tmp_path: Path) -> None:
+    whole = (SAVED / "one" / "data-00000-of-00002.arrow").read_bytes()
+    for cut in (0, 10, 200, len(whole) - 400):
+        (tmp_path / "cut.arrow").write_bytes(whole[:cut])
+        with pytest.raises(BespokeError, match=r"cut\.arrow cannot be unpacked"):
+            imported(tmp_path / "cut.arrow", tmp_path / "d")
+
+
+def test_pictures_beside_a_saved_dataset_are_walked_as_any_folder(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "in")
+    (folder / "state.json").write_text("{}")
+    assert len(imported(folder, tmp_path / "d").pictures) == len(GOOD) // 2

@@ -1,4 +1,4 @@
-"""What a person names as a source - a folder, an archive, a Parquet file, a URL - turned into a folder of files."""
+"""What a person names as a source - a folder, an archive, a table, a URL - turned into a folder of files."""
 
 import errno
 import io
@@ -10,7 +10,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -23,7 +23,9 @@ from bespoke.data.tables import REPEATS, TABLES, TEXTS, marks_of, one_line, plai
 from bespoke.errors import BespokeError
 
 ZIP, TAR = (".zip",), (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-PARQUET = (".parquet",)
+PARQUET, ARROW = (".parquet",), (".arrow",)
+SAVED = frozenset(("state.json", "dataset_info.json", "dataset_dict.json"))
+"""What Hugging Face's `save_to_disk` writes beside its tables."""
 UNSAFE = "unsafe"
 """The reason of what an archive holds and what must not be unpacked."""
 MOST_BYTES = 1 << 30
@@ -77,7 +79,7 @@ def _local(path: Path, name: str, origin: Path | None) -> Generator[Opened, None
         return
     unpack = _unpacker(tables[0].name)
     if unpack is None:
-        kinds = ", ".join((*ZIP, *TAR, *PARQUET))
+        kinds = ", ".join((*ZIP, *TAR, *PARQUET, *ARROW))
         raise BespokeError(f"{name} is a file, not a folder.", f"Name a folder with pictures, or one of {kinds}.")
     with _temporary() as folder:
         found: list[Found] = []
@@ -91,7 +93,7 @@ def _local(path: Path, name: str, origin: Path | None) -> Generator[Opened, None
                 problem = f"{which} cannot be unpacked: {(str(error).splitlines() or ['it is damaged'])[0]}."
                 raise BespokeError(problem, "Unpack it yourself, and name the folder.") from error
         own = origin if origin is not None and origin.is_dir() else None
-        yield Opened(folder, name, own, tuple(found), walk=unpack is not _parquet)
+        yield Opened(folder, name, own, tuple(found), walk=unpack not in (_parquet, _arrow))
 
 
 @contextmanager
@@ -101,7 +103,7 @@ def _temporary() -> Generator[Path, None, None]:
 
 
 def _unpacker(name: str) -> Any:  # noqa: ANN401 - a function of a path and a folder
-    kinds = ((ZIP, _zip), (TAR, _tar), (PARQUET, _parquet))
+    kinds = ((ZIP, _zip), (TAR, _tar), (PARQUET, _parquet), (ARROW, _arrow))
     return next((unpack for endings, unpack in kinds if name.lower().endswith(endings)), None)
 
 
@@ -112,10 +114,13 @@ def _only_container(folder: Path) -> Path | None:
 
 
 def _only_tables(folder: Path) -> list[Path]:
-    """The Parquet files of a folder that holds nothing else, as datasets are published on the hub."""
+    """The tables of a folder that holds nothing else: Parquet, as datasets are published on the hub, or saved ones."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not _hidden(p.relative_to(folder).as_posix()))
-    published = all(path.name.lower().endswith(PARQUET) and path.name not in TABLES for path in files)
-    return files if published else []
+    tables = [path for path in files if path.name not in SAVED]
+    for endings, others in ((PARQUET, False), (ARROW, True)):
+        if all(path.name.lower().endswith(endings) and path.name not in TABLES for path in tables):
+            return tables if others or tables == files else []
+    return []
 
 
 class _Bomb(Exception):  # noqa: N818 - what it is
@@ -248,17 +253,39 @@ def _parquet(table: Path, folder: Path) -> Iterator[Found]:
     import pyarrow
     from pyarrow import parquet
 
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         with parquet.ParquetFile(table) as file:
             wanted, text = _columns(table, file.schema_arrow)
-            number = 0
-            for batch in file.iter_batches(batch_size=32, columns=wanted):
-                for row in batch.to_pylist():
-                    yield _embedded(row, text, f"{table.name}/{number:06d}", folder / f"{number:06d}")
-                    number += 1
+            yield from _rows(file.iter_batches(batch_size=ROWS, columns=wanted), text, table.name, folder)
     except pyarrow.ArrowException as error:
         raise ValueError(str(error)) from error
+
+
+def _arrow(table: Path, folder: Path) -> Iterator[Found]:
+    """The same of a table that Hugging Face's `save_to_disk` wrote: Arrow's stream format."""
+    import pyarrow
+
+    try:
+        with pyarrow.memory_map(str(table)) as mapped, pyarrow.ipc.open_stream(mapped) as stream:
+            wanted, text = _columns(table, stream.schema)
+            parts = (
+                batch.select(wanted).slice(start, ROWS) for batch in stream for start in range(0, len(batch), ROWS)
+            )
+            yield from _rows(parts, text, table.name, folder)
+    except pyarrow.ArrowException as error:
+        raise ValueError(str(error)) from error
+
+
+ROWS = 32
+"""Rows of a table that are in memory at once."""
+
+
+def _rows(batches: Iterable[Any], text: str, name: str, folder: Path) -> Iterator[Found]:
+    """The pictures of a table's rows, each now in a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = (row for batch in batches for row in batch.to_pylist())
+    for number, row in enumerate(rows):
+        yield _embedded(row, text, f"{name}/{number:06d}", folder / f"{number:06d}")
 
 
 def _columns(table: Path, schema: Any) -> tuple[list[str], str]:  # noqa: ANN401 - pyarrow is typed in part only
