@@ -201,6 +201,20 @@ def test_text_states_are_those_that_the_pipeline_makes(pipeline):
     assert not torch.equal(ours[1], ours[2])
 
 
+def test_words_with_a_weight_stand_further_from_the_empty_caption(pipeline):
+    encoder = TextEncoder(pipeline.tokenizer, pipeline.text_encoder, CPU)
+    empty, plain, strong = encoder(["", "a cat with a red hat, smiling", "a cat with a (red hat:1.5), smiling"])
+    tokens = pipeline.tokenizer("a cat with a red hat, smiling", return_offsets_mapping=True)["offset_mapping"]
+    heavy = [place for place, (begin, end) in enumerate(tokens) if begin >= 13 and end <= 20]
+    assert len(heavy) >= 2
+    wanted = plain.clone()
+    wanted[heavy] = empty[heavy] + 1.5 * (plain[heavy] - empty[heavy])
+    torch.testing.assert_close(strong, wanted)
+    assert not torch.equal(strong, plain)
+    assert torch.equal(encoder(["a cat with a (red hat:1.0), smiling"])[0], plain)
+    assert torch.equal(encoder(["a cat with a (red hat:0.0), smiling"])[0, heavy], empty[heavy])
+
+
 def test_captions_that_the_model_does_not_see_to_their_end_are_named(pipeline):
     limit = pipeline.tokenizer.model_max_length
     word = next(w for w in ("cat", "a", "the", "dog") if len(pipeline.tokenizer(w).input_ids) == 3)

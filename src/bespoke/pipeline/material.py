@@ -18,7 +18,7 @@ from bespoke.pipeline.versions import Versions
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset, Picture
 from bespoke.sampling import Request, latents
-from bespoke.text import plain
+from bespoke.text import plain, unweighed
 from bespoke.training import Example, Material
 from bespoke.workspace import Project
 
@@ -61,7 +61,7 @@ class Encoder:
     def _plain_captions(self, train: Sequence[Picture]) -> list[str]:
         """The training captions without the trigger: what the plain pictures are drawn from."""
         trigger, count = self.recipe.text.trigger or "", self.recipe.train.num_class_images or 0
-        return [plain(picture.text, trigger) for picture in train][:count] if trigger else []
+        return [plain(unweighed(picture.text), trigger) for picture in train][:count] if trigger else []
 
     def _texts(self, captions: list[str]) -> Rows:
         cache = Cache(self.project.cache / "text" / f"{self._hash('tokenizer')}-{self._hash('text_encoder')}")

@@ -2,5 +2,6 @@
 
 from bespoke.text.mirroring import unmirrorable
 from bespoke.text.trigger import common_trigger, plain
+from bespoke.text.weights import unweighed, weighed
 
-__all__ = ["common_trigger", "plain", "unmirrorable"]
+__all__ = ["common_trigger", "plain", "unmirrorable", "unweighed", "weighed"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bespoke.models import Checkpoint, quiet
-from bespoke.text import common_trigger
+from bespoke.text import common_trigger, unweighed
 
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 STOP_WORDS = frozenset((
@@ -49,7 +49,7 @@ def in_tokens(checkpoint: Checkpoint, captions: Sequence[str]) -> Lengths:
     tokenizer = checkpoint.tokenizer()
     most = int(tokenizer.model_max_length)
     with quiet():
-        encoded = tokenizer(list(captions), return_offsets_mapping=True)
+        encoded = tokenizer([unweighed(text) for text in captions], return_offsets_mapping=True)
     # The last token that is read is the mark of the end: the one before it is the last of the caption.
     both = zip(captions, encoded["offset_mapping"], strict=True)
     found = {text: Length(len(o), len(text) if len(o) <= most else int(o[most - 2][1])) for text, o in both}
@@ -64,7 +64,7 @@ def in_words(captions: Sequence[str]) -> Lengths:
 def word_counts(captions: Sequence[str], trigger: str) -> Counter[str]:
     """In how many captions each word stands that says something; those of the trigger do not count."""
     known = STOP_WORDS | set(_words(trigger))
-    return Counter(word for text in captions for word in sorted(set(_words(text)) - known))
+    return Counter(word for text in captions for word in sorted(set(_words(unweighed(text))) - known))
 
 
 def usual_beginning(captions: Sequence[str]) -> str:

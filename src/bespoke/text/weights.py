@@ -1,0 +1,34 @@
+"""Captions in which words carry weights, `a cat with a (red hat:1.3)`, turned into plain words and their weights."""
+
+import re
+from dataclasses import dataclass
+
+_WEIGHTED = re.compile(r"\(([^()]*?)\s*:\s*(\d+\.?\d*|\.\d+)\s*\)")
+
+
+@dataclass(frozen=True)
+class Span:
+    """Letters `begin` to `end` of a plain caption, and what they weigh."""
+
+    begin: int
+    end: int
+    weight: float
+
+
+def weighed(caption: str) -> tuple[str, tuple[Span, ...]]:
+    """The caption as it reads without weights, and the parts of it that weigh something else than 1.
+
+    Source: the syntax of A1111's prompts, of which only `(words:number)` is read: brackets alone are words.
+    """
+    text, spans, end = "", list[Span](), 0
+    for match in _WEIGHTED.finditer(caption):
+        text += caption[end : match.start()]
+        if float(match[2]) != 1:
+            spans.append(Span(len(text), len(text) + len(match[1]), float(match[2])))
+        text, end = text + match[1], match.end()
+    return text + caption[end:], tuple(spans)
+
+
+def unweighed(caption: str) -> str:
+    """The caption as it reads without weights: `a cat with a red hat`."""
+    return weighed(caption)[0]
