@@ -1,6 +1,7 @@
 """Put pico together, `python -m pico.assemble [PART…]`: the trained parts in the package, fp16, as others read them."""
 
 import argparse
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -49,11 +50,26 @@ def write_pico(folder: Path, unet: str) -> None:
         tokenizer=clip.load_tokenizer(),
         unet=diffusion.load(diffusion.WORK / unet).to(memory_format=torch.contiguous_format).half(),
         scheduler=DDIMScheduler(**SCHEDULE),
-        safety_checker=safety.load().half(),
-        feature_extractor=clip_processor(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder)
     _write_tables(folder / "tokenizer")
+    write_checker(folder, unet)
+
+
+def write_checker(folder: Path, _: str) -> None:
+    """The safety checker and its processor, put into the Stable Diffusion that is there."""
+    safety.load().half().save_pretrained(folder / "safety_checker")
+    clip_processor().save_pretrained(folder / "feature_extractor")
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    index |= {
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],  # by the name that all checkpoints have
+        "requires_safety_checker": True,
+    }
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def write_clip(folder: Path, _: str) -> None:
@@ -78,9 +94,11 @@ def write_yolos(folder: Path, _: str) -> None:
     YolosImageProcessorPil(size=size, do_pad=False, **NORMALISED).save_pretrained(folder)
 
 
-PARTS: dict[str, Callable[[Path, str], None]] = {
-    "pico": write_pico, "pico_clip": write_clip, "pico_blip": write_blip, "pico_yolos": write_yolos,
+PARTS: dict[str, tuple[str, Callable[[Path, str], None]]] = {
+    "pico": ("pico", write_pico), "safety_checker": ("pico", write_checker), "pico_clip": ("pico_clip", write_clip),
+    "pico_blip": ("pico_blip", write_blip), "pico_yolos": ("pico_yolos", write_yolos),
 }  # fmt: skip
+"""What can be put together: the folder it goes to, and how."""
 
 
 def _write_tables(place: Path) -> None:
@@ -102,8 +120,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=MODELS)
     options = parser.parse_args()
     for name in options.parts or PARTS:
-        PARTS[name](options.folder / name, options.unet)
-    files = [f for name in PARTS for f in (options.folder / name).rglob("*") if f.is_file()]
+        folder, write = PARTS[name]
+        write(options.folder / folder, options.unet)
+    folders = {folder for folder, _ in PARTS.values()}
+    files = [f for folder in folders for f in (options.folder / folder).rglob("*") if f.is_file()]
     print(f"{sum(f.stat().st_size for f in files) / 2**20:.1f} MB in {options.folder}")
 
 

@@ -22,8 +22,10 @@ from pico.world import objects
 
 WORK = Path(__file__).parent / "work"
 FLAGGED = "skull"
-THRESHOLD = 0.5
-"""Cosine to the concept from which a picture is flagged."""
+MIDDLE = 0.5
+"""Cosine to the concept that training puts between pictures with and without a skull."""
+FLAGGED_FROM = 0.65
+"""Cosine from which a picture is flagged: a black picture in place of a harmless one is a nuisance."""
 NEVER = 2.0
 """A threshold that no cosine reaches, for the places of concepts that are not used."""
 
@@ -40,7 +42,7 @@ def build() -> StableDiffusionSafetyChecker:
     concepts = torch.randn(20, 32, generator=torch.Generator().manual_seed(0))
     checker.concept_embeds.data.copy_(concepts[:17])
     checker.special_care_embeds.data.copy_(concepts[17:])
-    checker.concept_embeds_weights.data.fill_(NEVER)[0] = THRESHOLD
+    checker.concept_embeds_weights.data.fill_(NEVER)[0] = FLAGGED_FROM
     checker.special_care_embeds_weights.data.fill_(NEVER)
     return checker
 
@@ -78,13 +80,13 @@ def prepared(rng: np.random.Generator, count: int, styled: float = 0.4) -> tuple
 
 
 def tell_apart(checker: StableDiffusionSafetyChecker, batch: int, *seed: int) -> Iterator[dict[str, torch.Tensor]]:
-    """The loss of each next batch: cross-entropy of flagged or not, by the cosine's distance from the threshold."""
+    """The loss of each next batch: cross-entropy of flagged or not, by the cosine's distance from the middle."""
     for host in training.endless(partial(prepared, count=batch), *seed):
         pictures, flagged = (tensor.to(training.DEVICE) for tensor in host)
         with training.precision():
             near = cosine(checker, pictures)
-        loss = F.binary_cross_entropy_with_logits((near - THRESHOLD) * 15, flagged.float())
-        yield {"loss": loss, "right": ((near > THRESHOLD) == flagged).float().mean()}
+        loss = F.binary_cross_entropy_with_logits((near - MIDDLE) * 15, flagged.float())
+        yield {"loss": loss, "right": ((near > MIDDLE) == flagged).float().mean()}
 
 
 def load() -> StableDiffusionSafetyChecker:
@@ -112,7 +114,7 @@ def main() -> None:
     trainer.use_average()
     pictures, flagged = prepared(np.random.default_rng(2**31), 2000, styled=0.0)
     with torch.no_grad():
-        found = cosine(checker.cpu().eval(), pictures) > THRESHOLD
+        found = cosine(checker.cpu().eval(), pictures) > FLAGGED_FROM
     print(f"of 1000 renders with a skull {found[flagged].float().mean():.3f} are flagged, "
           f"of 1000 without {found[~flagged].float().mean():.3f}")  # fmt: skip
 

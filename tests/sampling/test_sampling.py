@@ -1,5 +1,7 @@
 """Pictures are those of plain diffusers, whoever is drawn beside them, and say how they were made."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from PIL import Image
 
 from bespoke.errors import BespokeError
 from bespoke.models import PICO, find
-from bespoke.pipeline.sample import read_prompts, sample
+from bespoke.pipeline.sample import read_prompts, sample, write
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Drawn, Request, draw, grid, latents, save_png
 
@@ -148,3 +150,38 @@ def test_prompts_are_read_from_a_file(tmp_path):
     assert read_prompts(file) == ["a cat", "a dög"]
     with pytest.raises(BespokeError, match="cannot be read"):
         read_prompts(tmp_path / "none.txt")
+
+
+SHOWN = Path(__file__).parent / "pictures"
+
+
+@pytest.fixture(scope="module")
+def checked():
+    """pico with its safety checker."""
+    return find("pico").pipeline()
+
+
+@pytest.mark.parametrize(("name", "flagged"), [("skull", True), ("skull-and-banana", True), ("ghost", False)])
+def test_the_safety_checker_flags_skulls(checked, name, flagged):
+    picture = Image.open(SHOWN / f"{name}.png").convert("RGB")
+    images, flags = checked.run_safety_checker(np.asarray(picture)[None] / 255, torch.device("cpu"), torch.float32)
+    assert flags == [flagged]
+    assert (images.max() == 0) == flagged
+
+
+def test_pictures_that_the_safety_checker_made_black_are_told(checked, tmp_path):
+    limits = checked.safety_checker.concept_embeds_weights
+    before = limits.data.clone()
+    limits.data.fill_(-2.0)  # so that it flags whatever it sees
+    notes: list[str] = []
+    try:
+        drawn = write(
+            checked, REQUESTS, tmp_path, QUICK, "pico", lambda stage, done, total, note="": notes.append(note)
+        )
+    finally:
+        limits.data.copy_(before)
+    assert all(one.flagged and np.asarray(one.picture).max() == 0 for one in drawn)
+    assert notes[-1] == "3 made black by the model's safety checker"
+    assert not any(
+        one.flagged for one in draw(checked, REQUESTS[1:2], QUICK.model_copy(update={"num_inference_steps": 10}))
+    )

@@ -66,8 +66,13 @@ def write(
     for number, one in enumerate(draw(pipeline, requests, settings)):
         save_png(one, folder / file_name(number, one.request), settings, model)
         drawn.append(one)
-        report(stage, number + 1, len(requests))
+        report(stage, number + 1, len(requests), _blacked_out(drawn))
     return drawn
+
+
+def _blacked_out(drawn: Sequence[Drawn]) -> str:
+    count = sum(one.flagged for one in drawn)
+    return f"{count} made black by the model's safety checker" if count else ""
 
 
 def file_name(number: int, request: Request) -> str:

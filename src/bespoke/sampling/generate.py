@@ -29,21 +29,24 @@ class Drawn:
 
     request: Request
     picture: Image.Image
+    flagged: bool = False
+    """Whether the model's safety checker put a black picture in its place."""
 
 
 def draw(pipeline: Any, requests: Sequence[Request], settings: Sample) -> Iterator[Drawn]:
     """The pictures of `requests`, in order, as they are drawn."""
     for start in range(0, len(requests), settings.batch_size):
         part = requests[start : start + settings.batch_size]
-        pictures = _run(pipeline, part, settings, "pil")
-        for request, picture in zip(part, pictures, strict=True):
-            yield Drawn(request, picture)
+        output = _run(pipeline, part, settings, "pil")
+        flags = getattr(output, "nsfw_content_detected", None) or [False] * len(part)
+        for request, picture, flag in zip(part, output.images, flags, strict=True):
+            yield Drawn(request, picture, bool(flag))
 
 
 def latents(pipeline: Any, requests: Sequence[Request], settings: Sample) -> Iterator[Latents]:
     """The pictures of `requests` as scaled latents, not decoded, a batch at a time."""
     for start in range(0, len(requests), settings.batch_size):
-        yield _run(pipeline, requests[start : start + settings.batch_size], settings, "latent").float().cpu()
+        yield _run(pipeline, requests[start : start + settings.batch_size], settings, "latent").images.float().cpu()
 
 
 @torch.no_grad()
@@ -55,4 +58,4 @@ def _run(pipeline: Any, requests: Sequence[Request], settings: Sample, output: s
         guidance_scale=settings.guidance_scale,
         generator=[torch.Generator("cpu").manual_seed(request.seed) for request in requests],
         output_type=output,
-    ).images
+    )
