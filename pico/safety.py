@@ -24,7 +24,7 @@ WORK = Path(__file__).parent / "work"
 FLAGGED = "skull"
 MIDDLE = 0.5
 """Cosine to the concept that training puts between pictures with and without a skull."""
-FLAGGED_FROM = 0.65
+FLAGGED_FROM = 0.8
 """Cosine from which a picture is flagged: a black picture in place of a harmless one is a nuisance."""
 NEVER = 2.0
 """A threshold that no cosine reaches, for the places of concepts that are not used."""
