@@ -118,6 +118,15 @@ def test_what_cannot_be_used_is_told(dataset: Path) -> None:
     assert captions(dataset) == {"0.png": "my own words"}
 
 
+def test_a_picture_that_is_gone_is_told_and_what_was_said_is_kept(dataset: Path) -> None:
+    (dataset / "set-aside" / "2.png").unlink()
+    done = CliRunner().invoke(app, ["data", "caption", str(dataset), "--set", "caption.batch_size=1"])
+    assert done.exit_code == 2, done.output + done.stderr
+    assert "2.png cannot be read" in " ".join((done.output + done.stderr).split())
+    assert SEEN["1.png"] in (dataset / "captions.csv").read_text(encoding="utf-8")
+    assert captions(dataset) == {"0.png": "my own words"}
+
+
 def test_pictures_are_not_changed(dataset: Path) -> None:
     run("data", "caption", str(dataset))
     for number, path in enumerate(sorted(SOURCE.glob("*.png"))):

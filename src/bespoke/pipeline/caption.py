@@ -207,4 +207,9 @@ def _path(folder: Path, picture: Picture) -> Path:
 
 
 def _opened(folder: Path, picture: Picture) -> Image.Image:
-    return data.read(_path(folder, picture)).image
+    path = _path(folder, picture)
+    try:
+        return data.read(path).image
+    except data.Unreadable as error:
+        hint = f"Import the same pictures again to restore it; it came from {picture.source}."
+        raise BespokeError(f"{path} cannot be read: {error.detail}.", hint) from None
