@@ -13,13 +13,12 @@ from bespoke.errors import BespokeError
 from bespoke.hardware import machine
 from bespoke.models import PICO_CLIP, PICO_YOLOS, Clip, Detector, Wording
 from bespoke.page import THUMBNAIL, CaptionPreview, Thumb, Told, Variant, write_caption_preview
-from bespoke.pipeline.datasets import settings_of
+from bespoke.pipeline.datasets import LOOK, settings_of
 from bespoke.pipeline.reporting import Reporter, counting, silent
 from bespoke.recipe import Recipe
 from bespoke.recipe.tree import Caption
 from bespoke.records import Dataset, Picture
 from bespoke.seeds import permutation
-from bespoke.workspace import Project
 
 PICO = {"model": "pico-BLIP", "clip": "pico-CLIP", "detector": "pico-YOLOS"}
 USUAL = {
@@ -73,7 +72,7 @@ def caption_data(
         for teller in tellers
     ]  # fmt: skip
     texts = {p.sha256: _joined(p.text, [one[p.sha256] for one in told], settings.caption) for p in pictures}
-    after = data.clean(folder, settings, counting(report, "look at pictures"), texts)
+    after = data.clean(folder, settings, counting(report, LOOK), texts)
     examples = [(p.file, p.text) for p in after.pictures if p.sha256 in texts][:3]
     return Captioned(after, tellers[0].name, len(pictures), tuple(examples))
 
@@ -198,7 +197,7 @@ def _name(settings: Recipe, part: str) -> str:
 
 def _beside(dataset: str | Path, recipe: str | Path | None) -> Path:
     """The folder from which the recipe's paths count."""
-    return Path(recipe).parent if recipe else Project(Path(dataset).resolve().parent).recipe.parent
+    return Path(recipe).parent if recipe else Path(dataset).resolve().parent
 
 
 def _path(folder: Path, picture: Picture) -> Path:
