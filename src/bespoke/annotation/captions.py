@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 from PIL import Image
 
 from bespoke.annotation.endpoint import Endpoint
-from bespoke.models import PICO_BLIP, Blip, Wording
+from bespoke.models import Blip, Wording
 from bespoke.records import Picture
 
 TABLE = "captions.csv"
@@ -72,7 +72,7 @@ def captioner(name: str, device: str) -> Captioner:
     """
     if name.startswith(("http://", "https://")):
         return Endpoint(name)
-    return Blip(PICO_BLIP if name == "pico-BLIP" else name, device)
+    return Blip(name, device)
 
 
 def described(

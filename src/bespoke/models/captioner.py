@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from bespoke.models.load import HERE, quiet, sought
+from bespoke.models.load import quiet, shipped, sought
 from bespoke.seeds import generator
 
-PICO_BLIP = HERE / "pico_blip"
 TOKENS_A_WORD = 3
 """Room for words that split into pieces; what is too long is cut at a word afterwards."""
 
@@ -40,15 +39,15 @@ class Blip:
     Raises: BespokeError when there is no such model here or on the hub, or it is no BLIP.
     """
 
-    def __init__(self, name: str | Path = PICO_BLIP, device: torch.device | str = "cpu") -> None:
+    def __init__(self, name: str | Path = "pico-BLIP", device: torch.device | str = "cpu") -> None:
         from transformers import AutoImageProcessor, AutoTokenizer, BlipForConditionalGeneration
 
-        self.name = "pico-BLIP" if Path(name) == PICO_BLIP else str(name)
+        self.name, folder = str(name), shipped(name)
         self._device = torch.device(device)
         with quiet(), sought(name, "captioner", "pico-BLIP", "Salesforce/blip-image-captioning-base"):
-            model: Any = BlipForConditionalGeneration.from_pretrained(name, dtype=torch.float32)
-            self._processor: Any = AutoImageProcessor.from_pretrained(name, backend="pil")
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(name)
+            model: Any = BlipForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+            self._processor: Any = AutoImageProcessor.from_pretrained(folder, backend="pil")
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self._model = model.eval().requires_grad_(requires_grad=False).to(self._device)
 
     @torch.no_grad()

@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from bespoke.models.load import HERE, quiet, sought
-
-PICO_YOLOS = HERE / "pico_yolos"
+from bespoke.models.load import quiet, shipped, sought
 
 
 @dataclass(frozen=True)
@@ -28,14 +26,14 @@ class Detector:
     Raises: BespokeError when there is no such model here or on the hub, or it finds no things.
     """
 
-    def __init__(self, name: str | Path = PICO_YOLOS, device: torch.device | str = "cpu") -> None:
+    def __init__(self, name: str | Path = "pico-YOLOS", device: torch.device | str = "cpu") -> None:
         from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
-        self.name = "pico-YOLOS" if Path(name) == PICO_YOLOS else str(name)
+        self.name, folder = str(name), shipped(name)
         self._device = torch.device(device)
         with quiet(), sought(name, "detector", "pico-YOLOS", "hustvl/yolos-tiny"):
-            model: Any = AutoModelForObjectDetection.from_pretrained(name, dtype=torch.float32)
-            self._processor: Any = AutoImageProcessor.from_pretrained(name, backend="pil")
+            model: Any = AutoModelForObjectDetection.from_pretrained(folder, dtype=torch.float32)
+            self._processor: Any = AutoImageProcessor.from_pretrained(folder, backend="pil")
         self._model = model.eval().requires_grad_(requires_grad=False).to(self._device)
 
     @torch.no_grad()

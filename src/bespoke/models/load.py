@@ -19,7 +19,8 @@ from bespoke.workspace import sha256
 
 HERE = Path(__file__).parent
 PICO = HERE / "pico"
-PICO_CLIP = HERE / "pico_clip"
+SHIPPED = ("pico-CLIP", "pico-BLIP", "pico-YOLOS")
+"""Names of the small models beside pico."""
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
@@ -163,6 +164,12 @@ def quiet() -> Generator[None, None, None]:
     finally:
         for log, level in levels:
             log.set_verbosity(level)
+
+
+def shipped(name: str | Path) -> str | Path:
+    """The folder of a small model in the package, where that is what is named: `pico-CLIP`; else the name as it is."""
+    folder = HERE / str(name).lower().replace("-", "_")
+    return folder if str(name) in SHIPPED else name
 
 
 @contextmanager

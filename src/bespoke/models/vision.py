@@ -8,22 +8,22 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bespoke.models.load import PICO_CLIP, quiet, sought
+from bespoke.models.load import quiet, shipped, sought
 
 BATCH = 64
 
 
 class Clip:
-    """A CLIP read from a folder or a hub id; `name` says which in reports.
+    """A CLIP read from a folder or a hub id; its name says in reports which.
 
     Raises: BespokeError when there is no such model here or on the hub.
     """
 
-    def __init__(self, folder: str | Path = PICO_CLIP, name: str = "pico-CLIP") -> None:
+    def __init__(self, name: str | Path = "pico-CLIP") -> None:
         from transformers import AutoImageProcessor, CLIPModel, CLIPTokenizer
 
-        self.name = name
-        with quiet(), sought(folder, "CLIP", "pico-CLIP", "openai/clip-vit-base-patch32"):
+        self.name, folder = str(name), shipped(name)
+        with quiet(), sought(name, "CLIP", "pico-CLIP", "openai/clip-vit-base-patch32"):
             model: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32)
             # Without torchvision the other backend is missing; with it, its pixels differ a little.
             self._processor: Any = AutoImageProcessor.from_pretrained(folder, backend="pil")

@@ -11,7 +11,7 @@ from bespoke import annotation, data
 from bespoke.annotation import Tell, Teller
 from bespoke.errors import BespokeError
 from bespoke.hardware import machine
-from bespoke.models import PICO_CLIP, PICO_YOLOS, Clip, Detector, Wording
+from bespoke.models import Clip, Detector, Wording
 from bespoke.page import THUMBNAIL, CaptionPreview, Thumb, Told, Variant, write_caption_preview
 from bespoke.pipeline.datasets import LOOK, settings_of
 from bespoke.pipeline.reporting import Reporter, counting, silent
@@ -152,7 +152,7 @@ def _categories(settings: Recipe, beside: Path) -> Teller:
     among = annotation.categories(beside / settings.caption.categories)
 
     def made() -> Tell:
-        return _joining(annotation.Categories(Clip(PICO_CLIP if name == "pico-CLIP" else name, name), among))
+        return _joining(annotation.Categories(Clip(name), among))
 
     return Teller("categories", name, {"categories": [category.path for category in among]}, made)
 
@@ -161,8 +161,7 @@ def _things(settings: Recipe) -> Teller:
     name, least = _name(settings, "detector"), settings.caption.least_score
 
     def made() -> Tell:
-        detector = Detector(PICO_YOLOS if name == "pico-YOLOS" else name, machine().device)
-        return _joining(annotation.Things(detector, least))
+        return _joining(annotation.Things(Detector(name, machine().device), least))
 
     return Teller("things", name, {"least": least}, made)
 
