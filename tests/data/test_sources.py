@@ -70,6 +70,11 @@ def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, name: str, content
         ("a.json", '{"caption": "a cat"}', "a cat", 1.0),
         ("a.json", '{"text": "a cat", "tags": ["red", "small"]}', "a cat, red, small", 1.0),
         ("a.json", '{"tags": "red, small"}', "red, small", 1.0),
+        ("a.json", '{"text": "a pet", "tags": ["animal > dog > poodle", "animal > cat", "red"]}',
+         "a pet, animal, dog, poodle, cat, red", 1.0),
+        ("a.json", '{"tags": "animal > dog, >_<, a>b, (red hat:1.3)"}', "animal, dog, >_<, a>b, (red hat:1.3)", 1.0),
+        ("a.json", '{"tags": ["(animal > dog:1.3)", "animal > (tail:0.5)"]}',
+         "animal, (dog:1.3), (tail:0.5)", 1.0),
         ("a.json", '"a cat"', "a cat", 1.0),
         ("a.png.json", '{"prompt": "a cat"}', "a cat", 1.0),
         ("a.yaml", "main_prompt: a cat\ntags:\n  - tag: red\n    weight: 0.3\n  - small\nmultiply: 3\n",
@@ -86,6 +91,8 @@ def test_sidecars_of_every_kind(tmp_path: Path, name: str, content: str, text: s
 def test_what_a_sidecar_says_in_vain_is_noted(tmp_path: Path) -> None:
     found = only(files(tmp_path, {"a.png": "", "a.yaml": "main_prompt: a cat\nflip_p: 0.5\nrating: 2\n"}))
     assert found.notes == ("a.yaml says flip_p, rating, which is not used",)
+    found = only(files(tmp_path, {"a.yaml": "tags: [{tag: red, weight: 0.3}, small]\n"}))
+    assert (found.text, found.notes) == ("red, small", ("a.yaml says the weight of a tag, which is not used",))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What is done to a picture: size, place, mirror, chance that hangs on its key, and the text that tells it apart."""
 
+import colorsys
 import math
 from dataclasses import fields, replace
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw
 
 from bespoke.data import Buckets, Transform, fit, plain, transforms, variants
@@ -14,6 +16,7 @@ from bespoke.recipe.tree import Data
 
 EVERYTHING = {
     "crop": "random", "crop_jitter": 0.1, "random_scale": 1.5, "random_rotation": 20.0, "color_jitter": 0.3,
+    "hue_jitter": 0.2,
 }  # fmt: skip
 
 
@@ -74,7 +77,7 @@ def test_one_choice_does_not_change_when_another_is_switched_on():
     together = some(upscale=True, **EVERYTHING)
     field = {
         "crop": "crop", "crop_jitter": "trim", "random_scale": "zoom", "random_rotation": "angle",
-        "color_jitter": "colors",
+        "color_jitter": "colors", "hue_jitter": "hue",
     }  # fmt: skip
     for key, value in EVERYTHING.items():
         alone = some(upscale=True, **{key: value})
@@ -88,7 +91,7 @@ def test_choices_of_one_version_have_nothing_to_do_with_each_other():
     for transform in some((16, 16), (2000, 2000), **EVERYTHING):
         drawn = [transform.angle / 40 + 0.5, transform.zoom / 0.5 - 2, transform.trim[0] / 0.1]
         drawn += [part for part in transform.crop[:1] if isinstance(part, float)]
-        drawn.append((transform.colors[0] - 0.7) / 0.6)
+        drawn += [(transform.colors[0] - 0.7) / 0.6, transform.hue / 0.4 + 0.5]
         assert len({round(part, 6) for part in drawn}) == len(drawn)
 
 
@@ -130,6 +133,7 @@ def test_cuts_reach_as_far_as_they_may():
         ([abs(t.angle) for t in versions], 20),
         ([part for t in versions for part in t.trim], 0.1),
         ([abs(part - 1) for t in versions for part in t.colors], 0.3),
+        ([abs(t.hue) for t in versions], 0.2),
         ([part for t in versions for part in t.crop if isinstance(part, float)], 1.0),
     ):
         assert 0.9 * most < max(values) <= most and min(values) < 0.1 * most
@@ -157,7 +161,7 @@ def test_turning_turns_to_the_left():
 )  # fmt: skip
 def test_sdxl_can_find_the_cut_again(width, height, picture, number, jitter, zoom):
     """The colours at the cut's corner are those of that place in the whole picture, resized."""
-    keys = {"crop": "random", "crop_jitter": jitter, "random_scale": zoom, "color_jitter": 0.0}
+    keys = {"crop": "random", "crop_jitter": jitter, "random_scale": zoom, "color_jitter": 0.0, "hue_jitter": 0.0}
     transform = some((48, 32), (width, height), (0, picture), mirror=True, **keys)[number]
     fitted = fit(stripes(width, height), transform)
     top, left = fitted.crops_coords_top_left
@@ -225,6 +229,23 @@ def test_a_salient_crop_of_anything_lies_in_the_picture_and_is_always_the_same(w
     assert min(one.crops_coords_top_left) >= 0
 
 
+@given(hnp.arrays(np.uint8, (3, 4, 3)), st.floats(-0.5, 0.5))
+def test_hues_are_turned_and_nothing_else_is(pixels, hue):
+    ours = transforms.hue_turned(pixels, hue).astype(float)
+    for place in np.ndindex(3, 4):
+        h, s, v = colorsys.rgb_to_hsv(*(pixels[place] / 255).tolist())
+        theirs = 255 * np.array(colorsys.hsv_to_rgb((h + hue) % 1, s, v))
+        assert np.abs(ours[place] - theirs).max() <= 0.501
+    assert (ours.max(axis=2) == pixels.max(axis=2)).all() and (ours.min(axis=2) == pixels.min(axis=2)).all()
+
+
+def test_a_turn_of_a_third_makes_red_green_and_a_whole_one_nothing():
+    red = Image.new("RGB", (16, 16), (200, 10, 10))
+    assert (fit(red, Transform((16, 16), hue=1 / 3)).pixels == (10, 200, 10)).all()
+    whole, none = (fit(stripes(16, 16), Transform((16, 16), hue=hue)).pixels for hue in (1.0, 0.0))
+    assert (whole == none).all()
+
+
 # --- cache keys ---
 
 
@@ -232,9 +253,10 @@ def test_signatures_differ_exactly_where_transforms_do():
     first = Transform((64, 64))
     other = {
         "size": (64, 48), "angle": 1.0, "trim": (0.0, 0.0, 0.0, 0.1), "zoom": 1.1, "interpolation": "bicubic",
-        "crop": "saliency", "mirrored": True, "colors": (1.0, 1.0, 0.9),
+        "crop": "saliency", "mirrored": True, "colors": (1.0, 1.0, 0.9), "hue": 0.1,
     }  # fmt: skip
     assert other.keys() == {field.name for field in fields(Transform)}
     changed = [replace(first, **{name: value}) for name, value in other.items()]
     assert len({first.signature(), *(t.signature() for t in changed)}) == len(changed) + 1
     assert first.signature() == Transform((64, 64)).signature()
+    assert "hue" not in first.signature()  # what was cached before there was one is found again

@@ -10,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from bespoke.encoding import TextEncoder
 from bespoke.errors import BespokeError
-from bespoke.models import PICO, find
+from bespoke.evaluation import agreement
+from bespoke.models import PICO, Clip, find
 from bespoke.pipeline.sample import read_prompts, sample, write
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Drawn, Request, draw, grid, latents, save_png
+from bespoke.text import unweighed
 
 QUICK = Sample(num_inference_steps=3, guidance_scale=4.0, batch_size=2)
 REQUESTS = [Request("8bit illustration of a cat", 7), Request("a red house", 8), Request("a blue moon", 7)]
@@ -75,6 +78,68 @@ def test_latents_are_the_pictures_before_they_are_decoded(pipeline):
     shown = pipeline.image_processor.postprocess(decoded)
     for one, other in zip(draw(pipeline, REQUESTS, QUICK), shown, strict=True):
         assert close(one.picture, other)
+
+
+# --- words with weights ---
+
+
+def drawn_of(pipeline, prompts, wish=QUICK, seed=3):
+    return [np.asarray(one.picture) for one in draw(pipeline, [Request(prompt, seed) for prompt in prompts], wish)]
+
+
+def by_states(pipeline, prompt, wish=QUICK, seed=3):
+    """What the plain pipeline draws from the states that training would be given for the prompts."""
+    encoder = TextEncoder(pipeline.tokenizer, pipeline.text_encoder, torch.device("cpu"))
+    images = pipeline(
+        prompt_embeds=encoder([prompt]), negative_prompt_embeds=encoder([wish.negative_prompt]),
+        num_inference_steps=wish.num_inference_steps, guidance_scale=wish.guidance_scale,
+        generator=torch.Generator("cpu").manual_seed(seed),
+    ).images  # fmt: skip
+    return np.asarray(images[0])
+
+
+def test_without_weights_the_pictures_are_those_of_the_pipeline_to_the_last_bit(pipeline):
+    prompts = ["a cat (sitting), 8:30", "a red house"]
+    theirs = pipeline(
+        prompts, negative_prompt=["", ""], num_inference_steps=3, guidance_scale=4.0,
+        generator=[torch.Generator("cpu").manual_seed(3) for _ in prompts],
+    ).images  # fmt: skip
+    for ours in (prompts, ["a cat (sitting), (8:30:1.0)", "(a red:1) house"], [r"a cat \(sitting\), 8:30", prompts[1]]):
+        for one, other in zip(drawn_of(pipeline, ours), theirs, strict=True):
+            assert (one == np.asarray(other)).all()
+
+
+@pytest.mark.parametrize("negative", ["", "red, (blurry:1.5)", "(red:0.3)"])
+@pytest.mark.parametrize("prompt", ["a cat with a (red hat:1.5)", "a red house", "(a blue moon:0.6)"])
+def test_a_prompt_means_what_a_caption_means_in_training(pipeline, prompt, negative):
+    wish = QUICK.model_copy(update={"negative_prompt": negative})
+    (ours,) = drawn_of(pipeline, [prompt], wish)
+    assert close(ours, by_states(pipeline, prompt, wish))
+    if "(" in prompt:
+        assert not close(ours, drawn_of(pipeline, [unweighed(prompt)], wish)[0])
+    if negative:
+        plainly = wish.model_copy(update={"negative_prompt": unweighed(negative)})
+        assert not close(ours, drawn_of(pipeline, [prompt], plainly)[0])
+
+
+def test_a_weight_leaves_the_neighbours_of_its_prompt_as_they_are(pipeline):
+    prompts = ["a cat", "a (dog:1.4) on a hill", "a red house"]
+    wish = QUICK.model_copy(update={"batch_size": 3})
+    plainly, beside = drawn_of(pipeline, [unweighed(p) for p in prompts], wish), drawn_of(pipeline, prompts, wish)
+    assert [(a == b).all() for a, b in zip(plainly, beside, strict=True)] == [True, False, True]
+    (alone,) = drawn_of(pipeline, prompts[1:2], wish)
+    assert close(beside[1], alone)
+
+
+def test_what_weighs_more_is_seen_more(pipeline):
+    thing, place = "a fox", "on a red background"
+    clip, wish, count = Clip(), Sample(num_inference_steps=8, batch_size=8), 8
+    wanted = np.repeat(clip.texts([place]), count, axis=0)
+    seen: list[float] = []
+    for weight in (0.4, 1.0, 1.6):
+        requests = [Request(f"{thing} ({place}:{weight})", seed) for seed in range(count)]
+        seen.append(agreement(clip.pictures([one.picture for one in draw(pipeline, requests, wish)]), wanted).mean())
+    assert seen[0] < seen[1] < seen[2] and seen[2] > seen[0] + 2
 
 
 def flat(width=8, height=8, colour=(10, 20, 30)):

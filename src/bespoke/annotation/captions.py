@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 from PIL import Image
 
 from bespoke.annotation.endpoint import Endpoint
-from bespoke.models import Blip, Wording
+from bespoke.models import Wording, captioner_of
 from bespoke.records import Picture
 
 TABLE = "captions.csv"
@@ -66,13 +66,13 @@ class Teller:
 
 
 def captioner(name: str, device: str) -> Captioner:
-    """The captioner of that name: `pico-BLIP`, a folder or hub id of a BLIP, or the address of a vision service.
+    """The captioner of that name: `pico-BLIP`, a folder or hub id of a BLIP or a Florence-2, or a service's address.
 
     Raises: BespokeError when there is none.
     """
     if name.startswith(("http://", "https://")):
         return Endpoint(name)
-    return Blip(name, device)
+    return captioner_of(name, device)
 
 
 def described(

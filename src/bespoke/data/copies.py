@@ -5,13 +5,15 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from bespoke import hardware, scale
 from bespoke.data.clean import LOSSY
 from bespoke.data.containers import opened
 from bespoke.data.dataset import RECORD, TABLE, TRAIN, load
@@ -80,19 +82,37 @@ class _Done:
     """Why there is no copy."""
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What shrinking one file gave, not yet written."""
+
+    of: str
+    """SHA-256 of the file; empty where it could not be had."""
+    reason: str = ""
+    """Why there is no copy."""
+    same: bool = False
+    """Whether it was done before."""
+    content: bytes | None = None
+    """What the copy holds; nothing where it holds what the file does."""
+    suffix: str = ""
+    before: int = 0
+    shorter: int = 0
+
+
 def shrink(
     source: str | Path,
     out: Path,
     copies: Copies,
     *,
     file_names: bool = False,
+    processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Shrunk:
     """Working copies in `out` of the pictures of a source, or of those that a dataset keeps, with a `metadata.csv`.
 
     A copy is upright, in sRGB and on white, as training sees the picture. A picture that is small enough is copied
     byte for byte, unless its format loses nothing and it would lose a tenth of its bytes. After a kill the same command
-    goes on. The source is never changed.
+    goes on. The source is never changed. The work is done by `processes`, by default as many as suit the machine.
 
     Raises: BespokeError when the settings or the source are unusable, or `out` holds something else.
     """
@@ -102,10 +122,13 @@ def shrink(
         diary = _Diary(out, copies)
         names = Names(*(Path(done.file).stem for done in diary.done.values() if done.file))
         made: list[tuple[Found, _Done]] = []
-        for number, item in enumerate(found, start=1):
-            made.append((item, _made(item, names, diary, copies)))
-            if progress is not None:
-                progress(number, len(found))
+        todo = ((item.path, diary.whole(item.name)) for item in found)
+        count = processes or hardware.processes()
+        with closing(scale.map(todo, partial(_work, copies), processes=count)) as works:
+            for number, (item, work) in enumerate(zip(found, works, strict=True), start=1):
+                made.append((item, _made(item, work, names, diary)))
+                if progress is not None:
+                    progress(number, len(found))
         kept = [(item, done) for item, done in made if done.file]
         if not kept:
             raise BespokeError(f"{source} holds no picture that can be read.", "Name a folder with pictures in it.")
@@ -163,14 +186,13 @@ class _Diary:
         for leftover in folder.glob(".*.tmp"):
             leftover.unlink()
 
-    def finished(self, source: str, of: str) -> _Done | None:
-        """What was done with a file of these bytes, if the copy is as it was written."""
+    def whole(self, source: str) -> str | None:
+        """The SHA-256 of the file that was done with, if its copy is as it was written."""
         done = self.done.get(source)
-        if done is None or done.of != of:
+        if done is None:
             return None
         path = self.folder / done.file
-        whole = not done.file or (path.is_file() and sha256(path) == done.sha256)
-        return done if whole else None
+        return done.of if not done.file or (path.is_file() and sha256(path) == done.sha256) else None
 
     def write(self, done: _Done) -> _Done:
         """Adds a line."""
@@ -196,34 +218,47 @@ def _check_empty(folder: Path) -> None:
         raise BespokeError(f"{folder} {what}.", "Name a new folder.")
 
 
-def _made(item: Found, names: Names, diary: _Diary, copies: Copies) -> _Done:
-    """The copy of one file, or why there is none."""
-    if item.path is None:
-        return _Done(item.name, "", "", "", 0, 0, reason=item.reason)
+def _work(copies: Copies, file: tuple[Path | None, str | None]) -> _Work:
+    """What shrinking the file at a path gives; nothing new where its SHA-256 is the one that is named."""
+    path, finished = file
+    if path is None:
+        return _Work("")
     of = ""
     try:
-        of = sha256(item.path) if item.path.is_file() else ""
-        before = diary.finished(item.name, of)
-        if before is not None:
-            return before
-        reading = read(item.path, of)
+        of = sha256(path) if path.is_file() else ""
+        if of == finished:
+            return _Work(of, same=True)
+        reading = read(path, of)
     except OSError as error:
-        return _Done(item.name, "", "", "", 0, 0, reason=f"unreadable: {error.strerror or error}")
+        return _Work("", f"unreadable: {error.strerror or error}")
     except Unreadable as error:
-        return diary.write(_Done(item.name, of, "", "", 0, 0, reason=error.reason))
+        return _Work(of, error.reason)
     content = _smaller(reading, copies)
-    suffix = ending(item.name, reading.format)[0] if content is None else SUFFIXES[copies.format]
+    large = max(reading.image.size) > copies.side
+    shorter = min(_size(reading.image.size, copies.side)) if large else 0
+    suffix = ending(path.name, reading.format)[0] if content is None else SUFFIXES[copies.format]
+    return _Work(of, content=content, suffix=suffix, before=reading.bytes, shorter=shorter)
+
+
+def _made(item: Found, work: _Work, names: Names, diary: _Diary) -> _Done:
+    """The copy of one file, written, or why there is none."""
+    if item.path is None or (work.reason and not work.of):
+        return _Done(item.name, "", "", "", 0, 0, reason=work.reason or item.reason)
+    if work.same:
+        return diary.done[item.name]
+    if work.reason:
+        return diary.write(_Done(item.name, work.of, "", "", 0, 0, reason=work.reason))
     known = diary.done.get(item.name)
     stem = Path(known.file).stem if known and known.file else names.give(item.name, "")
-    written = item.path.read_bytes() if content is None else content
-    if known and known.file and Path(known.file).suffix != suffix:
+    written = item.path.read_bytes() if work.content is None else work.content
+    if known and known.file and Path(known.file).suffix != work.suffix:
         (diary.folder / known.file).unlink(missing_ok=True)
-    with atomic_file(diary.folder / f"{stem}{suffix}") as temporary:
+    file = f"{stem}{work.suffix}"
+    with atomic_file(diary.folder / file) as temporary:
         temporary.write_bytes(written)
-    shorter = 0 if max(reading.image.size) <= copies.side else min(_size(reading.image.size, copies.side))
-    digest = hashlib.sha256(written).hexdigest()
+    digest, untouched = hashlib.sha256(written).hexdigest(), work.content is None
     return diary.write(
-        _Done(item.name, of, f"{stem}{suffix}", digest, reading.bytes, len(written), shorter, as_it_was=content is None)
+        _Done(item.name, work.of, file, digest, work.before, len(written), work.shorter, as_it_was=untouched)
     )
 
 

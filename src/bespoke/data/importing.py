@@ -3,9 +3,12 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from bespoke import hardware, scale
 from bespoke.data import dataset as datasets
 from bespoke.data.clean import Verdict
 from bespoke.data.containers import Opened, opened
@@ -35,6 +38,16 @@ class _Copy:
 
 
 @dataclass(frozen=True)
+class _Look:
+    """What looking at a file gave."""
+
+    sha256: str
+    """Empty where it could not be had."""
+    outcome: Facts | Verdict | None
+    """Nothing where the facts were known before."""
+
+
+@dataclass(frozen=True)
 class _Entry:
     """A found file that has been looked at."""
 
@@ -60,7 +73,8 @@ def build(source: str | Path, folder: Path, recipe: Recipe, progress: Progress |
         before = _before(folder)
         try:
             known = Known(folder)
-            entries = list(_looked_at((*inside.found, *walked), known, progress))
+            processes = recipe.data.processes or hardware.processes()
+            entries = list(_looked_at((*inside.found, *walked), known, processes, progress))
             pictures, broken, copies = _with_entries(before, entries, inside)
             after = sorted_out(pictures, broken, known, recipe, before)
             check_enough(inside.name, after, bare=True)
@@ -82,29 +96,40 @@ def _before(folder: Path) -> Dataset:
     return datasets.captioned(folder, recorded) if (folder / TRAIN / TABLE).exists() else recorded
 
 
-def _looked_at(found: Sequence[Found], known: Known, progress: Progress | None) -> Iterator[_Entry]:
+def _looked_at(found: Sequence[Found], known: Known, processes: int, progress: Progress | None) -> Iterator[_Entry]:
+    paths = (item.path for item in found)
+    with closing(scale.map(paths, partial(_look, known.hashes()), processes=processes)) as looks:
+        try:
+            for done, (item, look) in enumerate(zip(found, looks, strict=True), start=1):
+                yield _entry(item, look, known)
+                if progress is not None:
+                    progress(done, len(found))
+        except KeyboardInterrupt:
+            known.save()
+            raise
+
+
+def _look(known: frozenset[str], path: Path | None) -> _Look:
+    """What a file holds; of one whose hash is known, its hash alone."""
+    if path is None:
+        return _Look("", None)
+    digest = ""
     try:
-        for done, item in enumerate(found, start=1):
-            yield _entry(item, known)
-            if progress is not None:
-                progress(done, len(found))
-    except KeyboardInterrupt:
-        known.save()
-        raise
+        digest = _hash(path)
+        return _Look(digest, None if digest in known else facts(read(path, digest)))
+    except Unreadable as error:
+        return _Look(digest, Verdict(error.reason, error.detail))
 
 
-def _entry(found: Found, known: Known) -> _Entry:
+def _entry(found: Found, look: _Look, known: Known) -> _Entry:
     """What a found file gives: the facts about its picture, or why there is none."""
     if found.path is None:
         return _Entry(found, "", Verdict(found.reason, found.trouble))
-    digest = ""
-    try:
-        digest = _hash(found.path)
-        if known.get(digest) is None:
-            known.add(facts(read(found.path, digest)))
-    except Unreadable as error:
-        return _Entry(found, digest, Verdict(error.reason, error.detail))
-    return _Entry(found, digest, known[digest])
+    if isinstance(look.outcome, Verdict):
+        return _Entry(found, look.sha256, look.outcome)
+    if look.outcome is not None and known.get(look.sha256) is None:
+        known.add(look.outcome)
+    return _Entry(found, look.sha256, known[look.sha256])
 
 
 def _hash(path: Path) -> str:

@@ -22,6 +22,9 @@ UNUSED_FILES = ("flip_p.txt", "cond_dropout.txt", "loss_scale.txt", "batch_id.tx
 ABOUT_FOLDERS = frozenset((*FOLDER_FILES, *UNUSED_FILES))
 KOHYA_FOLDER = re.compile(r"(\d{1,3})_(.+)")
 """A folder such as `10_cat`. Four digits are a year."""
+BELOW = " > "
+"""What stands in a tag between the wider and the narrower: `animal > dog`."""
+_WEIGHTED = re.compile(r"\(.*:\s*[\d.]+\s*\)")
 _PROMPTS, _USED = ("main_prompt", "caption", "text", "prompt"), {"image", "tags", "multiply"}
 
 
@@ -155,10 +158,27 @@ def _structured(content: object, name: str) -> Said:
     nested = _structured(prompt, name) if isinstance(prompt, dict) else Said(caption_of(prompt))
     said = keys.get("tags") or ()
     tags = said.split(",") if isinstance(said, str) else cast(Iterable[object], said)
+    listed = list(tags)
     unused = sorted(keys.keys() - _USED - set(_PROMPTS))
+    unused += ["the weight of a tag"] if any(isinstance(tag, dict) and "weight" in tag for tag in listed) else []
     notes = (f"{name} says {', '.join(unused)}, which is not used",) if unused else ()
-    own = Said(tags=tuple(filter(None, map(_tag, tags))), repeats=repeats_of(keys.get("multiply")), notes=notes)
+    own = Said(tags=_spread(map(_tag, listed)), repeats=repeats_of(keys.get("multiply")), notes=notes)
     return own.over(nested)
+
+
+def _spread(tags: Iterable[str]) -> tuple[str, ...]:
+    """The tags, one after the other, with each path such as `animal > dog` as its parts, those once that came before.
+
+    A weight of a whole path is that of its narrowest part.
+    """
+    found: list[str] = []
+    for tag in filter(None, tags):
+        first, *narrower = tag.split(BELOW)
+        if narrower and _WEIGHTED.fullmatch(tag):
+            first, narrower[-1] = first[1:], f"({narrower[-1]}"
+        parts = [part for part in map(str.strip, (first, *narrower)) if part]
+        found += [part for part in parts if not narrower or part not in found]
+    return tuple(found)
 
 
 def _tag(tag: object) -> str:

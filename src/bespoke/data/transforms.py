@@ -36,10 +36,16 @@ class Transform:
     mirrored: bool = False
     colors: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """What brightness, contrast and saturation are multiplied by."""
+    hue: float = 0.0
+    """The part of the circle of colours by which all of them are turned, -0.5 to 0.5: at 1/3 red becomes green."""
 
     def signature(self) -> str:
-        """The transform as text for cache keys: equal exactly when everything done is equal."""
-        return f"fit-{VERSION} " + " ".join(f"{f.name}={getattr(self, f.name)!r}" for f in fields(self))
+        """The transform as text for cache keys: equal exactly when everything done is equal.
+
+        Hue came later, and is named where it is turned, so that what was cached without it stays.
+        """
+        named = (f for f in fields(self) if f.name != "hue" or self.hue)
+        return f"fit-{VERSION} " + " ".join(f"{f.name}={getattr(self, f.name)!r}" for f in named)
 
 
 @dataclass(frozen=True)
@@ -93,9 +99,29 @@ def fit(image: Image.Image, transform: Transform) -> Fitted:
     if transform.mirrored:
         left = max(0, round(original[0] * scale) - width - left)
     cut = _colored(image.crop((x, y, x + width, y + height)), transform.colors)
-    pixels = np.asarray(cut, dtype=np.uint8)
+    pixels = hue_turned(np.asarray(cut, dtype=np.uint8), transform.hue)
     pixels = np.ascontiguousarray(pixels[:, ::-1] if transform.mirrored else pixels)
     return Fitted(pixels, (original[1], original[0]), (top, left), (height, width))
+
+
+def hue_turned(pixels: Pixels, hue: float) -> Pixels:
+    """RGB pixels [height width 3] with their hue turned by a part of the circle; value and saturation stay.
+
+    Source: torchvision's adjust_hue, but in floating point, for Pillow's HSV has 256 hues; HSV by Smith 1978, "Color
+    gamut transform pairs", whose way back is written as one formula for the three channels.
+    """
+    if hue == 0:
+        return pixels
+    colours = pixels.astype(np.float32)
+    value, least = colours.max(axis=2), colours.min(axis=2)
+    red, green, blue = np.moveaxis(colours, 2, 0)
+    chroma = value - least
+    safe = np.where(chroma > 0, chroma, 1)
+    sixth = np.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4)
+    sixth = np.where(value == red, (green - blue) / safe, sixth) + 6 * hue
+    place = (np.array([5, 3, 1]) + sixth[..., None]) % 6
+    back = value[..., None] - chroma[..., None] * np.clip(np.minimum(place, 4 - place), 0, 1)
+    return np.rint(back).astype(np.uint8)
 
 
 def least_part(settings: Data, size: Size, original: Size) -> float:
@@ -114,8 +140,9 @@ def inner(width: int, height: int, angle: float) -> float:
 
 def _random(settings: Data) -> bool:
     return settings.crop == "random" or any(
-        (settings.crop_jitter, settings.random_scale > 1, settings.random_rotation, settings.color_jitter)
-    )
+        (settings.crop_jitter, settings.random_scale > 1, settings.random_rotation, settings.color_jitter,
+         settings.hue_jitter)
+    )  # fmt: skip
 
 
 def _variant(settings: Data, size: Size, original: Size, key: tuple[int, str, int]) -> Transform:
@@ -148,6 +175,7 @@ def _variant(settings: Data, size: Size, original: Size, key: tuple[int, str, in
         settings.image_interpolation_mode,
         (across, down) if settings.crop == "random" else crop,
         colors=(colors[0], colors[1], colors[2]),
+        hue=settings.hue_jitter * (2 * uniform("hue", 1)[0] - 1) or 0.0,
     )
 
 

@@ -11,6 +11,8 @@ from PIL import Image
 from bespoke.models.load import quiet, shipped, sought
 from bespoke.seeds import generator
 
+KNOWN = ("captioner", "pico-BLIP", "Salesforce/blip-image-captioning-base")
+"""What is sought, and the names to advise."""
 TOKENS_A_WORD = 3
 """Room for words that split into pieces; what is too long is cut at a word afterwards."""
 
@@ -20,7 +22,7 @@ class Wording:
     """How captions are made."""
 
     prompt: str = ""
-    """What every caption goes on from; it is part of the caption."""
+    """What every caption of a BLIP goes on from, as a part of it; what a Florence-2 or a service is asked."""
     num_beams: int = 3
     """How many beginnings are followed at once; of no meaning with `top_p`."""
     top_p: float | None = None
@@ -31,9 +33,42 @@ class Wording:
     max_words: int = 40
     seed: int = 0
     """Seeds drawn words, together with the picture."""
+    kind: str = "caption"
+    """`short` and `long` are what a Florence-2 is asked for; otherwise something between."""
 
 
-class Blip:
+class Captions:
+    """Whatever turns pixels into words on this machine: `name` is what was asked for."""
+
+    name: str
+    _device: torch.device
+    _processor: Any
+
+    @torch.no_grad()
+    def captions(self, pictures: Sequence[Image.Image], keys: Sequence[str], wording: Wording) -> list[str]:
+        """A caption for each RGB picture; `keys` say which picture each is, for words that are drawn.
+
+        A caption does not depend on the other pictures of the batch.
+        """
+        pixels = self._pixels(pictures)
+        if wording.top_p is None:
+            return self._said(pixels, wording)
+        said: list[str] = []
+        for one, key in zip(pixels, keys, strict=True):
+            with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
+                torch.manual_seed(int(generator(wording.seed, "caption", key).integers(2**63)))
+                said += self._said(one[None], wording)
+        return said
+
+    def _pixels(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
+        return self._processor(images=list(pictures), return_tensors="pt")["pixel_values"].to(self._device)
+
+    def _said(self, pixels: torch.Tensor, wording: Wording) -> list[str]:
+        """What is said about the pictures of a batch."""
+        raise NotImplementedError
+
+
+class Blip(Captions):
     """A BLIP read from a folder or a hub id.
 
     Raises: BespokeError when there is no such model here or on the hub, or it is no BLIP.
@@ -44,40 +79,33 @@ class Blip:
 
         self.name, folder = str(name), shipped(name)
         self._device = torch.device(device)
-        with quiet(), sought(name, "captioner", "pico-BLIP", "Salesforce/blip-image-captioning-base"):
+        with quiet(), sought(name, *KNOWN):
             model: Any = BlipForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
             self._processor: Any = AutoImageProcessor.from_pretrained(folder, backend="pil")
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self._model = model.eval().requires_grad_(requires_grad=False).to(self._device)
 
-    @torch.no_grad()
-    def captions(self, pictures: Sequence[Image.Image], keys: Sequence[str], wording: Wording) -> list[str]:
-        """A caption for each RGB picture; `keys` say which picture each is, for words that are drawn.
-
-        A caption does not depend on the other pictures of the batch.
-        """
-        pixels = self._processor(images=list(pictures), return_tensors="pt")["pixel_values"].to(self._device)
-        if wording.top_p is None:
-            return self._said(pixels, wording)
-        said: list[str] = []
-        for one, key in zip(pixels, keys, strict=True):
-            with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
-                torch.manual_seed(int(generator(wording.seed, "caption", key).integers(2**63)))
-                said += self._said(one[None], wording)
-        return said
-
     def _said(self, pixels: torch.Tensor, wording: Wording) -> list[str]:
-        from transformers import LogitsProcessorList
-
         begun = self._tokenizer([wording.prompt] * len(pixels), return_tensors="pt").to(self._device)
-        drawn = {"do_sample": True, "top_p": wording.top_p} if wording.top_p else {"num_beams": wording.num_beams}
         ids = self._model.generate(
-            pixels, begun.input_ids, begun.attention_mask, repetition_penalty=wording.repetition_penalty,
-            max_length=begun.input_ids.shape[1] + TOKENS_A_WORD * wording.max_words,
-            logits_processor=LogitsProcessorList([_AtLeast(self._tokenizer, wording.min_words)]), **drawn,
+            pixels, begun.input_ids, begun.attention_mask,
+            **asked(wording, self._tokenizer, begun.input_ids.shape[1]),
         )  # fmt: skip
         said = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [shortened(text, wording.max_words) for text in said]
+
+
+def asked(wording: Wording, tokenizer: Any, before: int = 0) -> dict[str, Any]:
+    """How `generate` of transformers is to choose words; `before` tokens stand there already."""
+    from transformers import LogitsProcessorList
+
+    drawn = {"do_sample": True, "top_p": wording.top_p, "num_beams": 1}
+    return {
+        "repetition_penalty": wording.repetition_penalty,
+        "max_length": before + TOKENS_A_WORD * wording.max_words,
+        "logits_processor": LogitsProcessorList([_AtLeast(tokenizer, wording.min_words)]),
+        **(drawn if wording.top_p else {"num_beams": wording.num_beams}),
+    }
 
 
 class _AtLeast:

@@ -13,6 +13,7 @@ from bespoke.pipeline.reporting import Reporter
 from bespoke.pipeline.sample import file_name, write
 from bespoke.recipe.tree import Recipe, Sample
 from bespoke.sampling import Request, grid
+from bespoke.text import unweighed
 from bespoke.workspace import atomic_file
 
 
@@ -83,7 +84,7 @@ def _score(requests: dict[str, list[Request]], folders: dict[str, dict[str, Path
         for model, kinds in folders.items()
         for kind, folder in kinds.items()
     }
-    texts = {kind: clip.texts([request.prompt for request in wanted]) for kind, wanted in requests.items()}
+    texts = {kind: clip.texts([unweighed(request.prompt) for request in wanted]) for kind, wanted in requests.items()}
     return scorecard(
         reference=clip.pictures(_read(reference)),
         base_domain=features["base", "reference"],

@@ -14,6 +14,21 @@ NAMED = 4
 
 
 @dataclass(frozen=True)
+class Shape:
+    """A shape, and what becomes of the pictures that are trained in it."""
+
+    size: data.Size
+    pictures: int
+    enlarged: int
+    """How many have fewer pixels than the shape, in width or height."""
+    reduced: int
+    """How many would have a larger shape if they were enlarged."""
+    lost: float
+    """The part of a picture that the crop takes away, in the mean."""
+    most_lost: float
+
+
+@dataclass(frozen=True)
 class Versions:
     """How pictures are brought to a model's shapes, as a recipe wants it."""
 
@@ -23,7 +38,7 @@ class Versions:
 
     def of(self, picture: Picture) -> list[data.Transform]:
         """What a picture of this side of the split is shown as: to be measured on, plain, and once only."""
-        settings, size = self.recipe.data, self._size(picture)
+        settings, size = self.recipe.data, self.size(picture)
         if picture.split == "validation":
             return [data.plain(settings, size)]
         mirror = settings.random_flip and not unmirrorable(picture.text)
@@ -32,7 +47,7 @@ class Versions:
 
     def told(self, pictures: Sequence[Picture]) -> dict[str, str]:
         """What a person should know about the pictures' shapes and versions, by subject; nothing where all is plain."""
-        sizes = [self._size(picture) for picture in pictures]
+        sizes = [self.size(picture) for picture in pictures]
         said = {
             "shapes": self._shapes(pictures, sizes),
             "small pictures": self._small(pictures, sizes),
@@ -41,7 +56,16 @@ class Versions:
         }
         return {subject: words for subject, words in said.items() if words}
 
-    def _size(self, picture: Picture) -> data.Size:
+    def shapes(self, pictures: Sequence[Picture]) -> list[Shape]:
+        """The shapes that pictures are trained in, the most frequent first."""
+        members: dict[data.Size, list[Picture]] = {}
+        for picture in pictures:
+            members.setdefault(self.size(picture), []).append(picture)
+        found = [self._shape(size, those) for size, those in members.items()]
+        return sorted(found, key=lambda shape: (-shape.pictures, shape.size))
+
+    def size(self, picture: Picture) -> data.Size:
+        """The shape that a picture is trained in, as width and height."""
         if not self.recipe.data.enable_bucket:
             return (self._resolution, self._resolution)
         return self._buckets(upscale=self.recipe.data.upscale).choose(picture.width, picture.height)
@@ -54,6 +78,18 @@ class Versions:
         resolution = self.recipe.data.resolution
         assert resolution is not None
         return resolution
+
+    def _shape(self, size: data.Size, pictures: Sequence[Picture]) -> Shape:
+        lost = [1 - data.kept(p.width, p.height, size) for p in pictures]
+        enlarged, reduced = (sum(asks(p, size) for p in pictures) for asks in (self._enlarged, self._reduced))
+        return Shape(size, len(pictures), enlarged, reduced, sum(lost) / len(lost), max(lost))
+
+    def _enlarged(self, picture: Picture, size: data.Size) -> bool:
+        return picture.width < size[0] or picture.height < size[1]
+
+    def _reduced(self, picture: Picture, size: data.Size) -> bool:
+        whole = self._buckets(upscale=True)
+        return bool(self.recipe.data.enable_bucket) and size != whole.choose(picture.width, picture.height)
 
     def _shapes(self, pictures: Sequence[Picture], sizes: Sequence[data.Size]) -> str:
         """How many pictures have each shape, and what the crop costs them."""
@@ -72,10 +108,8 @@ class Versions:
 
     def _small(self, pictures: Sequence[Picture], sizes: Sequence[data.Size]) -> str:
         """What becomes of pictures that have fewer pixels than would be used."""
-        settings, whole = self.recipe.data, self._buckets(upscale=True)
-        pairs = list(zip(pictures, sizes, strict=True))
-        enlarged = sum(p.width < size[0] or p.height < size[1] for p, size in pairs)
-        reduced = sum(size != whole.choose(p.width, p.height) for p, size in pairs) if settings.enable_bucket else 0
+        settings, pairs = self.recipe.data, list(zip(pictures, sizes, strict=True))
+        enlarged, reduced = (sum(asks(*pair) for pair in pairs) for asks in (self._enlarged, self._reduced))
         way_out = "" if settings.enable_bucket else " (data.enable_bucket = true would give them a smaller shape)"
         said = [f"{enlarged} of {len(pairs)} are enlarged to their shape{way_out}"] if enlarged else []
         if reduced:

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from PIL import Image
 
+from bespoke.encoding import TextEncoder
 from bespoke.recipe.tree import Sample
 from bespoke.shapes import Latents
+from bespoke.text import unweighed, weighed
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Request:
     """One picture to draw.
 
     The first noise depends on the seed alone, as in plain diffusers with `torch.Generator("cpu").manual_seed(seed)`,
-    so that anyone can draw the picture again without us.
+    so that anyone can draw the picture again without us. Words of the prompt may have weights: `(red hat:1.3)`.
     """
 
     prompt: str
@@ -52,10 +54,32 @@ def latents(pipeline: Any, requests: Sequence[Request], settings: Sample) -> Ite
 @torch.no_grad()
 def _run(pipeline: Any, requests: Sequence[Request], settings: Sample, output: str) -> Any:
     return pipeline(
-        [request.prompt for request in requests],
-        negative_prompt=[settings.negative_prompt] * len(requests),
+        **_words(pipeline, [request.prompt for request in requests], [settings.negative_prompt] * len(requests)),
         num_inference_steps=settings.num_inference_steps,
         guidance_scale=settings.guidance_scale,
         generator=[torch.Generator("cpu").manual_seed(request.seed) for request in requests],
         output_type=output,
     )
+
+
+def _words(pipeline: Any, prompts: Sequence[str], negative: Sequence[str]) -> dict[str, Any]:
+    """Prompts as the pipeline takes them: as they are or, where some words have weights, as states.
+
+    What has weights is read as training reads captions; all else as diffusers reads it, to the last bit.
+    """
+    plain = [[unweighed(text) for text in texts] for texts in (prompts, negative)]
+    if not any(weighed(text)[1] for text in (*prompts, *negative)):
+        return {"prompt": plain[0], "negative_prompt": plain[1]}
+    states = pipeline.encode_prompt(plain[0], pipeline.device, 1, True, plain[1])  # noqa: FBT003 - with negative ones
+    encoder = TextEncoder(pipeline.tokenizer, pipeline.text_encoder, pipeline.device)
+    named = zip(("prompt_embeds", "negative_prompt_embeds"), (prompts, negative), states, strict=True)
+    return {name: _heeded(encoder, texts, rows) for name, texts, rows in named}
+
+
+def _heeded(encoder: TextEncoder, texts: Sequence[str], states: torch.Tensor) -> torch.Tensor:
+    """The states of texts with the weights in them."""
+    heeded = states.clone()
+    for number, text in enumerate(texts):
+        if weighed(text)[1]:
+            heeded[number] = encoder([text])[0].to(states)
+    return heeded

@@ -3,7 +3,8 @@
 import re
 from dataclasses import dataclass
 
-_WEIGHTED = re.compile(r"\(([^()]*?)\s*:\s*(\d+\.?\d*|\.\d+)\s*\)")
+_ESCAPED = re.compile(r"\\([()])")
+_READ = re.compile(r"\\[()]|\(((?:\\[()]|[^()])*?)\s*:\s*(\d+\.?\d*|\.\d+)\s*\)")
 
 
 @dataclass(frozen=True)
@@ -16,16 +17,18 @@ class Span:
 
 
 def weighed(caption: str) -> tuple[str, tuple[Span, ...]]:
-    """The caption as it reads without weights, and the parts of it that weigh something else than 1.
+    r"""The caption as it reads without weights, and the parts of it that weigh something else than 1.
 
-    Source: the syntax of A1111's prompts, of which only `(words:number)` is read: brackets alone are words.
+    Source: the syntax of A1111's prompts, of which only `(words:number)` is read, and `\(` and `\)`, which are
+    brackets whatever stands in them. Other brackets are words.
     """
     text, spans, end = "", list[Span](), 0
-    for match in _WEIGHTED.finditer(caption):
+    for match in _READ.finditer(caption):
         text += caption[end : match.start()]
-        if float(match[2]) != 1:
-            spans.append(Span(len(text), len(text) + len(match[1]), float(match[2])))
-        text, end = text + match[1], match.end()
+        words = _ESCAPED.sub(r"\1", match[0] if match[2] is None else match[1])
+        if match[2] is not None and float(match[2]) != 1:
+            spans.append(Span(len(text), len(text) + len(words), float(match[2])))
+        text, end = text + words, match.end()
     return text + caption[end:], tuple(spans)
 
 
