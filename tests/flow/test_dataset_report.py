@@ -190,11 +190,12 @@ def test_the_end_that_the_model_does_not_see_is_crossed_out(told: Told) -> None:
 def test_figures_hold_every_picture(told: Told) -> None:
     plots = re.findall(r'<svg class="plot histogram".*?</svg>', told.html, re.DOTALL)
     titles = [re.findall(r"<title>([^<]*)</title>", plot)[0] for plot in plots]
-    assert titles == ["Shorter side", "Aspect", "Sharpness", "Bright parts", "Dark parts", "Caption length"]
+    assert titles == ["Shorter side", "Aspect", "Sharpness", "Bright parts", "Dark parts", "Caption length",
+                      "Agreement with the caption", "Distance from the others"]  # fmt: skip
     for title, plot in zip(titles, plots, strict=True):
         counts = [(int(kept), int(aside)) for _, kept, aside in BAR.findall(plot)]
         assert sum(kept for kept, _ in counts) == 34
-        assert sum(aside for _, aside in counts) == (4 if title == "Caption length" else 5), "one has no caption"
+        assert sum(aside for _, aside in counts) == (4 if "aption" in title else 5), "one has no caption"
     sides = {span: int(kept) for span, kept, _ in BAR.findall(plots[0])}
     assert sorted(n for n in sides.values() if n) == [1, 4, 29]
     assert "trained at 64" in plots[0]
@@ -384,3 +385,66 @@ def test_without_the_base_model_lengths_are_in_words_and_nothing_is_downloaded(
     assert not [finding for finding in found if "tokens" in finding]
     assert "the tokenizer of the base model, nobody/has-this, is not on this machine" in text
     assert f"{len(LONG.split())} words" in text
+
+
+# --- shapes of training, and kinds of captions ---
+
+
+def shaped(folder: Path, *, rarely: float) -> None:
+    """Ten pictures of three sizes, of which one counts three times and one `rarely`."""
+    rows: list[tuple[str, str, str]] = []
+    for number, (width, height) in enumerate([(64, 64)] * 5 + [(96, 48)] * 3 + [(40, 40)] * 2):
+        put(folder, f"{number}.png", drawing(number, 96).crop((0, 0, width, height)))
+        rows.append((f"{number}.png", f"ink drawing of {THINGS[number]}", {0: "3", 5: f"{rarely:g}"}.get(number, "")))
+    lines = ["file_name,text,repeats", *(",".join(row) for row in rows)]
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+
+
+def reported(folder: Path, *overrides: str) -> str:
+    return Page(bespoke.report_data(folder, overrides=overrides).report.read_text(encoding="utf-8")).text
+
+
+@pytest.mark.parametrize(("rarely", "visits"), [(1.0, "12"), (0.5, "11.5")])
+def test_the_shapes_are_those_of_training_and_an_epoch_uses_every_picture(tmp_path, rarely, visits) -> None:
+    shaped(tmp_path / "source", rarely=rarely)
+    whole = "data.validation_fraction=0"
+    bespoke.import_data(tmp_path / "source", tmp_path / "d", overrides=[whole])
+    text = reported(tmp_path / "d", whole)
+    # pico's shapes have at most 64² pixels and sides of multiples of 16; 96:48 is nearest to 80:48, which keeps 5/6.
+    assert "64×64 nothing cut off 50 % 5" in text
+    assert "80×48 17 % of a picture cut off in the mean, 17 % at most 30 % 3" in text
+    assert "32×32 2 in a smaller shape than usual; nothing cut off 20 % 2" in text
+    assert "2 of 10 get a smaller shape" in text
+    assert "3 of 3 shapes have fewer than 8 pictures" in text
+    counts = "1 count more than once and 1 less than once" if rarely < 1 else "1 count more than once"
+    used = re.findall(rf"An epoch is {visits} visits \({counts}\) in passes of 8; the first uses (\d+) %", text)
+    assert used in ([["100"]] if rarely == 1 else [["100"], ["90"]])
+    text = reported(tmp_path / "d", whole, "data.enable_bucket=false")
+    assert "cut to a square of 64 pixels" in text
+    assert "64×64 5 enlarged; 15 % of a picture cut off in the mean, 50 % at most 100 % 10" in text
+    assert "40×40" not in text
+
+
+def test_without_the_base_model_no_shapes_are_made_up(tmp_path: Path) -> None:
+    shaped(tmp_path / "source", rarely=1)
+    bespoke.import_data(tmp_path / "source", tmp_path / "d")
+    assert "Training shapes" not in reported(tmp_path / "d", "model.base=nobody/nothing")
+
+
+def test_kinds_of_captions_are_counted_with_an_example_each(tmp_path: Path) -> None:
+    shaped(tmp_path / "source", rarely=1)
+    bespoke.import_data(tmp_path / "source", tmp_path / "d")
+    assert "as imported" not in reported(tmp_path / "d")
+    table = tmp_path / "d/captions.csv"
+    hashes = {p["file"]: p["sha256"] for p in json.loads((tmp_path / "d/dataset.json").read_text())["pictures"]}
+    rows = [(hashes[f"{n}.png"], f"{n}.png", "short", f"{n} old", "A", "x") for n in range(4)]
+    rows += [(hashes[f"{n}.png"], f"{n}.png", "short", f"{n} new", "B", "y") for n in range(3)]
+    rows += [(hashes[f"{n}.png"], f"{n}.png", "things", f"thing {n}", "C", "z") for n in range(10)]
+    rows += [("0" * 64, "gone.png", "short", "of a picture that is gone", "A", "x")]
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([("sha256", "file_name", "kind", "text", "by", "how"), *rows])
+    text = reported(tmp_path / "d")
+    assert re.search(r"ink drawing of (\w+) as imported · 10 pictures .*\1 in training · 10 pictures", text)
+    assert re.search(r"[012] new short · 4 pictures · by B, A|3 old short · 4 pictures · by B, A", text)
+    assert re.search(r"thing \d things · 10 pictures · by C", text)
+    assert "gone" not in text

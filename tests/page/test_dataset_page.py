@@ -18,6 +18,7 @@ from bespoke.page import (
     AsideGroup,
     Caption,
     CaptionGroup,
+    CaptionKind,
     DatasetReport,
     Distribution,
     Fact,
@@ -27,12 +28,13 @@ from bespoke.page import (
     Rule,
     ShareGroup,
     Thumb,
+    TrainingShape,
     write_dataset,
 )
 from bespoke.page.histogram import histogram
 from bespoke.page.thumbnails import SIDE, thumbnail
 
-SECTIONS = ["advice", "aside", "alike", "doubts", "figures", "captions", "balance", "split", "rules"]
+SECTIONS = ["advice", "aside", "alike", "doubts", "figures", "captions", "balance", "split", "shapes", "rules"]
 BAR = re.compile(r"<title>([^<]+): (\d+) kept, (\d+) set aside</title>")
 
 
@@ -64,6 +66,7 @@ def hostile(folder: Path) -> DatasetReport:
         doubts=(AsideGroup(HOSTILE, (thumb,)),),
         distributions=(Distribution(HOSTILE, HOSTILE, (1.0, 2.0), (3.0,), (Limit(2.0, HOSTILE),)),),
         captions=(CaptionGroup("Longest", (Caption(thumb, HOSTILE, HOSTILE, "9 tokens"),)),),
+        kinds=(CaptionKind(HOSTILE, 3, (HOSTILE, HOSTILE), thumb, HOSTILE),),
         words=(Part(HOSTILE, 1, 4),),
         words_lead=HOSTILE,
         shares=(ShareGroup(HOSTILE, HOSTILE, (Part(HOSTILE, 3, 4, HOSTILE, "#008000"),)),),
@@ -71,6 +74,9 @@ def hostile(folder: Path) -> DatasetReport:
         split_reasons=(Part(HOSTILE, 1, 1),),
         together=(Part(HOSTILE, 2, 4, HOSTILE),),
         held_out=(thumb,),
+        shapes_lead=HOSTILE,
+        shapes=(TrainingShape(HOSTILE, 2, 4, HOSTILE),),
+        shape_notes=(HOSTILE,),
         rules=(Rule(HOSTILE, HOSTILE, sets_aside=True, found=1),),
     )
 
@@ -98,6 +104,7 @@ def test_a_section_with_nothing_in_it_is_left_out(tmp_path: Path, section: str) 
         "captions": {"captions": ()},
         "balance": {"words": (), "repeats": (), "shares": ()},
         "split": {"intake": Intake()},
+        "shapes": {"shapes": ()},
         "rules": {"rules": ()},
     }
     assert [s["id"] for s in rendered(full, tmp_path).all("section")] == SECTIONS
@@ -131,6 +138,14 @@ def test_five_thousand_pictures_of_noise_make_a_page_below_five_megabytes(tmp_pa
     assert page.text.count("6 more not shown here.") == 12
     assert "52 more not shown here." in page.text
     assert "80,000 set aside" in page.text
+
+
+def test_kinds_of_captions_stand_with_who_said_them_and_how_often(tmp_path: Path) -> None:
+    thumb = Thumb(draw(tmp_path / "train" / "fox.png"), "fox.png")
+    kinds = (CaptionKind("short", 1, (), thumb, "a fox"), CaptionKind("long", 1234, ("one", "two"), thumb, "red fox"))
+    captions = (CaptionGroup("Longest", (Caption(thumb, "a fox"),)),)
+    text = rendered(DatasetReport("t", captions=captions, kinds=kinds), tmp_path).text
+    assert "a fox short · 1 picture red fox long · 1,234 pictures · by one, two" in text
 
 
 def test_bars_of_colours_are_painted_with_them_and_others_are_not(tmp_path: Path) -> None:

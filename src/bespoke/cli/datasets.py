@@ -48,7 +48,9 @@ def inspect_data(
         if item.rules
     ]
     content = {**counts(seen.dataset), "facts": dataset / "facts.parquet", "findings": seen.findings}
-    result({**content, "pictures": pictures}, _found(seen.findings, len(seen.pictures)), as_json=as_json)
+    content |= {"models": seen.asked.models, "absent": seen.asked.absent, "pictures": pictures}
+    told = "\n".join((_found(seen.findings, len(seen.pictures)), *_asked(seen.asked.models), *seen.asked.absent))
+    result(content, told, as_json=as_json)
 
 
 @dataset_app.command("report")
@@ -236,6 +238,11 @@ def became(dataset: Dataset) -> str:
     doubtful = sum(bool(picture.doubts) for picture in dataset.pictures)
     doubts = f"\n{doubtful} of those kept are doubtful: see bespoke data inspect" if doubtful else ""
     return f"{dataset.files} files: {len(dataset.pictures)} kept, {len(dataset.set_aside)} set aside{aside}{doubts}"
+
+
+def _asked(models: dict[str, str]) -> tuple[str, ...]:
+    named = ", ".join(f"{name} ({key.replace('_', ' ')})" for key, name in models.items())
+    return (f"Looked at by {named}",) if named else ()
 
 
 def _found(findings: dict[str, int], pictures: int) -> str:

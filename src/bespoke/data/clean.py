@@ -5,8 +5,11 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from bespoke.data.alignment import same_shot
 from bespoke.data.inspect import Facts
+from bespoke.data.language import other_language
 from bespoke.data.likeness import Gallery
+from bespoke.data.opinions import UNSEEN, Opinion
 from bespoke.recipe.tree import Clean
 
 LOSSY = ("JPEG", "MPO", "WEBP")
@@ -14,6 +17,7 @@ LOOKS = {
     "duplicate": "the same pixels as",
     "near-duplicate": "looks the same as",
     "mirrored": "looks in a mirror the same as",
+    "similar": "cropped, brighter or darker, looks the same as",
 }
 MARKUP = ("</", "/>", "<br", "&amp;", "&quot;", "&lt;", "&#", "http://", "https://", "www.")
 """What shows that a caption was cut out of a web page."""
@@ -41,6 +45,8 @@ class Candidate:
     """Why it has no caption."""
     restored: bool = False
     """Brought back by a person: no rule sets it aside."""
+    opinion: Opinion = UNSEEN
+    """What models say."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +68,21 @@ def judge(candidates: Sequence[Candidate], rules: Clean) -> list[Judgement]:
     nothing, then the one with most bytes, then the first. One that a person restored is kept beside it.
     """
     judgements = [_judgement(candidate, _alone(candidate, rules), rules) for candidate in candidates]
-    twins, gallery = dict[str, str](), Gallery()
+    twins, gallery, shown = dict[str, str](), Gallery(), dict[str, Candidate]()
     for index in sorted(range(len(candidates)), key=lambda i: _rank(candidates[i], i)):
         candidate, alone = candidates[index], judgements[index]
         if alone.verdict is not None:
             continue
         rule, like = _look_alike(candidate.facts, twins, gallery)
+        if not like:
+            rule, like = "similar", _similar(candidate, shown)
         if like:
             among = _judgement(candidate, [Verdict(rule, f"{LOOKS[rule]} {like}, which is kept")], rules)
             judgements[index] = Judgement(among.verdict, alone.doubts + among.doubts, like)
         else:
             twins[candidate.facts.pixels] = candidate.name
             gallery.add(candidate.facts, candidate.name)
+            shown[candidate.facts.sha256] = candidate
     return judgements
 
 
@@ -93,7 +102,8 @@ def _rank(candidate: Candidate, index: int) -> tuple[bool, int, int, int]:
 
 def _alone(candidate: Candidate, rules: Clean) -> list[Verdict]:
     """What the rules that look at one picture find."""
-    found = (*_in_pixels(candidate.facts, rules), *_in_caption(candidate, rules))
+    asked = (_in_pixels(candidate.facts, rules), _in_caption(candidate, rules), _by_models(candidate.opinion, rules))
+    found = (finding for findings in asked for finding in findings)
     return [Verdict(rule, detail) for rule, wrong, detail in found if wrong]
 
 
@@ -117,6 +127,8 @@ def _in_pixels(facts: Facts, rules: Clean) -> Iterator[Finding]:
     yield "bars", facts.bars > rules.maximum_bars, f"bars take {facts.bars:.0%} of it; cut them off"
     blocks = f"steps on the 8-pixel grid are {facts.blocks:.0%} larger than others"
     yield "JPEG blocks", facts.blocks > rules.maximum_blocks, blocks
+    grey = f"{facts.missing:.0%} of it is the grey that stands for what the file lacks; copy it again"
+    yield "cut off", facts.missing > rules.maximum_missing, grey
 
 
 def _in_caption(candidate: Candidate, rules: Clean) -> Iterator[Finding]:
@@ -129,6 +141,24 @@ def _in_caption(candidate: Candidate, rules: Clean) -> Iterator[Finding]:
     foreign = _foreign(text)
     english = f"{foreign:.0%} of the caption's letters are not Latin; most text encoders know English only"
     yield "other script", foreign > rules.maximum_foreign_letters, english
+    guess = other_language(text, rules.language, rules.minimum_words)
+    if guess is not None:
+        yield "other language", True, f"not {rules.language} but probably {guess.language} ({guess.sure:.0%})"
+
+
+def _by_models(said: Opinion, rules: Clean) -> Iterator[Finding]:
+    if said.fit is not None and said.standing is not None and said.agreement is not None:
+        wrong = said.fit < rules.minimum_fit and said.standing < rules.minimum_agreement
+        fit = f"agreement {said.agreement:.2f}, {said.fit:.1f} deviations above that with other captions"
+        yield "does not fit its caption", wrong, f"{fit}, wanted {rules.minimum_fit:g}"
+    if said.strangeness is not None:
+        far = f"{said.strangeness:.1f} deviations farther from its nearest neighbours than most"
+        yield "unlike the others", said.strangeness > rules.maximum_strangeness, far
+    if said.unsafe is not None:
+        unsafe = f"{said.unsafe:.2f} above what the safety checker allows"
+        yield "unsafe content", round(said.unsafe, 3) > rules.maximum_unsafe, unsafe
+    if said.writing is not None:
+        yield "writing", said.writing > rules.maximum_writing, f"writing covers {said.writing:.0%} of it"
 
 
 def _look_alike(facts: Facts, twins: dict[str, str], gallery: Gallery) -> tuple[str, str]:
@@ -139,6 +169,13 @@ def _look_alike(facts: Facts, twins: dict[str, str], gallery: Gallery) -> tuple[
         ("mirrored", gallery.mirrored(facts)),
     )
     return next(((rule, like) for rule, like in found if like), ("", ""))
+
+
+def _similar(candidate: Candidate, shown: dict[str, Candidate]) -> str:
+    """The name of a kept picture that is the same shot: models find those that may be, thumbnails decide."""
+    near = (shown[key] for key in candidate.opinion.near if key in shown)
+    thumbnail = candidate.facts.thumbnail
+    return next((other.name for other in near if same_shot(other.facts.thumbnail, thumbnail)), "")
 
 
 def _broken(text: str) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from bespoke.data.missing import missing
 from bespoke.data.reading import Pixels, Reading
 
 THUMBNAIL = 16
@@ -54,6 +55,8 @@ class Facts:
     """The part of the height or width that bars of one colour on two opposite sides take."""
     blocks: float = 0.0
     """By how much steps between neighbours on JPEG's 8-pixel grid are larger than others, as a part; 0 without JPEG."""
+    missing: float = 0.0
+    """The part that a JPEG's file did not hold, 0 to 1."""
 
 
 def facts(reading: Reading) -> Facts:
@@ -62,6 +65,7 @@ def facts(reading: Reading) -> Facts:
     grey = image.convert("L")
     darkest, brightest, deviation, entropy = exposure(grey.histogram())
     small = np.asarray(_at_most(grey, MEASURED_SIDE), dtype=np.float32)
+    jpeg = reading.format in ("JPEG", "MPO")
     return Facts(
         sha256=reading.sha256,
         pixels=reading.pixels,
@@ -80,7 +84,8 @@ def facts(reading: Reading) -> Facts:
         brightest=brightest,
         entropy=entropy,
         bars=max(bars(small), bars(small.T)),
-        blocks=blocks(np.asarray(grey, dtype=np.float32)) if reading.format in ("JPEG", "MPO") else 0.0,
+        blocks=blocks(np.asarray(grey, dtype=np.float32)) if jpeg else 0.0,
+        missing=missing(image) if jpeg else 0.0,
     )
 
 

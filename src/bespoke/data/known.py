@@ -11,7 +11,7 @@ from bespoke.data.inspect import THUMBNAIL, Facts
 from bespoke.workspace import atomic_file
 
 FILE = "facts.parquet"
-VERSION = b"1"
+VERSION = b"2"
 """Goes up when a fact comes to mean something else; facts of another version are found out anew."""
 SHARD = 256
 """Pictures decoded between two writes: what a kill can cost."""
@@ -28,12 +28,21 @@ class Known:
             self._facts.update((facts.sha256, facts) for facts in _read(part))
         self._new: list[Facts] = []
 
+    @property
+    def folder(self) -> Path:
+        """The dataset's folder."""
+        return self._folder
+
     def __getitem__(self, sha256: str) -> Facts:
         return self._facts[sha256]
 
     def get(self, sha256: str) -> Facts | None:
         """What is known about a file of this hash."""
         return self._facts.get(sha256)
+
+    def hashes(self) -> frozenset[str]:
+        """The hashes of all files about which facts are known."""
+        return frozenset(self._facts)
 
     def add(self, facts: Facts) -> None:
         """Takes in the facts about a file; after 256 of them they are written."""

@@ -2,9 +2,11 @@
 
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bespoke import hardware, scale
 from bespoke.data import dataset as datasets
 from bespoke.data import split
 from bespoke.data.clean import Candidate, Judgement, judge
@@ -12,6 +14,7 @@ from bespoke.data.dataset import ASIDE, TRAIN
 from bespoke.data.groups import Group, groups
 from bespoke.data.inspect import Facts, facts
 from bespoke.data.known import Known
+from bespoke.data.opinions import UNSEEN, Opinion, opinions
 from bespoke.data.reading import Unreadable, read
 from bespoke.errors import BespokeError
 from bespoke.recipe import Recipe
@@ -37,6 +40,8 @@ class Inspected:
     picture: Picture
     facts: Facts
     judgement: Judgement
+    opinion: Opinion = UNSEEN
+    """What models say about it."""
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -59,7 +64,7 @@ def clean(
     Raises: BespokeError when `folder` is no dataset, a file in it is damaged, or fewer than 2 pictures would remain.
     """
     dataset = datasets.captioned(folder, datasets.record(folder))
-    known = _known(folder, dataset, progress)
+    known = _known(folder, dataset, recipe, progress)
     broken = [item for item in dataset.set_aside if item.picture is None]
     items = [_said(item, (texts or {}).get(item.picture.sha256)) for item in captioned_of(dataset)]
     after = sorted_out(items, broken, known, recipe, dataset)
@@ -79,11 +84,8 @@ def inspect(
     Raises: BespokeError when `folder` is no dataset or a file in it is damaged.
     """
     dataset = datasets.captioned(folder, datasets.record(folder))
-    known = _known(folder, dataset, progress)
-    items = captioned_of(dataset)
-    judgements = judge([_candidate(item, known) for item in items], recipe.clean)
-    inspected = zip((item.picture for item in items), judgements, strict=True)
-    return dataset, [Inspected(picture, known[picture.sha256], judgement) for picture, judgement in inspected]
+    known = _known(folder, dataset, recipe, progress)
+    return dataset, _judged(captioned_of(dataset), known, recipe)
 
 
 def restore(folder: Path, wanted: Sequence[str], recipe: Recipe) -> Dataset:
@@ -118,11 +120,7 @@ def sorted_out(
 
     A picture that is kept in `before` stays on its side, as far as that goes.
     """
-    judgements = judge([_candidate(item, known) for item in pictures], recipe.clean)
-    judged = [
-        Inspected(item.picture, known[item.picture.sha256], judgement)
-        for item, judgement in zip(pictures, judgements, strict=True)
-    ]
+    judged = _judged(pictures, known, recipe)
     kept = [replace(i.picture, doubts=i.judgement.doubts) for i in judged if i.judgement.verdict is None]
     aside = [
         SetAside(
@@ -217,25 +215,42 @@ def _advice(reasons: dict[str, int], aside: Sequence[SetAside]) -> str:
     return f"Add more pictures with captions.{first}"
 
 
-def _candidate(item: Captioned, known: Known) -> Candidate:
+def _judged(items: Sequence[Captioned], known: Known, recipe: Recipe) -> list[Inspected]:
+    """What the rules say about pictures, by the facts and by what models have said."""
+    said = opinions(known.folder, [item.picture for item in items], recipe.clean)
+    judgements = judge([_candidate(item, known, said) for item in items], recipe.clean)
+    return [
+        Inspected(item.picture, known[item.picture.sha256], judgement, said[item.picture.source])
+        for item, judgement in zip(items, judgements, strict=True)
+    ]
+
+
+def _candidate(item: Captioned, known: Known, said: Mapping[str, Opinion]) -> Candidate:
     picture = item.picture
-    return Candidate(picture.source, known[picture.sha256], picture.text, item.trouble, picture.restored)
+    facts_ = known[picture.sha256]
+    return Candidate(picture.source, facts_, picture.text, item.trouble, picture.restored, said[picture.source])
 
 
-def _known(folder: Path, dataset: Dataset, progress: Callable[[int, int], None] | None) -> Known:
+def _known(folder: Path, dataset: Dataset, recipe: Recipe, progress: Callable[[int, int], None] | None) -> Known:
     """The facts about all pictures of a dataset; those that are not on disk are found out from the copies."""
     known = Known(folder)
     pictures = [(p, TRAIN) for p in dataset.pictures] + [(s.picture, ASIDE) for s in dataset.set_aside if s.picture]
-    for done, (picture, part) in enumerate(pictures, start=1):
-        if known.get(picture.sha256) is None:
-            known.add(_facts_again(folder / part / picture.file, picture))
-        if progress is not None:
-            progress(done, len(pictures))
+    todo = [(folder / part / p.file, p) for p, part in pictures if known.get(p.sha256) is None]
+    there = len(pictures) - len(todo)
+    if progress is not None and there:
+        progress(there, len(pictures))
+    processes = recipe.data.processes or hardware.processes()
+    with closing(scale.map(todo, _facts_again, processes=processes)) as found:
+        for done, facts_ in enumerate(found, start=there + 1):
+            known.add(facts_)
+            if progress is not None:
+                progress(done, len(pictures))
     known.settle({picture.sha256 for picture, _ in pictures})
     return known
 
 
-def _facts_again(path: Path, picture: Picture) -> Facts:
+def _facts_again(copy: tuple[Path, Picture]) -> Facts:
+    path, picture = copy
     hint = f"Import the same pictures again to restore it; it came from {picture.source}."
     try:
         reading = read(path)

@@ -65,6 +65,17 @@ class CaptionGroup:
 
 
 @dataclass(frozen=True)
+class CaptionKind:
+    """Captions of one kind, such as short ones: how many pictures have one, who said it, and an example."""
+
+    name: str
+    pictures: int
+    by: tuple[str, ...]
+    thumb: Thumb
+    text: str
+
+
+@dataclass(frozen=True)
 class Part:
     """How many of all have something, such as a word; `note` says what to know about it."""
 
@@ -96,6 +107,23 @@ class ShareGroup:
 
 
 @dataclass(frozen=True)
+class TrainingShape:
+    """A shape that pictures are trained in, and what becomes of them."""
+
+    name: str
+    pictures: int
+    whole: int
+    """All training pictures."""
+    fate: str
+    """What becomes of them on the way to it."""
+
+    @property
+    def share(self) -> str:
+        """The part of the training pictures, in words."""
+        return Part(self.name, self.pictures, self.whole).share
+
+
+@dataclass(frozen=True)
 class Rule:
     """A rule of the recipe, its limit in words, and how many pictures it finds fault with."""
 
@@ -119,8 +147,12 @@ class DatasetReport:
     doubts: tuple[AsideGroup, ...] = ()
     """What rules find in pictures that are kept."""
     distributions: tuple[Distribution, ...] = ()
+    sights: tuple[AsideGroup, ...] = ()
+    """Pictures that stand out to models."""
+    sights_lead: str = ""
     captions: tuple[CaptionGroup, ...] = ()
     captions_lead: str = ""
+    kinds: tuple[CaptionKind, ...] = ()
     words: tuple[Part, ...] = ()
     words_lead: str = ""
     shares: tuple[ShareGroup, ...] = ()
@@ -130,6 +162,9 @@ class DatasetReport:
     together: tuple[Part, ...] = ()
     """Groups of pictures that are kept on one side."""
     held_out: tuple[Thumb, ...] = ()
+    shapes_lead: str = ""
+    shapes: tuple[TrainingShape, ...] = ()
+    shape_notes: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
 
 
@@ -154,9 +189,11 @@ def _sections(report: DatasetReport) -> dict[str, str]:
         "alike": ("Look-alikes", bool(report.alike)),
         "doubts": ("Doubtful", bool(report.doubts)),
         "figures": ("Figures", any(d.kept or d.aside for d in report.distributions)),
+        "sights": ("Models", bool(report.sights or report.sights_lead)),
         "captions": ("Captions", bool(report.captions)),
         "balance": ("Balance", bool(report.words or report.repeats or report.shares)),
         "split": ("Split", report.intake.train + report.intake.validation > 0),
+        "shapes": ("Shapes", bool(report.shapes)),
         "rules": ("Rules", bool(report.rules)),
     }
     return {anchor: name for anchor, (name, present) in named.items() if present}

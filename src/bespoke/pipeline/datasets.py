@@ -11,6 +11,7 @@ from bespoke.errors import BespokeError
 from bespoke.models import Checkpoint
 from bespoke.pipeline.naming import base_of
 from bespoke.pipeline.reporting import Reporter, counting, silent
+from bespoke.pipeline.seeing import Asked, ask_models
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset, Picture
 from bespoke.workspace import Project
@@ -24,6 +25,8 @@ class Inspection:
 
     dataset: Dataset
     pictures: tuple[data.Inspected, ...]
+    asked: Asked
+    """The models that looked."""
 
     @property
     def findings(self) -> dict[str, int]:
@@ -94,8 +97,9 @@ def inspect_data(
     Raises: BespokeError when `dataset` is none or is damaged, or the recipe cannot be used.
     """
     settings = settings_of(dataset, recipe, overrides)
+    asked = asked_of(Path(dataset), settings, recipe, report)
     found, pictures = data.inspect(Path(dataset), settings, counting(report, LOOK))
-    return Inspection(found, tuple(pictures))
+    return Inspection(found, tuple(pictures), asked)
 
 
 def clean_data(
@@ -110,6 +114,7 @@ def clean_data(
     Raises: BespokeError when `dataset` is none or is damaged, the recipe cannot be used, or too little would remain.
     """
     settings = settings_of(dataset, recipe, overrides)
+    asked_of(Path(dataset), settings, recipe, report)
     return data.clean(Path(dataset), settings, counting(report, LOOK))
 
 
@@ -195,7 +200,8 @@ def shrink_data(
     settings = settings_of(out, recipe, overrides)
     copies = data.Copies(side, format, quality)
     named, tell = settings.data.file_name_captions, counting(report, "make copies")
-    made = data.shrink(source, Path(out), copies, file_names=named, progress=tell)
+    count = settings.data.processes
+    made = data.shrink(source, Path(out), copies, file_names=named, processes=count, progress=tell)
     base = base_at_hand(settings, Path(out).resolve().parent)
     resolution = settings.data.resolution or (base.resolution if base else None)
     return Shrinking(made, sum(short < (resolution or 0) for short in made.shorter), resolution)
@@ -210,6 +216,15 @@ def export_data(dataset: str | Path, out: str | Path, layout: str = "imagefolder
     """
     counts, unsaid = data.export(Path(dataset), Path(out), layout)
     return Exported(Path(out), counts, unsaid)
+
+
+def asked_of(folder: Path, settings: Recipe, recipe: str | Path | None, report: Reporter) -> Asked:
+    """Which models looked at a dataset, by its settings and where their recipe lies; what they said is kept.
+
+    Raises: BespokeError when a model that is named cannot be had, or `folder` is no dataset or is damaged.
+    """
+    beside = Path(recipe).parent if recipe else folder.resolve().parent
+    return ask_models(folder, settings, beside, base_at_hand(settings, beside), report)
 
 
 def base_at_hand(recipe: Recipe, folder: Path) -> Checkpoint | None:

@@ -41,10 +41,28 @@ DOUBTS = {
     "JPEG blocks": ("marked by strong JPEG compression", "The model learns the blocks", "Find better copies"),
     "broken letters": ("broken letters in the caption", "The model reads gibberish", "Mend the captions"),
     "markup": ("pieces of a web page in the caption", "The model reads code", "Clean the captions"),
+    "cut off": ("cut off", "The model learns the grey that stands for what is missing", "Copy them again"),
+    "other language": (
+        "a caption that is not in the language wanted",
+        "Most text encoders know only English",
+        "Translate them",
+    ),
+    "does not fit its caption": (
+        "a caption that another picture fits better",
+        "The model learns wrong words for what it sees",
+        "Look at them and mend the captions",
+    ),
+    "unlike the others": (
+        "unlike the others",
+        "They teach something other than what the rest has in common",
+        "Look whether they belong",
+    ),
+    "unsafe content": ("unsafe, says the safety checker", "The model learns to draw such", "Look at them"),
+    "writing": ("marked with writing", "The model learns to draw letters and watermarks", "Crop or replace them"),
     "other script": ("a caption in another script", "Most text encoders know only English", "Translate them"),
 }
 """For each rule: what the pictures are or have, why it matters, what to do."""
-HAVE = ("broken letters", "markup", "other script")
+HAVE = ("broken letters", "markup", "other script", "other language", "does not fit its caption")
 """The rules about what pictures have, not are."""
 
 

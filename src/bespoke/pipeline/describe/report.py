@@ -13,11 +13,14 @@ from bespoke import data, page
 from bespoke.data.clean import LOSSY
 from bespoke.page import wording
 from bespoke.pipeline.datasets import LOOK, base_at_hand, settings_of
-from bespoke.pipeline.describe import shares
+from bespoke.pipeline.describe import shares, sights
 from bespoke.pipeline.describe.advice import advice
 from bespoke.pipeline.describe.captions import in_tokens, in_words, usual_beginning, word_counts
+from bespoke.pipeline.describe.kinds import kinds
+from bespoke.pipeline.describe.shapes import Shaped, shaped
 from bespoke.pipeline.describe.view import LOOK_ALIKE, View
 from bespoke.pipeline.reporting import Reporter, counting, silent
+from bespoke.pipeline.seeing import ask_models
 from bespoke.recipe.tree import Clean
 from bespoke.records import Dataset, Picture
 from bespoke.workspace import relative
@@ -51,18 +54,20 @@ def report_data(
     """
     folder = Path(dataset)
     settings = settings_of(dataset, recipe, overrides)
+    beside = Path(recipe).parent if recipe else folder.resolve().parent
+    base = base_at_hand(settings, beside)
+    asked = ask_models(folder, settings, beside, base, report)
     found, pictures = data.inspect(folder, settings, counting(report, LOOK))
-    base = base_at_hand(settings, Path(recipe).parent if recipe else folder.resolve().parent)
     texts = sorted({item.picture.text for item in pictures} - {""})
     lengths = in_tokens(base, texts) if base else in_words(texts)
     resolution = settings.data.resolution or (base.resolution if base else None)
-    view = View(folder, settings, found, tuple(pictures), lengths, resolution)
+    view = View(folder, settings, found, tuple(pictures), lengths, resolution, asked)
     told, path = advice(view), Path(out or folder / "report") / "index.html"
-    page.write_dataset(_page(view, told), path, partial(data.preview, side=page.THUMBNAIL))
+    page.write_dataset(_page(view, told, shaped(view, base)), path, partial(data.preview, side=page.THUMBNAIL))
     return Described(path, found, told)
 
 
-def _page(view: View, told: tuple[page.Advice, ...]) -> page.DatasetReport:
+def _page(view: View, told: tuple[page.Advice, ...], shapes: Shaped) -> page.DatasetReport:
     words = word_counts(view.captions, view.trigger or usual_beginning(view.captions))
     return page.DatasetReport(
         title=view.trigger or "/".join(view.folder.resolve().parts[-2:]),
@@ -72,9 +77,12 @@ def _page(view: View, told: tuple[page.Advice, ...]) -> page.DatasetReport:
         intake=page.intake_of(view.dataset, view.folder / "set-aside"),
         alike=_alike(view),
         doubts=_doubts(view),
-        distributions=_distributions(view),
+        distributions=_distributions(view) + sights.distributions(view),
+        sights=sights.sights(view),
+        sights_lead=sights.lead(view),
         captions=_captions(view),
         captions_lead=_captions_lead(view),
+        kinds=kinds(view),
         words=tuple(page.Part(word, count, len(view.captions)) for word, count in words.most_common(WORDS)),
         words_lead=_words_lead(view, len(words)),
         shares=shares.balance(view),
@@ -83,6 +91,9 @@ def _page(view: View, told: tuple[page.Advice, ...]) -> page.DatasetReport:
         split_reasons=shares.split_reasons(view),
         together=shares.together(view),
         held_out=_thumbs(view, _at_random(view.dataset.part("validation"))[:HELD_OUT]),
+        shapes_lead=shapes.lead,
+        shapes=shapes.rows,
+        shape_notes=shapes.notes,
         rules=_rules(view),
     )
 
@@ -273,7 +284,15 @@ def limits(rules: Clean) -> dict[str, str]:
         "narrow": f"one side is more than {rules.maximum_aspect:g} times the other",
         "bars": f"bars on two opposite sides take more than {100 * rules.maximum_bars:.3g} %",
         "JPEG blocks": f"steps on JPEG's grid are more than {100 * rules.maximum_blocks:.3g} % larger than others",
+        "cut off": f"more than {100 * rules.maximum_missing:.3g} % of it is the grey that stands for missing parts",
         "broken letters": "the caption was saved in one encoding and read in another",
         "markup": "the caption holds pieces of a web page",
         "other script": f"more than {100 * rules.maximum_foreign_letters:.3g} % of the caption's letters are not Latin",
+        "other language": f"a caption of {rules.minimum_words} words or more is surely not in “{rules.language}”",
+        "similar": "cropped, brighter or darker, it looks the same as one that is kept",
+        "does not fit its caption": f"it agrees less than {rules.minimum_fit:g} deviations better with its caption "
+        f"than with others, and {-rules.minimum_agreement:g} deviations less than the middle picture",
+        "unlike the others": f"it is more than {rules.maximum_strangeness:g} deviations farther from others than most",
+        "unsafe content": f"it is more than {rules.maximum_unsafe:g} above what the safety checker allows",
+        "writing": f"writing covers more than {100 * rules.maximum_writing:.3g} % of it",
     }

@@ -8,11 +8,12 @@ from pathlib import Path
 from bespoke.data import Group, Inspected, Share, grouped
 from bespoke.data.balance import shares, ways
 from bespoke.pipeline.describe.captions import Lengths
+from bespoke.pipeline.seeing import Asked
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset, Picture
 from bespoke.text import common_trigger
 
-LOOK_ALIKE = ("duplicate", "near-duplicate", "mirrored")
+LOOK_ALIKE = ("duplicate", "near-duplicate", "mirrored", "similar")
 """The rules that compare pictures with each other."""
 
 
@@ -28,6 +29,8 @@ class View:
     lengths: Lengths
     resolution: int | None
     """The side that is trained at; nothing where neither the recipe nor the base model tells."""
+    asked: Asked
+    """The models that looked at the pictures."""
 
     @property
     def kept(self) -> tuple[Inspected, ...]:

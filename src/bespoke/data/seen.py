@@ -1,0 +1,141 @@
+"""What models have said about a dataset's pictures and captions, as rows of numbers in its folder.
+
+`annotation` writes it, and nothing here knows a model. Each file holds what one model says about one kind of thing: the
+features of pictures, of captions, how unsafe pictures are, which things are in them. `seen.json` names the files that
+hold now; those of other models stay, so that going back to one asks it nothing again.
+"""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from bespoke.workspace import atomic_file, write_json
+
+FOLDER, INDEX = "seen", "seen.json"
+PICTURES, CAPTIONS, SAFETY, THINGS = "pictures", "captions", "safety", "things"
+"""The kinds: CLIP's features of pictures and of captions; how unsafe pictures are; what a detector finds in them."""
+SHARD = 256
+"""Rows between two writes: what a kill can cost."""
+
+Numbers = npt.NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What one model says: a row of numbers for each key, the SHA-256 of a file or of a caption."""
+
+    model: str
+    labels: tuple[str, ...]
+    """The names that numbers in the rows stand for, such as a detector's things."""
+    keys: tuple[str, ...]
+    values: Numbers
+
+    @cached_property
+    def at(self) -> Mapping[str, int]:
+        """Where the row of each key is."""
+        return {key: number for number, key in enumerate(self.keys)}
+
+
+class Seen:
+    """What models have said that hold now, by kind."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / FOLDER
+        self._rows = {kind: rows for kind, name in _index(folder).items() if (rows := _read(self._folder / name))}
+
+    def rows(self, kind: str) -> Rows | None:
+        """What is said of a kind; nothing where no model was asked."""
+        return self._rows.get(kind)
+
+    @property
+    def models(self) -> dict[str, str]:
+        """The model of each kind."""
+        return {kind: rows.model for kind, rows in self._rows.items()}
+
+
+class Book:
+    """The rows of one model, which grow while it is asked; after 256 new ones they are written."""
+
+    def __init__(self, folder: Path, kind: str, model: str, identity: str, labels: Sequence[str] = ()) -> None:
+        self.kind, self.name = kind, f"{kind}-{identity}.safetensors"
+        self._path, self._parts = folder / FOLDER / self.name, folder / FOLDER / f".{kind}-{identity}"
+        self._model, self._labels = model, tuple(labels)
+        settled = _read(self._path)
+        self._rows = _by_key(settled)
+        self._settled = set(self._rows)
+        for part in sorted(self._parts.glob("*.safetensors")):
+            self._rows |= _by_key(_read(part))
+        self._new: dict[str, Numbers] = {}
+
+    def lacking(self, keys: Iterable[str]) -> list[str]:
+        """Those of the keys, each once, of which nothing is known."""
+        return [key for key in dict.fromkeys(keys) if key not in self._rows]
+
+    def add(self, keys: Sequence[str], values: npt.NDArray[np.floating]) -> None:
+        """Takes in a row of numbers [n d] for each key."""
+        new = dict(zip(keys, values.astype(np.float16), strict=True))
+        self._rows |= new
+        self._new |= new
+        if len(self._new) >= SHARD:
+            self.save()
+
+    def save(self) -> None:
+        """Writes what is new."""
+        if self._new:
+            number = len(list(self._parts.glob("*.safetensors")))
+            self._write(self._parts / f"{number:06d}.safetensors", self._new)
+            self._new = {}
+
+    def settle(self, wanted: Collection[str]) -> None:
+        """Writes the rows of these keys as one file in place of all others."""
+        kept = {key: row for key, row in self._rows.items() if key in set(wanted)}
+        if kept.keys() != self._settled and kept:
+            self._write(self._path, dict(sorted(kept.items())))
+        shutil.rmtree(self._parts, ignore_errors=True)
+
+    def _write(self, path: Path, rows: Mapping[str, Numbers]) -> None:
+        keys = np.frombuffer(b"".join(map(bytes.fromhex, rows)), dtype=np.uint8).reshape(len(rows), -1)
+        said = {"model": self._model, "labels": json.dumps(self._labels)}
+        with atomic_file(path) as temporary:
+            # Not `save_file`, whose files nobody else may read.
+            temporary.write_bytes(save({"keys": keys, "rows": np.stack(list(rows.values()))}, said))
+
+
+def settle(folder: Path, books: Iterable[Book]) -> None:
+    """Makes the rows of these books, and no others, those that hold."""
+    names = {book.kind: book.name for book in books}
+    if names != _index(folder):
+        write_json(folder / FOLDER / INDEX, names)
+
+
+def _index(folder: Path) -> dict[str, str]:
+    """The file of each kind; nothing where no model was asked, or the list is damaged."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        names = json.loads((folder / FOLDER / INDEX).read_text(encoding="utf-8"))
+        return {str(kind): Path(str(name)).name for kind, name in names.items()}
+    return {}
+
+
+def _by_key(rows: Rows | None) -> dict[str, Numbers]:
+    return dict(zip(rows.keys, rows.values, strict=True)) if rows else {}
+
+
+def _read(path: Path) -> Rows | None:
+    """The rows in a file; none where it is missing or damaged."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            said = file.metadata() or {}
+            keys, values = file.get_tensor("keys"), file.get_tensor("rows")
+            names, labels = tuple(bytes(row).hex() for row in keys), tuple(json.loads(said["labels"]))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        return None
+    return Rows(said["model"], labels, names, values)
