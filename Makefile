@@ -5,13 +5,14 @@ STAMP := .venv/installed.stamp
 OFFLINE := HF_HUB_OFFLINE=1
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check
+.PHONY: help setup demo test check proof
 
 help:
 	@echo "make setup   a virtual environment in .venv with the pinned packages"
 	@echo "make demo    the whole loop on the bundled example; ends with a report in demo/"
 	@echo "make test    the tests"
 	@echo "make check   format, lint, types, layers, then the tests"
+	@echo "make proof   the long experiments; each writes its figures to docs/results/"
 
 setup: $(STAMP)
 
@@ -36,3 +37,7 @@ check: $(STAMP)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(MAKE) test
+
+proof: $(STAMP)
+	$(OFFLINE) $(BIN)/python -m proofs.resume
+	$(OFFLINE) $(BIN)/python -m proofs.stopping

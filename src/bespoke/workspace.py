@@ -124,6 +124,11 @@ class Project:
         """The run folders."""
         return self.root / "runs"
 
+    @property
+    def store(self) -> Path:
+        """MLflow's store of the runs."""
+        return self.root / "bespoke.db"
+
     def new_run(self) -> "Run":
         """A new, empty run folder, named by the time it began (UTC)."""
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -154,6 +159,19 @@ class Run:
     def adapter(self) -> Path:
         """The best adapter by validation."""
         return self.root / "adapter.safetensors"
+
+    @property
+    def model(self) -> Path:
+        """The best weights by validation, where all of them were trained: a whole model in diffusers' layout."""
+        return self.root / "model"
+
+    def checkpoint(self, epoch: int) -> Path:
+        """The folder of the weights after an epoch, counted from 1."""
+        return self.root / "checkpoints" / f"epoch-{epoch}"
+
+    def checkpoints(self) -> list[Path]:
+        """The folders of weights after epochs, oldest first."""
+        return sorted(self.root.glob("checkpoints/epoch-*"), key=lambda folder: int(folder.name.removeprefix("epoch-")))
 
     @property
     def last(self) -> Path:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from bespoke.errors import BespokeError
 from bespoke.recipe import Facts, Recipe, derive, dump, load, parse, put
 from bespoke.recipe.document import document
+from bespoke.recipe.tree import Stage
 
 
 def refusal(content: dict, where: str = "recipe.toml") -> str:
@@ -27,7 +28,7 @@ def test_an_empty_recipe_is_a_recipe():
     ("content", "guess"),
     [
         ({"train": {"learning_rat": 1e-3}}, "Did you mean train.learning_rate?"),
-        ({"train": {"steps": 10}}, "Known: seed, max_train_steps"),
+        ({"train": {"steps": 10}}, "Known: seed, train_text_encoder, max_train_steps"),
         ({"model": {"Rank": 10}}, "Did you mean model.rank?"),
         ({"trian": {"learning_rate": 1e-3}}, "Did you mean [train]?"),
         ({"rank": 8}, "Did you mean model.rank?"),
@@ -35,7 +36,7 @@ def test_an_empty_recipe_is_a_recipe():
         ({"model": {"learning_rate": 8.0}}, "Did you mean train.learning_rate?"),
         ({"model": {"learning_rte": 8.0}}, "Did you mean train.learning_rate?"),
         ({"seed": 1}, "Did you mean model.seed or caption.seed or train.seed or validation.seed or sample.seed?"),
-        ({"model": {"xyzzy": 1}}, "Known: base, method, rank, alpha, seed."),
+        ({"model": {"xyzzy": 1}}, "Known: base, method, rank, alpha, dropout, weight_dtype, seed."),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(content, guess):
@@ -160,6 +161,8 @@ def value(tree: type[BaseModel], key: str) -> st.SearchStrategy:
     kind = tree.model_fields[key].annotation
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return values(kind)
+    if key == "stage":
+        return st.lists(values(Stage), max_size=3)
     schema = tree.model_json_schema()["properties"][key]
     options = [option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"]
     return st.one_of([from_schema({**schema, **option}) for option in options])
@@ -193,7 +196,15 @@ def from_schema(schema: dict) -> st.SearchStrategy:
             return st.text(max_size=12)
 
 
-recipes = values(Recipe).map(lambda content: parse(content, "made by hypothesis"))
+def sensible(content: dict) -> dict:
+    """Every stage says how long it is, and then nothing else does."""
+    if not content.get("stage"):
+        return content
+    train = {key: value for key, value in content.get("train", {}).items() if key != "max_train_steps"}
+    return {**content, "stage": [{"num_train_epochs": 2, **stage} for stage in content["stage"]], "train": train}
+
+
+recipes = values(Recipe).map(sensible).map(lambda content: parse(content, "made by hypothesis"))
 facts = st.builds(
     Facts,
     pictures=st.integers(0, 100_000),
@@ -225,14 +236,16 @@ def test_a_derived_recipe_can_be_written_and_read(tmp_path_factory, recipe, know
 
 
 MAY_STAY_OPEN = {
+    "clean.clip", "clean.safety_checker", "clean.detector",
     "train.snr_gamma", "balance.by", "caption.model", "caption.categories", "caption.clip", "caption.detector",
-    "caption.top_p",
+    "caption.top_p", "data.processes", "train.num_train_epochs",
 }  # fmt: skip
 """None means that it is off, or chosen by a command other than training."""
 
 
 def flat(recipe: Recipe) -> dict[str, object]:
-    return {f"{s}.{k}": v for s, table in recipe.model_dump().items() for k, v in table.items()}
+    tables = {section: table for section, table in recipe.model_dump().items() if section != "stage"}
+    return {f"{s}.{k}": v for s, table in tables.items() for k, v in table.items()}
 
 
 @given(recipes, facts)
@@ -294,10 +307,10 @@ def test_a_recipe_cannot_be_changed():
 
 def test_the_page_explains_every_key():
     for section, field in Recipe.model_fields.items():
-        tree = field.annotation
+        tree = Stage if section == "stage" else field.annotation
         assert isinstance(tree, type)
         assert issubclass(tree, BaseModel)
-        assert f"## `[{section}]`" in document()
+        assert f"## `[[{section}]]`" in document() or f"## `[{section}]`" in document()
         for key, info in tree.model_fields.items():
             assert info.description, f"{section}.{key} has no docstring"
             assert f"| `{key}` |" in document()

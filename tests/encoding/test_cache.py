@@ -11,8 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bespoke.encoding import Cache, Items, LatentEncoder, TextEncoder, cache, sampled, too_long
-from bespoke.models import find
+from bespoke.encoding import (
+    Cache,
+    Items,
+    Joined,
+    LatentEncoder,
+    TextEncoder,
+    Uncached,
+    cache,
+    sampled,
+    tokens,
+    too_long,
+)
+from bespoke.models import Tuned, find
 
 CPU = torch.device("cpu")
 
@@ -155,6 +166,28 @@ def test_rows_without_facts_have_none(tmp_path):
     assert all(rows.facts(number) == {} for number in range(len(KEYS)))
 
 
+def test_rows_without_a_cache_are_those_that_it_would_keep(tmp_path):
+    kept, _ = ask(tmp_path, KEYS)
+    encoding = Encoding(KEYS)
+    fresh = Uncached([(2, 3)] * len(KEYS), encoding)
+    assert len(fresh) == len(kept) and encoding.asked == []
+    assert torch.equal(fresh[[5, 0, 5]], kept[[5, 0, 5]]) and fresh.shape(3) == kept.shape(3)
+    assert encoding.asked == ["k5", "k0", "k5"]
+
+
+@settings(deadline=None, max_examples=30)
+@given(sizes=st.lists(st.integers(0, 4), min_size=1, max_size=4), wanted=st.lists(st.integers(0, 99), max_size=6))
+def test_joined_rows_are_one_after_another(sizes, wanted):
+    names = [[f"{part}-{n}" for n in range(size)] for part, size in enumerate(sizes)]
+    joined = Joined([Uncached([(2, 3)] * len(keys), Encoding(keys)) for keys in names])
+    flat = [key for keys in names for key in keys]
+    assert len(joined) == len(flat)
+    places = [n % len(flat) for n in wanted] if flat else []
+    if places:
+        assert torch.equal(joined[places], torch.stack([row(flat[n]) for n in places]))
+        assert joined.shape(places[0]) == (2, 3) and joined.facts(places[0]) == {}
+
+
 # --- what pico's networks say ---
 
 
@@ -213,6 +246,18 @@ def test_words_with_a_weight_stand_further_from_the_empty_caption(pipeline):
     assert not torch.equal(strong, plain)
     assert torch.equal(encoder(["a cat with a (red hat:1.0), smiling"])[0], plain)
     assert torch.equal(encoder(["a cat with a (red hat:0.0), smiling"])[0, heavy], empty[heavy])
+
+
+@pytest.mark.parametrize("captions", [CAPTIONS, [*CAPTIONS, "a cat with a (red hat:1.5), smiling", "(a dog:0.3)"]])
+def test_a_trained_text_encoder_says_of_tokens_what_a_frozen_one_said_of_captions(pipeline, captions):
+    rows = tokens(pipeline.tokenizer, captions)
+    assert rows.shape == (len(captions), 1 if captions == CAPTIONS else 3, pipeline.tokenizer.model_max_length)
+    states = TextEncoder(pipeline.tokenizer, pipeline.text_encoder, CPU)(captions)
+    noisy, times = torch.randn(len(captions), 4, 16, 16), torch.full((len(captions),), 500)
+    with torch.no_grad():
+        ours = Tuned(pipeline.unet, pipeline.text_encoder)(noisy, times, rows)
+        theirs = Tuned(pipeline.unet)(noisy, times, states)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_captions_that_the_model_does_not_see_to_their_end_are_named(pipeline):

@@ -1,5 +1,6 @@
 """Models that are not pico, tiny and random: every kind is built, and those that can be tuned go the whole way."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,25 @@ def test_another_stable_diffusion_is_tuned_by_the_same_code(kind: str, pictures:
     tuned = _drawn(pipeline)
     assert np.abs(got - tuned).max() <= 1
     assert np.abs(got - bare).max() > 1
+
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda file: file.stem)
+def test_the_recipes_that_come_along_train(recipe: Path, pictures: Path, tmp_path: Path) -> None:
+    """On a small model, for an epoch a stage; everything else is as it stands there."""
+    families.write("sd1", tmp_path / "sd1")
+    made = bespoke.new(tmp_path / "project", pictures, base=str(tmp_path / "sd1"))
+    text = recipe.read_text(encoding="utf-8")
+    made.recipe.write_text(re.sub(r"num_train_epochs = \d+", "num_train_epochs = 1", text), encoding="utf-8")
+    small = [f'model.base="{tmp_path / "sd1"}"', "data.resolution=64", "train.train_batch_size=2"]
+    small += ["train.gradient_accumulation_steps=1", "validation.strata=2", "train.num_class_images=2"]
+    small += [] if "[[stage]]" in text else ["train.max_train_steps=3"]
+    trained = bespoke.train(made.recipe, small)
+    assert (trained.model is not None) == ('method = "full"' in text)
+    assert (trained.adapter or trained.model / "unet").exists()  # pyright: ignore[reportOptionalOperand]
+    assert trained.steps >= 3
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' Euler scheduler

@@ -19,6 +19,7 @@ SMALL = {
     "checkpointing_steps": 3,
     "num_class_images": 0,
     "log_every": 1,
+    "save_every_n_epochs": 0,
 }
 
 
@@ -57,10 +58,10 @@ def recipe() -> Callable[..., Any]:
             "data": {"resolution": 64},
             "text": {"trigger": "8bit illustration of"},
             "train": SMALL,
-            "validation": {"validation_steps": 2, "strata": 4},
+            "validation": {"validation_steps": 2, "strata": 4, "early_stopping": False},
         }
         for name, keys in sections.items():
-            content[name] = {**content.get(name, {}), **keys}
+            content[name] = {**content.get(name, {}), **keys} if isinstance(keys, dict) else keys
         return parse(content, "the test's recipe")
 
     return make
@@ -73,6 +74,12 @@ def material(pictures: Path, encode: Callable[..., Any]) -> Any:
     assert len(made.train) + len(made.validation) == len(NOUNS)
     assert made.validation
     return made
+
+
+@pytest.fixture(scope="session")
+def tokens(pictures: Path, encode: Callable[..., Any]) -> Any:
+    """The ten drawings for a text encoder that is trained: tokens in place of its states."""
+    return encode(pictures, train={"train_text_encoder": True})
 
 
 SIZES = {"cat": (100, 60), "fish": (50, 90), "house": (320, 200), "moon": (96, 60), "car": (40, 70)}
@@ -123,20 +130,27 @@ def base(checkpoint: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def trainer(base: Any, checkpoint: Any, material: Any, recipe: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes trainers: each on a copy of the UNet with a fresh adapter, as the pipeline makes them."""
+    """Makes trainers: each on a copy of the UNet, with a fresh adapter or all weights, as the pipeline makes them."""
     from bespoke.diffusion import Schedule
-    from bespoke.models import adapters
+    from bespoke.models import Checkpoint, tuned
     from bespoke.pipeline.processes import accelerator
     from bespoke.training import Trainer
     from bespoke.workspace import Run
 
+    class Copied(Checkpoint):
+        """The checkpoint, whose UNet is copied instead of being read again."""
+
+        def __init__(self) -> None:
+            super().__init__(checkpoint.name, checkpoint.folder, checkpoint.family)
+
+        def unet(self) -> Any:
+            return copy.deepcopy(base)
+
     def make(root: Path, *, of: Any = None, scheduler: dict[str, Any] | None = None, **sections: dict[str, Any]) -> Any:
         wanted = recipe(**sections)
-        unet, model = copy.deepcopy(base), wanted.model
-        targets = checkpoint.family.lora_targets
-        adapters.attach(unet, rank=model.rank, alpha=model.alpha or model.rank, targets=targets, seed=model.seed)
+        network = tuned(Copied(), wanted)
         schedule = Schedule.from_config({**checkpoint.scheduler_config, **(scheduler or {})})
-        return Trainer(unet, of or material, schedule, wanted, Run(root), accelerator(wanted.train.mixed_precision))
+        return Trainer(network, of or material, schedule, wanted, Run(root), accelerator(wanted.train.mixed_precision))
 
     return make
 

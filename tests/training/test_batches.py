@@ -1,5 +1,6 @@
 """Batches in which every random choice is a function of its key: no order, batch size or neighbour changes it."""
 
+import dataclasses
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from bespoke.diffusion import Schedule
 from bespoke.encoding import Rows
+from bespoke.errors import BespokeError
 from bespoke.training import Example, Material
 from bespoke.training.batches import Choices, Stream, validation_batches
 
@@ -241,7 +243,7 @@ def test_noise_offset_shifts_whole_channels():
 
 def validation(of, size, strata=4, seed=0):
     schedule = Schedule.from_config({"prediction_type": "v_prediction"})
-    return joined(*validation_batches(of, strata, seed, schedule, size))
+    return joined(*validation_batches(of, of.validation, strata, seed, schedule, size))
 
 
 @settings(deadline=None, max_examples=20)
@@ -264,3 +266,36 @@ def test_validation_noise_hangs_on_picture_and_seed_only():
     assert not torch.equal(few.noise, validation(material(2, validation=2), 3, seed=1).noise)
     noise = few.noise.reshape(2, 4, -1)
     assert not torch.equal(noise[0], noise[1]) and not torch.equal(noise[0, 0], noise[0, 1])
+
+
+def test_a_training_without_a_cache_reads_the_same_batches(mixed, mixed_material, encode):
+    """In several shapes and random versions: bit for bit, and nothing is written."""
+    settings = {"enable_bucket": True, "crop": "random", "random_flip": True, "image_variations": 2}
+    fresh = encode(mixed, data={**settings, "cache_latents": False})
+    choices = Choices(0, 1000, 0.1, 0.1)
+    ours, theirs = (Stream(material, choices, 2) for material in (fresh, mixed_material))
+    for first in range(0, 24, 2):
+        one, other = ours.batch(first, 2), theirs.batch(first, 2)
+        for field in dataclasses.fields(one):
+            assert torch.equal(getattr(one, field.name), getattr(other, field.name)), field.name
+
+
+def test_the_probe_is_as_many_training_pictures_always_the_same(pictures, encode, material):
+    again = encode(pictures)
+    assert material.others.keys() == again.others.keys() == {"probe"}
+    keys = [[e.key for e in m.others["probe"]] for m in (material, again)]
+    assert keys[0] == keys[1]
+    assert len(keys[0]) == len(material.validation)
+    assert set(keys[0]) <= {e.key for e in material.train}
+    assert encode(pictures, validation={"probe": False}).others == {}
+
+
+def test_further_sets_are_measured_plain_each_by_its_name(pictures, mixed, encode, tmp_path):
+    other = encode(mixed, tmp_path / "other")
+    here = encode(pictures, tmp_path / "here", validation={"sets": {"wide": "../other/dataset"}, "max_items": 6})
+    assert list(here.others) == ["probe", "wide"]
+    known = {e.key for e in (*other.train, *other.validation)}
+    assert len(here.others["wide"]) == 6
+    assert {e.key for e in here.others["wide"]} <= known
+    with pytest.raises(BespokeError, match="every training has"):
+        encode(pictures, tmp_path / "wrong", validation={"sets": {"probe": "../other/dataset"}})

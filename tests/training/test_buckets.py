@@ -60,12 +60,12 @@ def test_passes_hold_one_shape_and_an_epoch_every_picture_as_often_as_it_counts(
 def test_validation_batches_hold_one_shape_and_measure_every_picture(mixed_material, checkpoint, trainer, tmp_path):
     of = replace(mixed_material, validation=mixed_material.train)
     ours = trainer(tmp_path, of=of)
-    batches = list(validation_batches(of, 4, 0, ours.schedule, 3))
+    batches = list(validation_batches(of, of.validation, 4, 0, ours.schedule, 3))
     assert sum(len(batch.times) for batch in batches) == 4 * len(of.validation)
     assert {tuple(batch.clean.shape[2:]) for batch in batches} == {shape[1:] for shape in shapes(replace(of, train=()))}
-    found = ours.validator(ours.network, torch.device("cpu"))
+    found = ours.validator(ours.network, torch.device("cpu"))["validation"]
     one = replace(of, validation=of.validation[:1])
-    alone = trainer(tmp_path, of=one).validator(ours.network, torch.device("cpu"))
+    alone = trainer(tmp_path, of=one).validator(ours.network, torch.device("cpu"))["validation"]
     assert found.losses[0] == pytest.approx(alone.losses[0], rel=1e-4)
 
 
@@ -108,7 +108,7 @@ def test_every_epoch_reports_its_coverage_and_the_last_one_how_far_it_came(mixed
 KEYS = {
     "resolution": 48, "maximum_bucket_aspect": 1.0, "upscale": True, "image_interpolation_mode": "bicubic",
     "crop": "saliency", "crop_jitter": 0.2, "random_scale": 1.4, "random_rotation": 9.0, "color_jitter": 0.2,
-    "enable_bucket": False,
+    "hue_jitter": 0.2, "enable_bucket": False,
 }  # fmt: skip
 
 
@@ -147,7 +147,7 @@ def test_a_changed_key_encodes_anew_exactly_the_pictures_that_it_changes(kept, k
     _, made = kept(data=settings)
     assert 0 < made <= 20
     assert kept(data=settings)[1] == 0
-    if key in ("crop_jitter", "random_scale", "random_rotation", "color_jitter"):
+    if key in ("crop_jitter", "random_scale", "random_rotation", "color_jitter", "hue_jitter"):
         assert kept(data=settings, train={"seed": 1})[1] > 0
         assert kept(data={**settings, "image_variations": 3})[1] <= 10  # the third of each
 
@@ -196,7 +196,7 @@ def test_pictures_too_small_for_random_cuts_are_told(recipe):
 
 
 def test_validation_pictures_are_shown_without_chance(recipe):
-    ours = versions(recipe, enable_bucket=True, crop="random", color_jitter=0.5, random_rotation=20.0)
+    ours = versions(recipe, enable_bucket=True, crop="random", color_jitter=0.5, hue_jitter=0.5, random_rotation=20.0)
     (one,) = ours.of(picture(1500, 1000, split="validation"))
     assert one == data.Transform((640, 384))
     (one,) = versions(recipe, crop="saliency").of(picture(1500, 1000, split="validation"))

@@ -23,7 +23,7 @@ def held(trainer):
     old = {".lora_A.default.": ".lora.down.", ".lora_B.default.": ".lora.up."}
     names = {}
     for name, parameter in trainer.parameters.items():
-        key = f"unet.{name}"
+        key = name
         for ours, theirs in old.items():
             key = key.replace(ours, theirs)
         names[key] = parameter.detach().clone()
@@ -39,7 +39,8 @@ def in_file(path, weights):
 def after_a_base_of(loss, trainer):
     """The trainer as if its base had had that validation loss: so low or so high that the outcome is certain."""
     losses = [[loss] * trainer.recipe.validation.strata for _ in trainer.stream.material.validation]
-    trainer.progress = dataclasses.replace(trainer.progress, base_losses=losses)
+    sets = {"validation": losses, "probe": [losses[0]] * len(trainer.stream.material.others["probe"])}
+    trainer.progress = dataclasses.replace(trainer.progress, base=sets)
     return trainer
 
 
@@ -52,11 +53,11 @@ def test_events_come_in_order(tmp_path, trainer):
         (Validated, 2),
         (Saved, 3),
         (Step, 4),
-        (Covered, 4),
         (Validated, 4),
+        (Covered, 4),
         (Step, 5),
-        (Covered, 5),
         (Validated, 5),
+        (Covered, 5),
         (Saved, 5),
         (Stopped, 5),
     ]
@@ -115,13 +116,13 @@ def test_validation_begins_at_nothing_and_does_not_depend_on_the_batch_size(tmp_
     assert isinstance(first, Validated) and first.step == 0 and not first.best
     assert first.log_ratio == 0.0 and set(first.bands) == {0.0} and len(first.bands) == 4
     cpu = torch.device("cpu")
-    base = ours.validator(ours.network, cpu)
+    base = ours.validator(ours.network, cpu)["validation"]
     assert base.losses.shape == (len(material.validation), 4) and first.loss == base.mean
     list(ours.fit())
     found = []
     for size in (1, 3, 16):
         validator = Validator(material, ours.recipe.validation, ours.schedule, size)
-        measured = validator(ours.network, cpu)
+        measured = validator(ours.network, cpu)["validation"]
         found.append((measured.mean, measured.log_ratio(base)))
         assert ours.network.training  # its mode was put back
     assert abs(found[0][1]) > 1e-4  # the training did change something
@@ -133,8 +134,8 @@ def test_validation_begins_at_nothing_and_does_not_depend_on_the_batch_size(tmp_
 def test_the_log_ratio_is_the_mean_over_pictures_and_strata(tmp_path, trainer):
     ours = trainer(tmp_path, train={"max_train_steps": 2, "learning_rate": 0.01})
     *_, last = (e for e in ours.fit() if isinstance(e, Validated))
-    now = ours.validator(ours.network, torch.device("cpu")).losses
-    base = np.array(ours.progress.base_losses)
+    now = ours.validator(ours.network, torch.device("cpu"))["validation"].losses
+    base = np.array(ours.progress.base["validation"])
     each = np.array([[math.log(a / b) for a, b in zip(x, y, strict=True)] for x, y in zip(now, base, strict=True)])
     assert last.log_ratio == pytest.approx(each.mean(), abs=1e-12)
     assert last.bands == pytest.approx(each.mean(axis=0), abs=1e-12)
@@ -147,7 +148,7 @@ def poisoned(trainer):
     return trainer
 
 
-def test_a_loss_that_is_no_number_ends_it_with_advice(tmp_path, trainer):
+def test_weights_that_are_no_numbers_end_it_with_advice(tmp_path, trainer):
     ours = trainer(tmp_path, train={"checkpointing_steps": 1})
     with pytest.raises(BespokeError, match=r"no longer a number at step 3") as caught:
         for event in ours.fit():
@@ -163,6 +164,49 @@ def test_weights_that_are_no_numbers_are_never_saved_even_between_reports(tmp_pa
     with pytest.raises(BespokeError, match="no longer a number") as caught:
         list(ours.fit())
     assert "Nothing was saved yet" in caught.value.hint and Run(tmp_path).states() == []
+
+
+def disturbed(trainer, *turns):
+    """The trainer, to which the pictures of some passes come as no numbers."""
+    plain = trainer.stream.batch
+
+    def batch(first, count):
+        made = plain(first, count)
+        spoilt = first // trainer.pass_size in turns
+        return dataclasses.replace(made, clean=made.clean * float("nan")) if spoilt else made
+
+    trainer.stream.batch = batch
+    return trainer
+
+
+def test_a_step_without_a_number_is_left_out_and_counted(tmp_path, trainer, everything):
+    train = {"max_train_steps": 4, "lr_scheduler": "constant", "lr_warmup_steps": 0, "use_ema": True}
+    ours, seen = disturbed(trainer(tmp_path, train=train), 1), {}
+    for event in ours.fit():
+        if isinstance(event, Step):
+            seen[event.step] = (event, everything(ours))
+    kept = [name for name in seen[1][1] if not name.startswith("average")]
+    assert [seen[n][0].skipped for n in (1, 2, 3, 4)] == [0, 1, 0, 0]
+    assert math.isnan(seen[2][0].loss) and math.isfinite(seen[3][0].loss)
+    assert all(torch.equal(seen[1][1][name], seen[2][1][name]) for name in kept)  # weights, moments, and their count
+    assert any(not torch.equal(seen[2][1][name], seen[3][1][name]) for name in kept)
+    assert all(bool(t.isfinite().all()) for t in seen[4][1].values())
+
+
+def test_the_mean_loss_is_that_of_the_steps_that_counted(tmp_path, trainer):
+    train = {"max_train_steps": 3, "learning_rate": 1e-12, "log_every": 3}
+    ours = disturbed(trainer(tmp_path / "a", train=train), 1)
+    (step,) = (e for e in ours.fit() if isinstance(e, Step))
+    each = [e.loss for e in trainer(tmp_path / "b", train={**train, "log_every": 1}).fit() if isinstance(e, Step)]
+    assert step.skipped == 1 and step.loss == pytest.approx((each[0] + each[2]) / 2, rel=1e-6)
+
+
+def test_too_many_steps_without_a_number_end_it(tmp_path, trainer):
+    train = {"max_train_steps": 8, "max_skipped_steps": 3, "checkpointing_steps": 2}
+    ours = disturbed(trainer(tmp_path, train=train), 1, 3, 4, 5, 6)
+    with pytest.raises(BespokeError, match="no longer a number at step 6") as caught:
+        list(ours.fit())
+    assert str(Run(tmp_path).state(4)) in caught.value.hint
 
 
 def test_the_newest_states_are_kept(tmp_path, trainer):
@@ -216,9 +260,9 @@ def test_use_ema_keeps_and_validates_the_average_of_all_steps(tmp_path, trainer)
         torch.testing.assert_close(ours.average.values[name].double(), value, rtol=1e-5, atol=1e-7)
     assert any(not torch.equal(ours.average.values[n], p) for n, p in ours.parameters.items())
     raw = held(ours)
-    assert ours.validator(ours.network, torch.device("cpu")).mean != measured.loss
+    assert ours.validator(ours.network, torch.device("cpu"))["validation"].mean != measured.loss
     with ours.average.in_place():
-        assert ours.validator(ours.network, torch.device("cpu")).mean == measured.loss
+        assert ours.validator(ours.network, torch.device("cpu"))["validation"].mean == measured.loss
         assert in_file(ours.run.last / "adapter.safetensors", held(ours))
     assert not in_file(ours.run.last / "adapter.safetensors", raw)
 

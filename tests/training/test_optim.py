@@ -10,16 +10,33 @@ from bespoke.recipe.tree import Train
 from bespoke.training.average import Average
 from bespoke.training.optim import adamw, rate_at
 
-THEIRS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+THEIRS = {
+    "cosine": "cosine",
+    "linear": "linear",
+    "constant": "constant_with_warmup",
+    "cosine_with_restarts": "cosine_with_restarts",
+    "polynomial": "polynomial",
+}
 
 
 @pytest.mark.parametrize("name", sorted(THEIRS))
 @settings(deadline=None, max_examples=20)
-@given(total=st.integers(1, 120), warmup=st.integers(0, 40), rate=st.floats(1e-6, 1.0))
-def test_rates_are_those_of_diffusers_at_every_step(name, total, warmup, rate):
-    train = Train(lr_scheduler=name, max_train_steps=total, lr_warmup_steps=warmup, learning_rate=rate)
+@given(
+    total=st.integers(1, 120),
+    warmup=st.integers(0, 40),
+    rate=st.floats(1e-6, 1.0),
+    cycles=st.integers(1, 4),
+    power=st.floats(0.5, 3.0),
+)
+def test_rates_are_those_of_diffusers_at_every_step(name, total, warmup, rate, cycles, power):
+    train = Train(
+        lr_scheduler=name, max_train_steps=total, lr_warmup_steps=warmup, learning_rate=rate, lr_num_cycles=cycles,
+        lr_power=power,
+    )  # fmt: skip
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=rate)
-    scheduler = get_scheduler(THEIRS[name], optimizer, num_warmup_steps=warmup, num_training_steps=total)
+    scheduler = get_scheduler(
+        THEIRS[name], optimizer, num_warmup_steps=warmup, num_training_steps=total, num_cycles=cycles, power=power
+    )
     for step in range(total):
         assert rate_at(step, train) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9, abs=1e-15), step
         optimizer.step()
@@ -30,7 +47,7 @@ def test_the_optimizer_is_adamw_with_the_recipes_settings():
     train = Train(learning_rate=0.01, adam_beta1=0.8, adam_beta2=0.95, adam_weight_decay=0.3, adam_epsilon=1e-6)
     start = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
     ours, theirs = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
-    mine = adamw([ours], train)
+    mine = adamw({"unet.weight": ours}, train)
     plain = torch.optim.AdamW([theirs], lr=0.01, betas=(0.8, 0.95), weight_decay=0.3, eps=1e-6)
     for step in range(5):
         gradient = torch.randn(5, 4, generator=torch.Generator().manual_seed(10 + step))

@@ -16,8 +16,9 @@ from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
 from bespoke.pipeline.new import new
 from bespoke.pipeline.train import resume
+from bespoke.registry import of_file, store
 from bespoke.training import Covered, Saved, Step, Stopped, Tracker, Validated, read, state
-from bespoke.workspace import Run, verified
+from bespoke.workspace import Project, Run, verified
 
 SETTINGS = (
     "model.rank=4",
@@ -33,6 +34,8 @@ SETTINGS = (
     "data.image_variations=2",
     "validation.validation_steps=3",
     "validation.strata=2",
+    "sample.num_inference_steps=2",
+    "sample.sample_every_n_steps=5",
 )
 PATIENCE = 120.0
 
@@ -120,7 +123,7 @@ def test_a_state_of_another_adapter_is_refused(tmp_path, trainer):
     began = trainer(tmp_path)
     list(began.fit(lambda: "enough" if began.progress.step == 1 else None))
     other = trainer(tmp_path, model={"rank": 8})
-    with pytest.raises(BespokeError, match="another adapter") as caught:
+    with pytest.raises(BespokeError, match="another recipe") as caught:
         other.restore(Run(tmp_path).state(1))
     assert "new run" in caught.value.hint
 
@@ -237,13 +240,40 @@ def test_a_killed_run_ends_bit_for_bit_where_an_undisturbed_one_does(story):
 def test_a_killed_runs_metrics_are_those_of_an_undisturbed_one(story):
     def measured(run):
         return [
-            {key: value for key, value in row.items() if key != "images_per_second"}
+            {key: value for key, value in row.items() if key not in ("images_per_second", "time", "memory_gb")}
             for row in rows(run)
             if row["event"] in ("step", "covered", "validated")
         ]
 
     assert measured(story.run) == measured(story.whole)
     assert steps_of(story.whole) == list(range(1, 15))
+
+
+def test_the_store_has_the_killed_run_once_and_each_of_its_figures_once(story):
+    client = store.client(of_file(Project(story.run.root.parent.parent).store))
+    (experiment,) = client.search_experiments(filter_string="name = 'project'")
+    found = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert set(found) == {story.run.root.name, story.whole.root.name}
+    for run in (story.run, story.whole):
+        kept = found[run.root.name]
+        assert kept.info.status == "FINISHED" and kept.data.params["train.max_train_steps"] == "14"
+        tags = kept.data.tags
+        assert len(tags["bespoke.dataset_hash"]) == len(tags["bespoke.base_hash"]) == 16 and tags["bespoke.version"]
+        ours = [(row["step"], row["loss"]) for row in rows(run) if row["event"] == "step"]
+        history = client.get_metric_history(kept.info.run_id, "step/loss")
+        assert sorted((m.step, m.value) for m in history) == ours
+    theirs = found[story.run.root.name]
+    gaps = client.get_metric_history(theirs.info.run_id, "validated/gap/middle")
+    assert sorted(m.step for m in gaps) == [row["step"] for row in rows(story.run) if row["event"] == "validated"]
+
+
+def test_the_killed_runs_page_and_pictures_are_those_of_an_undisturbed_one(story):
+    def columns(run):
+        return sorted(folder.name for folder in run.samples.glob("progress/step-*"))
+
+    assert columns(story.run) == columns(story.whole) != []
+    page = story.run.report.read_text("utf-8")
+    assert "refresh" not in page and "Training report" in page and "While training" in page
 
 
 def test_what_a_kill_left_half_written_is_swept_away(story):

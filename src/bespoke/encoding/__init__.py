@@ -1,7 +1,9 @@
 """A dataset turned into cached latents and text states, each encoded once."""
 
-from bespoke.encoding.cache import Cache, Items, Rows
+from bespoke.encoding.cache import Cache, Items, Joined, Rows, Uncached
 from bespoke.encoding.latents import LatentEncoder, sampled
-from bespoke.encoding.text import TextEncoder, too_long
+from bespoke.encoding.text import TextEncoder, tokens, too_long
 
-__all__ = ["Cache", "Items", "LatentEncoder", "Rows", "TextEncoder", "sampled", "too_long"]
+__all__ = [
+    "Cache", "Items", "Joined", "LatentEncoder", "Rows", "TextEncoder", "Uncached", "sampled", "tokens", "too_long",
+]  # fmt: skip

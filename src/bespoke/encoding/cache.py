@@ -91,6 +91,53 @@ class Cache:
         return {key: row for shard in sorted(self.folder.glob("*.safetensors")) for key, row in _mapped(shard)}
 
 
+class Uncached(Rows):
+    """Rows that are encoded whenever they are used, to the very values that a cache would keep."""
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]], encode: Encode) -> None:
+        super().__init__((), ())
+        self._shapes, self._encode = shapes, encode
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def __getitem__(self, indices: Sequence[int]) -> Tensor:
+        return self._encode(indices).float()
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """The shape of one row."""
+        return self._shapes[index]
+
+
+class Joined(Rows):
+    """Several sets of rows as one, the rows of the first before those of the next."""
+
+    def __init__(self, parts: Sequence[Rows]) -> None:
+        super().__init__((), ())
+        self._parts = [part for part in parts if len(part)]
+        self._ends = np.cumsum([len(part) for part in self._parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, indices: Sequence[int]) -> Tensor:
+        return torch.cat([part[[row]] for part, row in map(self._place, indices)])
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """The shape of one row."""
+        part, row = self._place(index)
+        return part.shape(row)
+
+    def facts(self, index: int) -> Facts:
+        """What was kept beside one row."""
+        part, row = self._place(index)
+        return part.facts(row)
+
+    def _place(self, index: int) -> tuple[Rows, int]:
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return self._parts[number], index - (int(self._ends[number - 1]) if number else 0)
+
+
 def _shards(missing: Sequence[int], shapes: Sequence[Hashable]) -> Iterator[list[int]]:
     """The numbers of missing items in parts of at most a shard, each of one shape, in order of first appearance."""
     groups: dict[Hashable, list[int]] = {}

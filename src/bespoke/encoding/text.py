@@ -5,9 +5,10 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from bespoke.shapes import TextStates
-from bespoke.text import unweighed, weighed
+from bespoke.shapes import TextRows, TextStates
+from bespoke.text import Span, unweighed, weighed
 
 
 class TextEncoder:
@@ -29,10 +30,7 @@ class TextEncoder:
         states = self._states(text)
         if not spans:
             return states
-        offsets = self.tokenizer(text, truncation=True, return_offsets_mapping=True)["offset_mapping"]
-        weights = torch.ones(states.shape[1])
-        for place, (begin, end) in enumerate(offsets):
-            weights[place] = next((s.weight for s in spans if begin < s.end and s.begin < end), 1.0)
+        weights = _weights(self.tokenizer, text, spans)
         return self._empty + weights[None, :, None] * (states - self._empty)
 
     @cached_property
@@ -41,9 +39,36 @@ class TextEncoder:
 
     @torch.no_grad()
     def _states(self, text: str) -> TextStates:
-        length = self.tokenizer.model_max_length
-        tokens = self.tokenizer(text, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        return self.encoder(tokens.input_ids.to(self.device))[0].float().cpu()
+        return self.encoder(_ids(self.tokenizer, text)[None].to(self.device))[0].float().cpu()
+
+
+def tokens(tokenizer: Any, captions: Sequence[str]) -> TextRows:
+    """Captions for a text encoder that is trained: the tokens of each.
+
+    Where any caption has weights, the weight of each token and the tokens of the empty caption stand below them.
+    """
+    read = [weighed(caption) for caption in captions]
+    ids = torch.stack([_ids(tokenizer, text) for text, _ in read])
+    if not any(spans for _, spans in read):
+        return ids[:, None].float()
+    weights = torch.stack([_weights(tokenizer, text, spans) for text, spans in read])
+    empty = _ids(tokenizer, "").expand_as(ids)
+    return torch.stack([ids.float(), weights, empty.float()], dim=1)
+
+
+def _ids(tokenizer: Any, text: str) -> Tensor:
+    """A text's tokens, padded and cut to the model's length."""
+    length = tokenizer.model_max_length
+    return tokenizer(text, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids[0]
+
+
+def _weights(tokenizer: Any, text: str, spans: Sequence[Span]) -> Tensor:
+    """What each of a text's tokens counts for; 1 outside the spans."""
+    weights = torch.ones(tokenizer.model_max_length)
+    offsets = tokenizer(text, truncation=True, return_offsets_mapping=True)["offset_mapping"]
+    for place, (begin, end) in enumerate(offsets):
+        weights[place] = next((s.weight for s in spans if begin < s.end and s.begin < end), 1.0)
+    return weights
 
 
 def too_long(tokenizer: Any, captions: Sequence[str]) -> list[str]:

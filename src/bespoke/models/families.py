@@ -13,6 +13,8 @@ class Family:
     name: str
     lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     """The UNet's attention layers that an adapter sits beside."""
+    text_lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
+    """The text encoder's."""
 
 
 FAMILIES = (Family("StableDiffusionPipeline", "Stable Diffusion 1.x / 2.x"),)

@@ -5,9 +5,10 @@ import importlib
 import json
 import math
 import os
-from collections.abc import Generator
+import shutil
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ PICO = HERE / "pico"
 SHIPPED = ("pico-CLIP", "pico-BLIP", "pico-YOLOS")
 """Names of the small models beside pico."""
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+TRAINED = ("unet", "text_encoder")
+"""The parts that training may change."""
 
 
 @dataclass(frozen=True)
@@ -31,42 +34,73 @@ class Checkpoint:
     name: str
     folder: Path
     family: Family
+    trained: Path | None = None
+    """A folder whose parts stand in for those of `folder`."""
+
+    def part(self, name: str) -> Path:
+        """The folder of one part."""
+        instead = self.trained / name if self.trained else None
+        return instead if instead and instead.is_dir() else self.folder / name
+
+    def with_trained(self, folder: Path) -> "Checkpoint":
+        """The same checkpoint with the parts in `folder` in place of its own."""
+        return replace(self, trained=folder)
+
+    def complete(self, folder: Path) -> None:
+        """Copies all parts that `folder` lacks into it, so that it is a whole model; the index comes last."""
+        index = "model_index.json"
+        entries = [entry for entry in sorted(self.folder.iterdir()) if entry.name != index and not _apart(entry)]
+        for entry in (*entries, self.folder / index):
+            if (folder / entry.name).exists():
+                continue
+            temporary = folder / f".{entry.name}.tmp"
+            shutil.copytree(self.part(entry.name), temporary) if entry.is_dir() else shutil.copyfile(entry, temporary)
+            os.replace(temporary, folder / entry.name)
 
     def tokenizer(self) -> Any:
         """The tokenizer."""
         from transformers import CLIPTokenizer
 
-        return CLIPTokenizer.from_pretrained(self.folder / "tokenizer")
+        return CLIPTokenizer.from_pretrained(self.part("tokenizer"))
 
     def text_encoder(self) -> Any:
         """The frozen text encoder, in float32."""
         from transformers import CLIPTextModel
 
-        return _frozen(CLIPTextModel, self.folder / "text_encoder")
+        return _frozen(CLIPTextModel, self.part("text_encoder"))
 
     def vae(self) -> Any:
         """The frozen autoencoder, in float32."""
         with quiet():
             from diffusers import AutoencoderKL
 
-        return _frozen(AutoencoderKL, self.folder / "vae")
+        return _frozen(AutoencoderKL, self.part("vae"))
 
     def unet(self) -> Any:
         """The frozen UNet, in float32."""
         with quiet():
             from diffusers import UNet2DConditionModel
 
-        return _frozen(UNet2DConditionModel, self.folder / "unet")
+        return _frozen(UNet2DConditionModel, self.part("unet"))
 
-    def pipeline(self, adapter: Path | None = None, *, safety_checker: bool = True) -> Any:
+    def pipeline(
+        self, adapter: Path | None = None, *, safety_checker: bool = True, parts: Mapping[str, Any] | None = None
+    ) -> Any:
         """The whole pipeline in float32, with an adapter if one is given; the checker is left out only on request.
+
+        `parts` are networks to take as they are instead of those on disk, such as the UNet that is being trained.
 
         Raises: BespokeError when the adapter does not fit the model.
         """
         with quiet():
             from diffusers import StableDiffusionPipeline
 
-            options = {} if safety_checker else {"safety_checker": None, "requires_safety_checker": False}
+            options: dict[str, Any] = {}
+            if not safety_checker:
+                options = {"safety_checker": None, "requires_safety_checker": False}
+            if self.trained:
+                options |= {part: getattr(self, part)() for part in TRAINED if (self.trained / part).is_dir()}
+            options |= parts or {}
             pipeline = StableDiffusionPipeline.from_pretrained(self.folder, dtype=torch.float32, **options)
             pipeline.set_progress_bar_config(disable=True)
             if adapter is not None:
@@ -76,31 +110,48 @@ class Checkpoint:
     @property
     def scheduler_config(self) -> dict[str, Any]:
         """The scheduler's settings."""
-        return json.loads((self.folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+        return json.loads((self.part("scheduler") / "scheduler_config.json").read_text(encoding="utf-8"))
 
     @property
     def scaling_factor(self) -> float:
         """What the autoencoder's latents are multiplied with."""
-        return float(json.loads((self.folder / "vae" / "config.json").read_text())["scaling_factor"])
+        return float(json.loads((self.part("vae") / "config.json").read_text())["scaling_factor"])
+
+    def moments_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        """The shape of the autoencoder's moments for a picture of (width, height) pixels."""
+        vae = json.loads((self.part("vae") / "config.json").read_text())
+        factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        return 2 * int(vae["latent_channels"]), size[1] // factor, size[0] // factor
+
+    @property
+    def text_shape(self) -> tuple[int, int]:
+        """How many tokens a caption has, and how many features each of its states."""
+        text = json.loads((self.part("text_encoder") / "config.json").read_text())
+        return int(text["max_position_embeddings"]), int(text["hidden_size"])
 
     @property
     def resolution(self) -> int:
         """The side, in pixels, that the model was trained at."""
-        unet, vae = (json.loads((self.folder / part / "config.json").read_text()) for part in ("unet", "vae"))
+        unet, vae = (json.loads((self.part(part) / "config.json").read_text()) for part in ("unet", "vae"))
         return int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
 
     @property
     def step(self) -> int:
         """What the sides of a picture must be multiples of, in pixels: the autoencoder's factor times the UNet's."""
-        parts = (json.loads((self.folder / part / "config.json").read_text()) for part in ("unet", "vae"))
+        parts = (json.loads((self.part(part) / "config.json").read_text()) for part in ("unet", "vae"))
         return math.prod(2 ** (len(part["block_out_channels"]) - 1) for part in parts)
 
     def fingerprint(self, part: str) -> str:
         """A hash of one part's files: equal exactly when the part is."""
         digest = hashlib.sha256()
-        for file in sorted(f for f in (self.folder / part).iterdir() if f.suffix in (".json", ".txt", ".safetensors")):
+        for file in sorted(f for f in self.part(part).iterdir() if f.suffix in (".json", ".txt", ".safetensors")):
             digest.update(file.name.encode() + bytes.fromhex(sha256(file)))
         return digest.hexdigest()[:16]
+
+
+def _apart(entry: Path) -> bool:
+    """Whether a file beside a model's parts is none of them: a whole model in one file, a card, hidden ones."""
+    return entry.name.startswith(".") or (entry.is_file() and entry.suffix != ".json")
 
 
 def find(name: str, *, download: bool = True) -> Checkpoint:

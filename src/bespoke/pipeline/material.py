@@ -4,13 +4,15 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bespoke import data
-from bespoke.encoding import Cache, Items, LatentEncoder, Rows, TextEncoder, too_long
+from bespoke.encoding import Cache, Items, Joined, LatentEncoder, Rows, TextEncoder, Uncached, tokens, too_long
+from bespoke.errors import BespokeError
 from bespoke.hardware import machine
 from bespoke.models import Checkpoint
 from bespoke.pipeline.reporting import Reporter
@@ -18,6 +20,7 @@ from bespoke.pipeline.versions import Versions
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset, Picture
 from bespoke.sampling import Request, latents
+from bespoke.seeds import uniform
 from bespoke.text import plain, unweighed
 from bespoke.training import Example, Material
 from bespoke.workspace import Project
@@ -37,26 +40,53 @@ class Encoder:
 
     def material(self, dataset: Dataset, folder: Path) -> Material:
         """All that training reads; whatever is in the cache already is not made again."""
-        train, validation = dataset.part("train"), dataset.part("validation")[: self.recipe.validation.max_items]
+        most, train = self.recipe.validation.max_items, dataset.part("train")
+        measured = {"validation": (folder, dataset.part("validation")[:most])} | self._sets(most)
         prior = self._plain_captions(train)
-        captions = sorted({p.text for p in (*train, *validation)} | set(prior) | {""})
+        pictures = [(folder, p) for p in train] + [(place, p) for place, part in measured.values() for p in part]
+        captions = sorted({p.text for _, p in pictures} | set(prior) | {""})
         texts = self._texts(captions)
         versions = Versions(self.recipe, self.checkpoint.step)
-        shown = [(p, versions.of(p)) for p in (*train, *validation)]
-        rows = self._latents([(p, transform) for p, transforms in shown for transform in transforms], folder)
+        shown = [(place / data.TRAIN / p.file, p, versions.of(p)) for place, p in pictures]
+        rows = self._latents([(file, p, transform) for file, p, transforms in shown for transform in transforms])
         for subject, words in versions.told(train).items():
             self.report(subject, len(train), len(train), words)
         drawn = self._drawn(prior)
         text = {caption: number for number, caption in enumerate(captions)}
         # The versions of a picture lie one after another, and after all pictures those that the base drew.
         places, weight = itertools.count(), self.recipe.train.prior_loss_weight
-        examples = [
-            Example(p.pixels, tuple(itertools.islice(places, len(transforms))), text[p.text], p.weight, p.repeats)
-            for p, transforms in shown
-        ]
+        examples = iter(
+            [
+                Example(p.pixels, tuple(itertools.islice(places, len(transforms))), text[p.text], p.weight, p.repeats)
+                for _, p, transforms in shown
+            ]
+        )
         priors = [Example(f"plain-{n}", (next(places),), text[c], weight, drawn=True) for n, c in enumerate(prior)]
-        joined, split = _Joined([rows, *([drawn] if drawn else [])]), len(train)
-        return Material(joined, texts, text[""], (*examples[:split], *priors), tuple(examples[split:]), self._scale())
+        own = tuple(itertools.islice(examples, len(train)))
+        parts = {name: tuple(itertools.islice(examples, len(part))) for name, (_, part) in measured.items()}
+        validation = parts.pop("validation")
+        probe = {"probe": self._probe(own, len(validation))} if self.recipe.validation.probe and validation else {}
+        latents = Joined([rows, *([drawn] if drawn else [])])
+        return Material(latents, texts, text[""], (*own, *priors), validation, self._scale(), probe | parts)
+
+    def _sets(self, most: int) -> dict[str, tuple[Path, tuple[Picture, ...]]]:
+        """The pictures of each further set to measure on, and the dataset they lie in; all are shown plain.
+
+        Raises: BespokeError when one is no dataset, or has the name of one that every training measures.
+        """
+        found: dict[str, tuple[Path, tuple[Picture, ...]]] = {}
+        for name, path in self.recipe.validation.sets.items():
+            if name in ("validation", "probe"):
+                raise BespokeError(f"validation.sets has a {name!r}, which every training has.", "Name it otherwise.")
+            folder = self.project.root / path
+            pictures = data.load(folder).pictures[:most]
+            found[name] = (folder, tuple(replace(picture, split="validation") for picture in pictures))
+        return found
+
+    def _probe(self, train: Sequence[Example], count: int) -> tuple[Example, ...]:
+        """So many training pictures, always the same ones while they are there."""
+        seed = self.recipe.validation.seed
+        return tuple(sorted(train, key=lambda example: (uniform(seed, "probe", example.key), example.key))[:count])
 
     def _plain_captions(self, train: Sequence[Picture]) -> list[str]:
         """The training captions without the trigger: what the plain pictures are drawn from."""
@@ -66,33 +96,42 @@ class Encoder:
     def _texts(self, captions: list[str]) -> Rows:
         cache = Cache(self.project.cache / "text" / f"{self._hash('tokenizer')}-{self._hash('text_encoder')}")
         tokenizer = self.checkpoint.tokenizer()
+        if self.recipe.train.train_text_encoder:
+            self._tell_cut(tokenizer, captions)
+            return Rows(list(tokens(tokenizer, captions).numpy()))
         encoder = functools.cache(lambda: TextEncoder(tokenizer, self.checkpoint.text_encoder(), _device()))
         rows = cache.rows(
             [_key(caption) for caption in captions],
             lambda numbers: encoder()([captions[n] for n in numbers]),
             lambda done, total: self.report("encode captions", done, total),
         )
+        self._tell_cut(tokenizer, captions)
+        return rows
+
+    def _tell_cut(self, tokenizer: Any, captions: list[str]) -> None:
         cut = too_long(tokenizer, captions)
         note = f"the model does not see the end of {len(cut)}, such as {cut[0][:40]!r}…" if cut else ""
         self.report("encode captions", len(captions), len(captions), note)
-        return rows
 
-    def _latents(self, shown: Sequence[tuple[Picture, data.Transform]], folder: Path) -> Rows:
+    def _latents(self, shown: Sequence[tuple[Path, Picture, data.Transform]]) -> Rows:
         cache = Cache(self.project.cache / "latents" / self._hash("vae"))
         encoder = functools.cache(lambda: LatentEncoder(self.checkpoint.vae(), _device()))
         # The versions of a picture come one after another.
-        read = functools.lru_cache(maxsize=1)(lambda file: data.read(folder / "train" / file).image)
+        read = functools.lru_cache(maxsize=1)(lambda file: data.read(file).image)
         facts: dict[int, dict[str, tuple[int, int]]] = {}
 
         def pixels(number: int) -> data.Pixels:
-            picture, transform = shown[number]
-            fitted = data.fit(read(picture.file), transform)
+            file, _, transform = shown[number]
+            fitted = data.fit(read(file), transform)
             facts[number] = fitted.facts()
             return fitted.pixels
 
-        keys = [_key(transform.signature(), picture.pixels) for picture, transform in shown]
+        if not self.recipe.data.cache_latents:
+            shapes = [self.checkpoint.moments_shape(transform.size) for *_, transform in shown]
+            return Uncached(shapes, lambda numbers: encoder()(pixels, numbers))
+        keys = [_key(transform.signature(), picture.pixels) for _, picture, transform in shown]
         return cache.rows(
-            Items(keys, [transform.size for _, transform in shown], facts.pop),
+            Items(keys, [transform.size for *_, transform in shown], facts.pop),
             lambda numbers: encoder()(pixels, numbers),
             lambda done, total: self.report("encode pictures", done, total),
         )
@@ -125,14 +164,6 @@ class Encoder:
 
     def _scale(self) -> float:
         return self.checkpoint.scaling_factor
-
-
-class _Joined(Rows):
-    """Several sets of rows as one."""
-
-    def __init__(self, parts: list[Rows]) -> None:
-        places = [place for part in parts for place in part.places]
-        super().__init__(places, [part.facts(n) for part in parts for n in range(len(part))])
 
 
 def _device() -> torch.device:

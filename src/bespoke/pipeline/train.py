@@ -1,7 +1,6 @@
 """A recipe turned into an adapter: dataset read, everything encoded, the adapter trained, each event shown and kept."""
 
 import json
-import math
 import shutil
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -11,18 +10,22 @@ from typing import Any
 
 import filelock
 
-from bespoke import data, training
+from bespoke import data
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError, Interrupted
-from bespoke.hardware import machine
-from bespoke.models import Checkpoint, adapters
+from bespoke.hardware import memory_size
+from bespoke.models import tuned
+from bespoke.pipeline import progress, runpage
+from bespoke.pipeline.fitting import memory_explained
 from bespoke.pipeline.material import Encoder
-from bespoke.pipeline.naming import base_of
+from bespoke.pipeline.naming import Named, start_of
+from bespoke.pipeline.plan import fit_to_train
+from bespoke.pipeline.prepare import prepare
 from bespoke.pipeline.processes import accelerator, agreed, is_main, main_first
 from bespoke.pipeline.reporting import Reporter, Stopwatch, silent
 from bespoke.pipeline.signals import StopWish, stop_wish
+from bespoke.pipeline.watching import check_trackers, watching
 from bespoke.records import Dataset
-from bespoke.text import common_trigger
 from bespoke.training import Material, Stopped, Trainer, state
 from bespoke.workspace import Project, Run, write_json, write_text
 
@@ -32,38 +35,39 @@ class Trained:
     """What a training left behind."""
 
     run: Path
-    adapter: Path
+    adapter: Path | None
+    """The best adapter; nothing where all weights were trained."""
+    model: Path | None
+    """The best model where all weights were trained, in diffusers' layout; nothing else."""
     steps: int
     best_step: int
     reason: str
     seconds: dict[str, float]
 
 
-def train(recipe: str | Path, overrides: Sequence[str] = (), *, report: Reporter = silent) -> Trained:
-    """A new run of the recipe in a file, trained to its end.
+def train(
+    recipe: str | Path, overrides: Sequence[str] = (), *, fit: str | None = None, report: Reporter = silent
+) -> Trained:
+    """A new run of the recipe in a file, trained to its end; with `fit`, by settings that fit in such as "12GB".
 
-    Raises: BespokeError when the recipe, the dataset or the model is not as it should be; Interrupted when a signal
-    stopped it, after saving.
+    Raises: BespokeError when the recipe, the dataset or the model is not as it should be, or nothing fits; Interrupted
+    when a signal stopped it, after saving.
     """
-    path = Path(recipe)
-    asked = recipes.load(path, overrides)
-    project = Project(path.resolve().parent)
     watch = Stopwatch()
     with watch.stage("check"):
-        folder = _dataset_folder(project, asked)
-        dataset = data.load(folder)
-        data.check_enough(str(folder), dataset)
-        checkpoint = base_of(asked, project.root)
-        resolved, reasons = recipes.derive(asked, _facts(dataset, checkpoint))
-
+        prepared = prepare(recipe, overrides)
+        if fit:
+            prepared = fit_to_train(prepared, memory_size(fit), report)
+    resolved = prepared.recipe
+    check_trackers(resolved)
     workers = accelerator(resolved.train.mixed_precision)  # refuses what this machine cannot before a run is there
 
     def begin() -> Path:
-        new_run = project.new_run()
-        write_text(new_run.recipe, recipes.dump(resolved, reasons))
+        new_run = prepared.project.new_run()
+        write_text(new_run.recipe, recipes.dump(resolved, prepared.reasons))
         return new_run.root
 
-    return _carry_out(Run(agreed(begin)), resolved, dataset, workers, report, watch)
+    return _carry_out(Run(agreed(begin)), resolved, prepared.dataset, workers, report, watch)
 
 
 def resume(run_folder: str | Path, *, report: Reporter = silent) -> Trained:
@@ -87,13 +91,15 @@ def _carry_out(
 ) -> Trained:
     project = _project(run)
     with _alone(run):
-        checkpoint = base_of(recipe, project.root)
+        start = start_of(recipe, project.root)
         with watch.stage("encode"), main_first():
-            material = Encoder(project, checkpoint, recipe, report).material(dataset, _dataset_folder(project, recipe))
+            encoder = Encoder(project, start.checkpoint, recipe, report)
+            material = encoder.material(dataset, _dataset_folder(project, recipe))
         # Before this a signal ends the process at once: what was encoded so far is kept in any case.
-        with watch.stage("train"), stop_wish() as wish:
-            trainer = trainer_for(run, recipe, checkpoint, material, workers)
-            stopped = _fit(run, trainer, report, wish)
+        enough = memory_explained(dataset, start.checkpoint, recipe)
+        with watch.stage("train"), stop_wish() as wish, enough:
+            trainer = trainer_for(run, recipe, start, material, workers)
+            stopped = _fit(run, trainer, start, dataset, report, wish)
         if not stopped.finished:
             hint = f"Everything is saved. Go on with: bespoke train --resume {run.root}"
             raise Interrupted(wish.exit_code, f"{stopped.reason} after step {stopped.step}. {hint}")
@@ -104,75 +110,46 @@ def _carry_out(
             "seconds": watch.seconds,
         }
         if is_main():
+            if recipe.model.method == "full":
+                start.checkpoint.complete(run.model)
+            runpage.write(run, progress.wanted(recipe, dataset), seconds=watch.seconds, reason=stopped.reason)
             write_json(run.result, content)
-    return Trained(run.root, run.adapter, stopped.step, stopped.best_step, stopped.reason, watch.seconds)
+    return _trained(run, recipe, content)
 
 
 def _result(run: Run) -> Trained | None:
     if not run.result.is_file():
         return None
     content: dict[str, Any] = json.loads(run.result.read_text(encoding="utf-8"))
-    reason = f"finished before: {content['reason']}"
-    return Trained(run.root, run.adapter, content["steps"], content["best_step"], reason, content["seconds"])
+    return _trained(run, recipes.load(run.recipe), {**content, "reason": f"finished before: {content['reason']}"})
 
 
-def _fit(run: Run, trainer: Trainer, report: Reporter, wish: StopWish) -> Stopped:
-    kept = state.newest(run)
+def _trained(run: Run, recipe: recipes.Recipe, content: dict[str, Any]) -> Trained:
+    full = recipe.model.method == "full"
+    return Trained(run.root, None if full else run.adapter, run.model if full else None, **content)
+
+
+def _fit(run: Run, trainer: Trainer, start: Named, dataset: Dataset, report: Reporter, wish: StopWish) -> Stopped:
+    kept, stopped = state.newest(run), None
     if kept:
         trainer.restore(kept)
-    tracker = training.Tracker(run, trainer.progress.step if kept else None) if is_main() else None
-    total = trainer.train.max_train_steps or 1
-    note, covered, stopped = "", "", None
-    try:
+    with watching(run, trainer, start, dataset, report, wish, resumed=kept is not None) as heard:
         for event in trainer.fit(wish.reason):
-            if tracker:
-                tracker.log(event)
-                note, covered = _note(event) or note, _coverage(event) or covered
-                report("train", event.step, total, "  ".join(filter(None, (note, covered))))
+            heard(event)
             stopped = event if isinstance(event, Stopped) else stopped
-    finally:
-        if tracker:
-            tracker.close()
     assert stopped is not None
     return stopped
 
 
-def trainer_for(run: Run, recipe: recipes.Recipe, checkpoint: Checkpoint, material: Material, workers: Any) -> Trainer:
-    """A trainer with a fresh adapter on the checkpoint's UNet."""
+def trainer_for(run: Run, recipe: recipes.Recipe, start: Named, material: Material, workers: Any) -> Trainer:
+    """A trainer of what the recipe names, begun with the weights of `start`."""
     from bespoke.diffusion import Schedule
 
-    unet = checkpoint.unet()
-    model = recipe.model
-    adapters.attach(
-        unet, rank=model.rank, alpha=model.alpha or model.rank, targets=checkpoint.family.lora_targets, seed=model.seed
-    )
-    unet.to(workers.device)
-    return Trainer(unet, material, Schedule.from_config(checkpoint.scheduler_config), recipe, run, workers)
-
-
-def _note(event: training.Event) -> str:
-    if isinstance(event, training.Step):
-        return f"loss {event.loss:.4f}  {event.images_per_second:.0f} pictures/s"
-    if isinstance(event, training.Validated):
-        return f"validation loss {100 * math.expm1(event.log_ratio):+.1f} % against the base"
-    return ""
-
-
-def _coverage(event: training.Event) -> str:
-    if not isinstance(event, training.Covered):
-        return ""
-    place = "" if event.complete else " so far"
-    return f"epoch {event.epoch}{place}: {100 * event.coverage:.4g} % of the pictures used"
-
-
-def _facts(dataset: Dataset, checkpoint: Checkpoint) -> recipes.Facts:
-    train = dataset.part("train")
-    if len(train) < 2:
-        raise BespokeError(f"The dataset has {len(train)} training pictures.", "Add pictures and import again.")
-    here = machine()
-    trigger = common_trigger([picture.text for picture in dataset.pictures])
-    not_square = sum(picture.width != picture.height for picture in train)
-    return recipes.Facts(len(train), checkpoint.resolution, trigger, here.device, here.bf16, not_square)
+    network = tuned(start.checkpoint, recipe).to(workers.device)
+    if start.adapter:
+        network.load(start.adapter.parent)
+    schedule = Schedule.from_config(start.checkpoint.scheduler_config)
+    return Trainer(network, material, schedule, recipe, run, workers)
 
 
 def _project(run: Run) -> Project:

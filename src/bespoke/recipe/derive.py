@@ -1,8 +1,11 @@
 """What a person left out, derived from the data, the model and the machine, each with its reason."""
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
-from bespoke.recipe.tree import Recipe
+from bespoke.errors import BespokeError
+from bespoke.recipe.tree import Recipe, Stage
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Facts:
     """Whether the device multiplies bfloat16 fast."""
     not_square: int = 0
     """Training pictures that are higher than wide or wider than high."""
+    visits: float = 0.0
+    """How often training pictures come in an epoch, all together; nothing stands for once each."""
 
 
 IMAGES_SEEN_PER_PICTURE = 60
@@ -29,46 +34,127 @@ LEAST_IMAGES_SEEN = 1_600
 
 
 def derive(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
-    """The recipe with nothing left open, and for each derived `section.key` the reason in words."""
-    reasons: dict[str, str] = {}
-    changes: dict[str, dict[str, object]] = {}
+    """The recipe with nothing left open, and for each derived `section.key` the reason in words.
 
-    def fill(section: str, key: str, value: object, reason: str) -> object:
-        given = getattr(getattr(recipe, section), key)
+    Raises: BespokeError when a stage does not say how long it is, or its steps are not those of the whole.
+    """
+    found = _Derivation(recipe, facts)
+    found.shape()
+    found.words()
+    found.length()
+    found.pace()
+    return found.result(), found.reasons
+
+
+class _Derivation:
+    """A recipe while what it leaves open is filled in."""
+
+    def __init__(self, recipe: Recipe, facts: Facts) -> None:
+        self.recipe, self.facts, self.train = recipe, facts, recipe.train
+        self.full = recipe.model.method == "full"
+        self.reasons: dict[str, str] = {}
+        self.changes: dict[str, dict[str, Any]] = {}
+        self.stages: list[Stage] = []
+
+    def fill(self, section: str, key: str, value: Any, reason: str) -> Any:  # noqa: ANN401 - whatever a recipe holds
+        """The value that was given or, where none was, this one."""
+        given = getattr(getattr(self.recipe, section), key)
         if given is not None:
             return given
-        changes.setdefault(section, {})[key] = value
-        reasons[f"{section}.{key}"] = reason
+        self.changes.setdefault(section, {})[key] = value
+        self.reasons[f"{section}.{key}"] = reason
         return value
 
-    train = recipe.train
-    fill("model", "alpha", recipe.model.rank, "equal to the rank: the adapter's scale is 1")
-    resolution = fill("data", "resolution", facts.native_resolution, "what the base model was trained at")
-    fill("data", "enable_bucket", *_buckets(facts))
-    why = "what all captions begin with" if facts.trigger else "captions share no first words"
-    trigger = fill("text", "trigger", facts.trigger, why)
-    small = isinstance(resolution, int) and resolution <= 128
-    batch = fill("train", "train_batch_size", *_batch(facts, small=small))
-    assert isinstance(batch, int)
-    seen_per_step = batch * train.gradient_accumulation_steps
-    seen = min(MOST_IMAGES_SEEN, max(LEAST_IMAGES_SEEN, IMAGES_SEEN_PER_PICTURE * facts.pictures))
-    steps = fill(
-        "train", "max_train_steps", max(1, round(seen / seen_per_step)), f"{seen} images seen, {seen_per_step} a step"
-    )
-    assert isinstance(steps, int)
-    fill("train", "lr_warmup_steps", min(100, max(1, steps // 20)), "5 % of the steps, at most 100")
-    fill("train", "mixed_precision", *_precision(facts))
-    fill("train", "checkpointing_steps", max(1, steps // 4), "four states in the run")
-    fill("validation", "validation_steps", max(1, steps // 10), "ten measurements in the run")
-    # A trigger that the person names counts as much as one found in the captions.
-    prior = min((facts.pictures + 1) // 2, 200) if trigger else 0
-    fill("train", "learning_rate", *_rate(small=small))
-    why = (
-        "one plain picture for two training pictures, at most 200" if prior else "without a trigger no prompt is plain"
-    )
-    fill("train", "num_class_images", prior, why)
-    updated = {name: getattr(recipe, name).model_copy(update=values) for name, values in changes.items()}
-    return recipe.model_copy(update=updated), reasons
+    def result(self) -> Recipe:
+        """The recipe as filled in."""
+        updated = {name: getattr(self.recipe, name).model_copy(update=found) for name, found in self.changes.items()}
+        return self.recipe.model_copy(update={**updated, "stage": tuple(self.stages)})
+
+    def shape(self) -> None:
+        """What is trained, and at which size."""
+        facts = self.facts
+        self.fill("model", "alpha", self.recipe.model.rank, "equal to the rank: the adapter's scale is 1")
+        resolution = self.fill("data", "resolution", facts.native_resolution, "what the base model was trained at")
+        self.small = resolution <= 128
+        self.fill("data", "enable_bucket", *_buckets(facts))
+        precision = self.fill("train", "mixed_precision", *_precision(facts))
+        self.fill("model", "weight_dtype", *self._dtype(precision))
+        self.batch = self.fill("train", "train_batch_size", *_batch(facts, small=self.small))
+
+    def words(self) -> None:
+        """What calls the style, and how plain prompts are kept as they are."""
+        facts = self.facts
+        why = "what all captions begin with" if facts.trigger else "captions share no first words"
+        trigger = self.fill("text", "trigger", facts.trigger, why)
+        # A trigger that the person names counts as much as one found in the captions.
+        prior = min((facts.pictures + 1) // 2, 200) if trigger else 0
+        why = "one plain picture for two training pictures, at most 200"
+        self.prior = self.fill(
+            "train", "num_class_images", prior, why if prior else "without a trigger no prompt is plain"
+        )
+
+    def length(self) -> None:
+        """How many steps, in how many stages."""
+        train, seen_per_step = self.train, self.batch * self.train.gradient_accumulation_steps
+        if self.recipe.stage:
+            self.stages = [self._stage(number, stage) for number, stage in enumerate(self.recipe.stage, start=1)]
+            total = sum(stage.max_train_steps or 0 for stage in self.stages)
+            self.steps = self.fill("train", "max_train_steps", total, "all stages together")
+            if self.steps != total:
+                hint = "Take max_train_steps out of [train], or [[stage]] out of the recipe."
+                raise BespokeError(f"The stages have {total} steps, and train.max_train_steps is {self.steps}.", hint)
+            return
+        steps, reason = self._steps(train.max_train_steps, train.num_train_epochs)
+        if not steps:
+            seen = min(MOST_IMAGES_SEEN, max(LEAST_IMAGES_SEEN, IMAGES_SEEN_PER_PICTURE * self.facts.pictures))
+            steps, reason = max(1, round(seen / seen_per_step)), f"{seen} images seen, {seen_per_step} a step"
+        self.steps = self.fill("train", "max_train_steps", steps, reason)
+
+    def pace(self) -> None:
+        """How fast it learns, and when what is written."""
+        steps = self.steps
+        self.fill("train", "lr_warmup_steps", _warmup(steps), "5 % of the steps, at most 100")
+        self.fill("train", "checkpointing_steps", max(1, steps // 4), "four states in the run")
+        self.fill("sample", "sample_every_n_steps", math.ceil(steps / 4), "four columns in the run")
+        self.fill("validation", "validation_steps", max(1, steps // 10), "ten measurements in the run")
+        rate = self.fill("train", "learning_rate", *_rate(small=self.small, full=self.full))
+        theirs, why = (rate / 10, "a tenth of the UNet's") if self.full else (rate, "the UNet's")
+        self.fill("train", "text_encoder_learning_rate", theirs, why)
+        epochs = steps * self.batch * self.train.gradient_accumulation_steps / self._epoch
+        every, why = (0, "whole models are large") if self.full else (max(1, round(epochs / 10)), "ten in the run")
+        self.fill("train", "save_every_n_epochs", every, why)
+
+    @property
+    def _epoch(self) -> float:
+        """Pictures in an epoch, those that the base drew among them."""
+        return max(1.0, (self.facts.visits or float(self.facts.pictures)) + self.prior)
+
+    def _steps(self, steps: int | None, epochs: int | None) -> tuple[int, str]:
+        """How many steps were asked for, and why; 0 where neither steps nor epochs were."""
+        if steps or not epochs:
+            return steps or 0, ""
+        seen_per_step = self.batch * self.train.gradient_accumulation_steps
+        reason = f"{epochs} epochs of {self._epoch:g} pictures, {seen_per_step} a step"
+        return math.ceil(epochs * self._epoch / seen_per_step), reason
+
+    def _stage(self, number: int, stage: Stage) -> Stage:
+        steps, _ = self._steps(stage.max_train_steps, stage.num_train_epochs)
+        if not steps:
+            hint = "Give it max_train_steps or num_train_epochs."
+            raise BespokeError(f"Stage {number} does not say how long it is.", hint)
+        warmup = _warmup(steps) if stage.lr_warmup_steps is None else stage.lr_warmup_steps
+        return stage.model_copy(update={"max_train_steps": steps, "lr_warmup_steps": warmup})
+
+    def _dtype(self, precision: str) -> tuple[str, str]:
+        if self.full:
+            return "fp32", "all weights are trained, and small updates vanish in 16 bits"
+        if precision == "no" or self.facts.device == "cpu":
+            return "fp32", "exact, and there is memory for it"
+        return precision, "the frozen weights take half the memory so"
+
+
+def _warmup(steps: int) -> int:
+    return min(100, max(1, steps // 20))
 
 
 def _buckets(facts: Facts) -> tuple[bool, str]:
@@ -85,7 +171,9 @@ def _batch(facts: Facts, *, small: bool) -> tuple[int, str]:
     return 4, "four fit on an 8 GB card at 512 pixels"
 
 
-def _rate(*, small: bool) -> tuple[float, str]:
+def _rate(*, small: bool, full: bool) -> tuple[float, str]:
+    if full:
+        return (1e-4, "the model is small") if small else (2e-6, "what whole Stable Diffusions are tuned at")
     return (2e-3, "the model is small") if small else (1e-4, "what attention LoRAs of Stable Diffusion learn at")
 
 

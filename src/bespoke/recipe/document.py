@@ -44,10 +44,12 @@ def document() -> str:
 
 
 def _section(name: str, field: FieldInfo) -> str:
-    tree: Any = field.annotation
+    many = get_origin(field.annotation) is tuple
+    tree: Any = get_args(field.annotation)[0] if many else field.annotation
     meaning = tree.__doc__.split(": ", 1)[1]
     rows = (_row(key, info) for key, info in tree.model_fields.items())
-    head = f"\n## `[{name}]`\n\n{meaning[0].upper()}{meaning[1:]}\n\n"
+    title = f"[[{name}]]" if many else f"[{name}]"
+    head = f"\n## `{title}`\n\n{meaning[0].upper()}{meaning[1:]}\n\n"
     return head + "| key | value | default | meaning |\n|---|---|---|---|\n" + "".join(rows)
 
 
@@ -69,7 +71,7 @@ def _kind(annotation: Any) -> str:  # noqa: ANN401 - annotations have no common 
     if origin is Literal:
         return " or ".join(f"`{json.dumps(choice)}`" for choice in arguments)
     if origin in (tuple, dict):
-        return "list of texts" if origin is tuple else "table of numbers"
+        return "list of texts" if origin is tuple else f"table of {PLAIN.get(arguments[1], 'number')}s"
     if origin is Annotated:
         rules = (rule for extra in arguments[1:] for rule in getattr(extra, "metadata", ()))
         return ", ".join(filter(None, [_kind(arguments[0]), *map(_bound, rules)]))

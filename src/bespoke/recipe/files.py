@@ -4,11 +4,11 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args, get_origin
 
 import tomlkit
 from pydantic import BaseModel, ValidationError
-from tomlkit.items import Table
+from tomlkit.items import AoT, Table
 
 from bespoke.errors import BespokeError
 from bespoke.recipe.tree import Recipe
@@ -79,7 +79,8 @@ def _complaint(location: tuple[int | str, ...], kind: str, message: str, value: 
 def _guess(location: tuple[int | str, ...]) -> str:
     """What the person may have meant: the same word in another section, else the nearest word here, else anywhere."""
     here, word = ".".join(map(str, location[:-1])), str(location[-1])
-    everywhere = {f"{section}.{key}": key for section in Recipe.model_fields for key in _keys((section,))}
+    sections = [name for name, field in Recipe.model_fields.items() if get_origin(field.annotation) is not tuple]
+    everywhere = {f"{section}.{key}": key for section in sections for key in _keys((section,))}
     same = [name for name, key in everywhere.items() if key == word]
     near = difflib.get_close_matches(word, _keys(location[:-1]), n=1, cutoff=0.6)
     far = difflib.get_close_matches(word, everywhere.values(), n=1, cutoff=0.7)
@@ -93,7 +94,11 @@ def _guess(location: tuple[int | str, ...]) -> str:
 def _keys(location: tuple[int | str, ...]) -> list[str]:
     tree: type[BaseModel] = Recipe
     for part in location:
-        annotation = tree.model_fields[str(part)].annotation if str(part) in tree.model_fields else None
+        if isinstance(part, int):  # the number of a table in a list, which has the keys of all
+            continue
+        annotation = tree.model_fields[part].annotation if part in tree.model_fields else None
+        if get_origin(annotation) is tuple:
+            annotation = get_args(annotation)[0]
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
         tree = annotation
@@ -105,6 +110,10 @@ def dump(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str:
     reasons = reasons or {}
     document = tomlkit.document()
     for section, values in recipe.model_dump(mode="json").items():
+        if isinstance(values, list):  # of tables, such as [[stage]]
+            if values:
+                document[section] = _tables(cast(list[dict[str, Any]], values))
+            continue
         defaults = type(getattr(recipe, section))().model_dump(mode="json")
         table = tomlkit.table()
         for key, value in values.items():
@@ -116,6 +125,13 @@ def dump(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str:
         if len(table):
             document[section] = table
     return tomlkit.dumps(document)
+
+
+def _tables(content: list[dict[str, Any]]) -> AoT:
+    array = tomlkit.aot()
+    for values in content:
+        array.append(tomlkit.item({key: value for key, value in values.items() if value is not None}))
+    return array
 
 
 def comments(text: str) -> dict[str, str]:

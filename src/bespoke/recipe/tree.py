@@ -24,12 +24,16 @@ class Model(Section):
 
     base: str = "pico"
     """`pico`, a diffusers folder or a hub id."""
-    method: Literal["lora"] = "lora"
-    """What is trained: low-rank matrices beside the attention layers."""
+    method: Literal["lora", "full"] = "lora"
+    """What is trained: low-rank matrices beside the attention layers, or all weights."""
     rank: Positive = 16
     """Rank of the low-rank matrices."""
     alpha: Positive | None = None
     """LoRA's scale is alpha / rank; by default alpha = rank."""
+    dropout: BelowOne = 0.0
+    """Part of what reaches the low-rank matrices that is left out at random."""
+    weight_dtype: Literal["fp32", "bf16", "fp16"] | None = None
+    """Number format of the weights that stay frozen; by default that of mixed_precision on a GPU, else fp32."""
     seed: int = 0
     """Seeds the adapter's first weights."""
 
@@ -59,21 +63,28 @@ class Data(Section):
     """Turn by a random angle up to this many degrees, and cut the empty corners off."""
     color_jitter: BelowOne = 0.0
     """Multiply brightness, contrast and saturation by random factors from one less this to one more."""
+    hue_jitter: float = Field(default=0.0, ge=0.0, le=0.5)
+    """Turn all hues by a random part of the circle of colours, up to this either way; captions may then name others."""
     random_flip: bool = False
     """Also train on the mirrored picture, but where the caption names left, right or writing."""
     image_variations: Positive = 4
     """Where a choice above is random, how many versions of each picture are encoded; each visit takes one."""
+    cache_latents: bool = True
+    """Encode each picture once and keep it; otherwise it is encoded whenever it is used, to the same values."""
     file_name_captions: bool = False
     """Where a picture has no caption, take what stands in its name before the first underscore."""
     validation_fraction: BelowOne = 0.12
     """Part of the pictures kept out of training to measure it."""
     split_by: str = "subject"
     """Column of train/metadata.csv: pictures of equal value stay on one side of the split."""
+    processes: Positive | None = None
+    """Processes that decode pictures when they are imported, inspected or shrunk; by default one for each core."""
 
 
 Rule = Literal[
     "too small", "blank", "blurry", "dark", "bright", "little detail", "narrow", "bars", "JPEG blocks",
-    "broken letters", "markup", "other script", "duplicate", "near-duplicate", "mirrored",
+    "cut off", "broken letters", "markup", "other script", "other language", "duplicate", "near-duplicate", "mirrored",
+    "similar", "does not fit its caption", "unlike the others", "unsafe content", "writing",
 ]  # fmt: skip
 
 
@@ -104,6 +115,40 @@ class Clean(Section):
     """`JPEG blocks`: by how much steps on JPEG's grid may be larger than others."""
     maximum_foreign_letters: Share = 0.3
     """`other script`: part of a caption's letters that may not be Latin."""
+    maximum_missing: Share = 0.0
+    """`cut off`: part of a JPEG that may be the grey with which decoders fill what the file lacks."""
+    language: str = "en"
+    """`other language`: the code of ISO 639 of what captions are to be in; empty: any language."""
+    minimum_words: Positive = 5
+    """`other language`: captions of fewer words are not judged."""
+    clip: str | None = None
+    """`pico-CLIP`, or a CLIP's folder or hub id, which compares pictures and captions; empty: none; by default
+    pico-CLIP for pico, for other bases `openai/clip-vit-base-patch32` if it is on this machine."""
+    minimum_fit: float = 1.0
+    """`does not fit its caption`: standard deviations by which a picture must agree better with its own caption than
+    with the others."""
+    minimum_agreement: float = -2.5
+    """`does not fit its caption`: and standard deviations, robust ones, that its agreement must then lie below the
+    middle one, as a negative number."""
+    maximum_strangeness: float = Field(default=6.0, gt=0)
+    """`unlike the others`: standard deviations, robust ones, by which a picture may lie farther from its 5 nearest
+    neighbours than the middle picture."""
+    minimum_likeness: float = Field(default=0.9, ge=-1, le=1)
+    """`similar`: cosine of CLIP's features from which on thumbnails are laid on each other."""
+    safety_checker: str | None = None
+    """`pico`, or the folder or hub id of a safety checker or of a model with one; empty: none; by default the base's,
+    if it is on this machine."""
+    maximum_unsafe: float = 0.0
+    """`unsafe content`: by how much the checker's own limits may be exceeded."""
+    detector: str | None = None
+    """`pico-YOLOS`, or a detector's folder or hub id, asked where writing_labels are named; empty: none; by default
+    pico-YOLOS for pico, for other bases `hustvl/yolos-tiny` if it is on this machine."""
+    writing_labels: Prompts = ()
+    """`writing`: what the detector calls writing, such as `["text", "watermark"]`."""
+    least_score: Share = 0.5
+    """`writing`: how sure the detector must be of it."""
+    maximum_writing: Share = 0.02
+    """`writing`: part of the picture that it may cover."""
 
 
 class Balance(Section):
@@ -127,14 +172,14 @@ class Caption(Section):
     """`[caption]`: how `bespoke data caption` puts pictures into words."""
 
     model: str | None = None
-    """`pico-BLIP`, a BLIP's folder or hub id, or a vision service's address such as
+    """`pico-BLIP`, the folder or hub id of a BLIP or a Florence-2, or a vision service's address such as
     `http://localhost:8000/v1#model`; by default the BLIP that suits the base."""
     existing: Literal["keep", "extend", "replace"] = "keep"
     """What happens to captions that are there: they stay, the new one is added after them, or it takes their place."""
     kind: str = "caption"
-    """The name under which captions are kept beside those of other kinds: `short`, `long`."""
+    """The name under which captions are kept beside those of other kinds; a Florence-2 heeds `short` and `long`."""
     prompt: str = ""
-    """What a BLIP goes on from, or what a vision service is asked."""
+    """What a BLIP goes on from, or what a Florence-2 or a vision service is asked."""
     prefix: str = ""
     """Comes before every new caption, such as the words that call a style."""
     suffix: str = ""
@@ -174,21 +219,34 @@ class Text(Section):
     """Part of the captions replaced by nothing, for classifier-free guidance."""
 
 
+Scheduler = Literal["cosine", "linear", "constant", "cosine_with_restarts", "polynomial"]
+
+
 class Train(Section):
     """`[train]`: the optimisation, in diffusers' words."""
 
     seed: int = 0
     """Seeds the order of the pictures, the noise and the timesteps."""
+    train_text_encoder: bool = False
+    """Train the text encoder, too."""
     max_train_steps: Positive | None = None
     """Optimiser steps; by default from the number of pictures."""
+    num_train_epochs: Positive | None = None
+    """Epochs to train for where max_train_steps does not say; off by default."""
     train_batch_size: Positive | None = None
     """Pictures in one pass; by default from the machine and the resolution."""
     gradient_accumulation_steps: Positive = 1
     """Passes that make one optimiser step."""
     learning_rate: Rate | None = None
     """The highest rate, reached after the warm-up; by default from the size of the model."""
-    lr_scheduler: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the rate falls after the warm-up."""
+    text_encoder_learning_rate: Rate | None = None
+    """The text encoder's highest rate; by default the UNet's, or a tenth of it for `full`."""
+    lr_scheduler: Scheduler = "cosine"
+    """How the rate falls after the warm-up; `constant` has one, too."""
+    lr_num_cycles: Positive = 1
+    """How often `cosine_with_restarts` begins."""
+    lr_power: Rate = 1.0
+    """The power of `polynomial`."""
     lr_warmup_steps: int | None = Field(default=None, ge=0)
     """Steps over which the rate rises from nothing; by default 5 % of the steps, at most 100."""
     adam_beta1: BelowOne = 0.9
@@ -201,6 +259,12 @@ class Train(Section):
     """Keeps AdamW from dividing by nothing."""
     max_grad_norm: Rate = 1.0
     """Longer gradients are shortened to this length."""
+    max_skipped_steps: Positive = 10
+    """A step whose gradient is no number is left out; so many in a row end the training."""
+    gradient_checkpointing: bool = False
+    """Compute parts of the networks twice to save memory."""
+    unet_dropout: BelowOne = 0.0
+    """Part of the UNet's inner values left out at random, when all weights are trained."""
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     """Number format of the networks' arithmetic; by default bf16 where the machine is fast at it."""
     use_ema: bool = False
@@ -219,8 +283,27 @@ class Train(Section):
     """Steps between two states to resume from; by default four in the run."""
     checkpoints_total_limit: Positive = 5
     """How many states to resume from are kept; the best adapter is kept apart from them."""
+    save_every_n_epochs: int | None = Field(default=None, ge=0)
+    """Epochs between two copies of the weights that stay for ever; by default ten in the run, none for `full`."""
     log_every: Positive = 10
     """Steps between two lines of metrics."""
+
+
+class Stage(Section):
+    """`[[stage]]`: a part of the training with settings of its own; each begins with a fresh optimizer."""
+
+    start: Literal["last", "best"] = "last"
+    """Which weights it begins with: those of the stage before as they were last, or the best by validation."""
+    max_train_steps: Positive | None = None
+    """Optimiser steps of this stage; off by default."""
+    num_train_epochs: Positive | None = None
+    """Epochs of this stage where max_train_steps does not say; off by default."""
+    learning_rate: Rate | None = None
+    """Its highest rate; off by default: as in `[train]`."""
+    lr_scheduler: Scheduler | None = None
+    """How its rate falls; off by default: as in `[train]`."""
+    lr_warmup_steps: int | None = Field(default=None, ge=0)
+    """Its warm-up; by default 5 % of its steps, at most 100."""
 
 
 class Validation(Section):
@@ -234,6 +317,18 @@ class Validation(Section):
     """Most pictures measured each time."""
     seed: int = 0
     """Seeds the noise of the measurement, equal at every measurement."""
+    probe: bool = True
+    """Also measure as many training pictures: where these improve and the others do not, they are learnt by heart."""
+    sets: dict[str, str] = Field(default={})
+    """More datasets to measure on, each by a name: `{ faces = "../faces/dataset" }`, from the recipe."""
+    early_stopping: bool = True
+    """Stop when measurements no longer get better, and keep the best weights."""
+    patience: Positive = 4
+    """So many measurements in a row may fail to be clearly better than the best before them."""
+    significance: float = Field(default=0.05, gt=0, lt=0.5)
+    """Clearly better: a paired test over the pictures gives a chance below this that they did not improve."""
+    early_stopping_warmup: Share = 0.2
+    """Part of the steps before which training never stops early."""
 
 
 class Sample(Section):
@@ -249,6 +344,25 @@ class Sample(Section):
     """Seeds the pictures' first noise; the next picture of a prompt has the next seed."""
     batch_size: Positive = 8
     """Pictures drawn at once."""
+    sample_every_n_steps: int | None = Field(default=None, ge=0)
+    """Steps between two columns of pictures drawn while training, 0 for none; by default four columns in the run."""
+    prompts: Prompts = ()
+    """What is drawn while training; without any, four of the objective's prompts, or else of the captions."""
+
+
+class Track(Section):
+    """`[track]`: where figures are kept besides the run's `metrics.jsonl`."""
+
+    tensorboard: bool = True
+    """Curves for TensorBoard in the run's folder."""
+    mlflow: bool = True
+    """A run in an MLflow store."""
+    store: str = ""
+    """That store: an MLflow server's URL or a database's; empty: `bespoke.db` in the project's folder."""
+    experiment: str = ""
+    """The experiment's name in the store; empty: the name of the project's folder."""
+    wandb: bool = False
+    """A run in Weights & Biases, if that is installed."""
 
 
 class Objective(Section):
@@ -274,6 +388,9 @@ class Recipe(Section):
     caption: Caption = Caption()
     text: Text = Text()
     train: Train = Train()
+    stage: Annotated[tuple[Stage, ...], Field(strict=False)] = ()
+    """`[[stage]]`: parts of the training, one after another; without any it is one part."""
     validation: Validation = Validation()
     sample: Sample = Sample()
+    track: Track = Track()
     objective: Objective = Objective()

@@ -2,6 +2,6 @@
 
 from bespoke.text.mirroring import unmirrorable
 from bespoke.text.trigger import common_trigger, plain
-from bespoke.text.weights import unweighed, weighed
+from bespoke.text.weights import Span, unweighed, weighed
 
-__all__ = ["common_trigger", "plain", "unmirrorable", "unweighed", "weighed"]
+__all__ = ["Span", "common_trigger", "plain", "unmirrorable", "unweighed", "weighed"]

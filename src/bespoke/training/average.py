@@ -27,6 +27,12 @@ class Average:
         for name, value in self.values.items():
             value.lerp_(self.parameters[name], weight)
 
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Begins again with the parameters as they are now."""
+        for name, value in self.values.items():
+            value.copy_(self.parameters[name])
+
     @contextmanager
     def in_place(self) -> Generator[None, None, None]:
         """A block in which the parameters hold their averages."""

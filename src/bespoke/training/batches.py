@@ -1,7 +1,8 @@
 """Cached rows turned into training batches in which every random choice is a function of its key."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -42,6 +43,14 @@ class Material:
     validation: tuple[Example, ...]
     scale: float
     """The autoencoder's scaling factor."""
+    others: Mapping[str, tuple[Example, ...]] = field(default_factory=dict)
+    """What else is measured: the `probe` of training pictures, and the sets that the recipe names."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what is trained on: which pictures, how often they come and what they count for."""
+        facts = [(e.key, len(e.latents), e.weight, e.repeats) for e in self.train]
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -144,15 +153,17 @@ def _noise(shape: tuple[int, ...], offset: float, key: Keyed) -> np.ndarray:
     return noise
 
 
-def validation_batches(material: Material, strata: int, seed: int, schedule: Schedule, size: int) -> Iterator[Batch]:
-    """Every validation picture at the middle of each stratum of timesteps, always with the same noise.
+def validation_batches(
+    material: Material, measured: Sequence[Example], strata: int, seed: int, schedule: Schedule, size: int
+) -> Iterator[Batch]:
+    """Every measured picture at the middle of each stratum of timesteps, always with the same noise.
 
     Strata that mirror each other about the middle share their noise, which makes the mean steadier. The latents are
     the posterior's mean. Shape after shape, and within each in the material's order.
     Source: EveryDream2's stabilised loss; strata as in MLPerf's Flux benchmark.
     """
     groups: dict[tuple[int, ...], list[Example]] = {}
-    for example in material.validation:
+    for example in measured:
         groups.setdefault(material.latents.shape(example.latents[0]), []).append(example)
     for examples in groups.values():
         jobs = [(example, stratum) for example in examples for stratum in range(strata)]

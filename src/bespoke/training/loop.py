@@ -1,135 +1,98 @@
 """The training itself, as a generator: it yields what happens, and the caller logs, shows, draws and stops."""
 
-import math
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
 from bespoke.diffusion import Schedule
 from bespoke.errors import BespokeError
-from bespoke.models import adapters
+from bespoke.hardware import peak_memory_gb
+from bespoke.models import Tuned
 from bespoke.recipe import Recipe
 from bespoke.training import state
 from bespoke.training.average import Average
 from bespoke.training.batches import Choices, Material, Stream
-from bespoke.training.optim import adamw, rate_at
-from bespoke.training.state import Progress
+from bespoke.training.events import Covered, Event, Kept, Saved, Staged, Step, Stopped, Validated
+from bespoke.training.optim import adamw, rate_at, set_rate, step_if
+from bespoke.training.stages import begins_with_the_best, stages
+from bespoke.training.state import Progress, Setting
 from bespoke.training.step import losses, weighted
-from bespoke.training.validate import Measurement, Validator
+from bespoke.training.stopping import FEWEST, Patience
+from bespoke.training.validate import Measurement, Validator, gap
+from bespoke.training.window import Window
 from bespoke.workspace import Run
 
-
-@dataclass(frozen=True)
-class Step:
-    """Some steps were made; the figures are means since the last such event."""
-
-    step: int
-    loss: float
-    learning_rate: float
-    gradient_norm: float
-    images_per_second: float
-    epoch: float
-
-
-@dataclass(frozen=True)
-class Validated:
-    """The adapter was measured on the validation pictures."""
-
-    step: int
-    loss: float
-    log_ratio: float
-    bands: tuple[float, ...]
-    best: bool
-
-
-@dataclass(frozen=True)
-class Covered:
-    """An epoch is over, or the training is within one: how many of the person's pictures were trained on for it."""
-
-    step: int
-    epoch: int
-    """Counted from 1."""
-    pictures: int
-    """How many were used, each counted once."""
-    coverage: float
-    """Their share of all training pictures; a picture that counts less than 1 may be missing."""
-    complete: bool
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A state to resume from is on disk."""
-
-    step: int
-    folder: Path
-
-
-@dataclass(frozen=True)
-class Stopped:
-    """The training is over."""
-
-    step: int
-    best_step: int
-    reason: str
-    finished: bool
-
-
-Event = Step | Covered | Validated | Saved | Stopped
+ALL_STEPS = "all steps done"
 
 
 class Trainer:
-    """One training: the network with its adapter, the optimizer, and all that a state holds."""
+    """One training: the networks, the optimizer, and all that a state holds."""
 
     def __init__(
-        self, network: Any, material: Material, schedule: Schedule, recipe: Recipe, run: Run, accelerator: Accelerator
+        self, network: Tuned, material: Material, schedule: Schedule, recipe: Recipe, run: Run, accelerator: Accelerator
     ) -> None:
         train = recipe.train
         self.recipe, self.train, self.run, self.accelerator = recipe, train, run, accelerator
         self.bare = network.train()
-        self.parameters = adapters.trainable(network)
+        self.parameters = network.trainable()
         self.average = Average(self.parameters, train.ema_decay if train.use_ema else None)
         self.network: Any = accelerator.prepare_model(network)
-        self.optimizer: Any = accelerator.prepare_optimizer(adamw(self.parameters.values(), train))
         self.schedule = schedule.to(accelerator.device)
-        choices = Choices(train.seed, schedule.steps, recipe.text.proportion_empty_prompts, train.noise_offset)
-        self.stream = Stream(material, choices, _asked(train.train_batch_size) * accelerator.num_processes)
+        self.material, self.stages = material, stages(recipe)
         self.validator = Validator(material, recipe.validation, schedule, _asked(train.train_batch_size))
         self.progress = Progress()
+        self._share(_asked(train.train_batch_size) * accelerator.num_processes)
+        self.optimizer: Any = self._fresh_optimizer()
 
     def restore(self, folder: Path) -> None:
-        """Continues from a state, as if nothing had happened."""
-        plain: torch.optim.Optimizer = self.optimizer.optimizer
-        self.progress, scaler = state.restore(folder, self.parameters, plain, self.average)
-        if scaler and self.accelerator.scaler:
-            self.accelerator.scaler.load_state_dict(scaler)
+        """Continues from a state, as if nothing had happened; also with another number of processes.
+
+        Raises: BespokeError when the recipe or the training pictures are not those that the state was made with.
+        """
+        kept = state.Kept.read(folder)
+        kept.setting.check(self.setting, folder)
+        self._share(kept.setting.pass_size)
+        state.restore(folder, self.parameters, self.optimizer.optimizer, self.average)
+        self.progress = kept.progress
+        if kept.scaler and self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(kept.scaler)
+
+    @property
+    def setting(self) -> Setting:
+        """What must be the same when this training goes on."""
+        return Setting.of(self.recipe, self.material.fingerprint, self.pass_size)
 
     def fit(self, should_stop: Callable[[], str | None] = lambda: None) -> Iterator[Event]:
-        """Trains to the last step, yielding events; `should_stop` may give a reason to save and stop before.
+        """Trains to the end, yielding events; `should_stop` may give a reason to save and stop before.
 
-        Raises: BespokeError when the loss is no longer a number; the newest state was saved before that.
+        Raises: BespokeError when too many gradients in a row are no numbers; the newest state was saved before that.
         """
-        total, reason = _asked(self.train.max_train_steps), None
         if self.progress.step == 0:
             yield from self._validate()
-        window = _Window()
-        while self.progress.step < total and reason is None:
+        window, wish = Window(self.accelerator.device), None
+        while not self.progress.ended and wish is None:
             self._step(window)
-            step, reason = self.progress.step, self._agreed(should_stop())
-            last = step == total or reason is not None
-            if step % self.train.log_every == 0 or last:
+            step, wish = self.progress.step, self._agreed(should_stop())
+            over = step == self.progress.began + _asked(self.stages[self.progress.stage].max_train_steps)
+            if step % self.train.log_every == 0 or over or wish:
                 yield self._report(window)
-                window = _Window()
-            yield from self._covered(whole=step == total)
-            if step % _asked(self.recipe.validation.validation_steps) == 0 or step == total:
+                window = window.next()
+            measured = step % _asked(self.recipe.validation.validation_steps) == 0 or over
+            if measured:
                 yield from self._validate()
-            if step % _asked(self.train.checkpointing_steps) == 0 or last:
+            stage = self.progress.stage
+            yield from self._advance(over=over, measured=measured)
+            yield from self._covered(whole=bool(self.progress.ended))
+            # A stage that began with the best weights goes on from its state, not from what is the best by then.
+            begun = self.progress.ended or self.progress.stage != stage
+            if step % _asked(self.train.checkpointing_steps) == 0 or begun or wish:
                 yield self._save()
-        yield self._stop(reason)
+        yield self._stop(wish)
 
     def _agreed(self, reason: str | None) -> str | None:
         """The reason to stop, if any of the processes has one: all must stop after the same step."""
@@ -139,46 +102,66 @@ class Trainer:
             self.accelerator.set_trigger()
         return (reason or "stopped by another process") if self.accelerator.check_trigger() else None
 
-    def _step(self, window: "_Window") -> None:
+    def _step(self, window: Window) -> None:
         """One optimizer step over as many passes as the recipe accumulates; nothing here waits for the device."""
-        size, passes = _asked(self.train.train_batch_size), self.train.gradient_accumulation_steps
-        workers = self.accelerator
-        # Dropout draws from torch's own stream.
-        torch.manual_seed((self.train.seed << 32) + self.progress.step)
+        passes, workers, progress = self.train.gradient_accumulation_steps, self.accelerator, self.progress
         for number in range(passes):
-            first = ((self.progress.step * passes + number) * workers.num_processes + workers.process_index) * size
-            batch = self.stream.batch(first, size).to(workers.device)
+            turn = progress.step * passes + number
+            # Dropout draws from torch's own stream.
+            torch.manual_seed((self.train.seed << 32) + turn * workers.num_processes + workers.process_index)
+            first = turn * self.pass_size + workers.process_index * self.size
+            batch = self.stream.batch(first, self.size).to(workers.device)
             errors = losses(self.network, batch, self.schedule)
             loss = weighted(errors, batch, self.schedule, self.train.snr_gamma).mean() / passes
             workers.backward(loss)
-            window.add(loss.detach(), size * workers.num_processes)
-        norm = workers.clip_grad_norm_(list(self.parameters.values()), self.train.max_grad_norm)
-        window.rate = rate_at(self.progress.step, self.train)
-        for group in self.optimizer.param_groups:
-            group["lr"] = window.rate
-        self.optimizer.step()
+            window.add(loss.detach(), self.pass_size)
+        norm: Any = workers.clip_grad_norm_(list(self.parameters.values()), self.train.max_grad_norm)
+        window.rate = rate_at(progress.step - progress.began, self.stages[progress.stage])
+        set_rate(self.optimizer, window.rate)
+        step_if(window.stepped(norm), self.optimizer, scaled=workers.scaler is not None)
         self.optimizer.zero_grad()
-        window.stepped(norm)
-        self.progress = replace(self.progress, step=self.progress.step + 1)
+        self.progress = replace(progress, step=progress.step + 1)
         self.average.update(self.progress.step)
 
-    def _report(self, window: "_Window") -> Step:
-        """The window's means; here the host waits for the device, and a loss that is no number is noticed."""
-        shared: Any = self.accelerator.reduce(torch.as_tensor(window.loss), reduction="mean")
-        window.loss = shared
-        loss, norm = window.means()
-        if not math.isfinite(loss):
+    def _report(self, window: Window) -> Step:
+        """The window's means; here the host waits for the device."""
+        if int(window.in_a_row) >= self.train.max_skipped_steps:
             raise self._lost()
-        size = _asked(self.train.train_batch_size) * self.train.gradient_accumulation_steps
-        epoch = self.progress.step * size * self.accelerator.num_processes / self.stream.epoch
-        return Step(self.progress.step, loss, window.rate, norm, window.images_per_second(), epoch)
+        loss, norm = window.means(self.accelerator)
+        epoch = self.progress.step * self.train.gradient_accumulation_steps * self.pass_size / self.stream.epoch
+        squares = torch.stack([parameter.detach().norm() for parameter in self.parameters.values()])
+        rate, length = window.images_per_second(), float(squares.norm())
+        memory, memory_there = peak_memory_gb()
+        skipped = int(window.skipped)
+        return Step(self.progress.step, loss, window.rate, norm, rate, epoch, length, skipped, memory, memory_there)
 
-    def _covered(self, *, whole: bool) -> Iterator[Covered]:
+    def _advance(self, *, over: bool, measured: bool) -> Iterator[Event]:
+        """Ends the stage if its steps are done or patience is: then the next begins, or the training is over."""
+        progress = self.progress
+        early = self._agreed(progress.patience.verdict(self.recipe.validation)) if measured else None
+        if not (over or early):
+            return
+        reason, following = early or ALL_STEPS, progress.stage + 1
+        if following == len(self.stages):
+            self.progress = replace(progress, ended=reason)
+            return
+        if begins_with_the_best(self.recipe, following) and progress.best_step:
+            self.accelerator.wait_for_everyone()
+            self.bare.load(self.best)
+        self.optimizer = self._fresh_optimizer()
+        self.average.restart()
+        self.progress = replace(progress, stage=following, began=progress.step, patience=Patience())
+        yield Staged(progress.step, following, reason)
+
+    def _covered(self, *, whole: bool) -> Iterator[Event]:
         """What the epochs that this step ended were trained on; at the end of the `whole`, also the one begun."""
         step, passes, order = self.progress.step, self.train.gradient_accumulation_steps, self.stream.order
         before, after = (order.epochs_over(steps * passes) for steps in (step - 1, step))
         for epoch in range(before, after):
             yield self._used(epoch, complete=True)
+        every = self.train.save_every_n_epochs
+        if every and after // every > before // every:
+            yield self._keep(after)
         if whole and self.stream.used(after, step * passes):
             yield self._used(after, complete=False)
 
@@ -187,89 +170,102 @@ class Trainer:
         used = self.stream.used(epoch, step * self.train.gradient_accumulation_steps)
         return Covered(step, epoch + 1, used, used / all_of_them, complete)
 
-    def _lost(self) -> BespokeError:
-        kept = state.newest(self.run)
-        problem = f"The loss is no longer a number at step {self.progress.step}."
-        hint = 'Lower train.learning_rate, or set train.mixed_precision = "no". '
-        return BespokeError(problem, hint + (f"The last good state is {kept}." if kept else "Nothing was saved yet."))
-
     def _validate(self) -> Iterator[Validated]:
-        """Measures the adapter, and keeps it if it is the best so far; the first measurement is the base's."""
+        """Measures the network, and keeps it if it is the best so far; the base is measured once."""
         if not self.validator:
             return
+        progress, settings = self.progress, self.recipe.validation
+        if not progress.base:
+            with self.bare.untouched():
+                found = self.validator(self.network, self.accelerator.device)
+            progress = replace(progress, base={name: m.losses.tolist() for name, m in found.items()})
+        base = {name: Measurement(np.array(values)) for name, values in progress.base.items()}
         with self.average.in_place():
-            now = self.validator(self.network, self.accelerator.device)
-            if not self.progress.base_losses:
-                self.progress = replace(self.progress, base_losses=now.losses.tolist())
-            base = Measurement(torch.tensor(self.progress.base_losses, dtype=torch.float64).numpy())
-            score, step = now.log_ratio(base), self.progress.step
-            best = step > 0 and score < self.progress.best_score
+            measured = self.validator(self.network, self.accelerator.device)
+            now, score = measured["validation"], measured["validation"].log_ratio(base["validation"])
+            warmup = settings.early_stopping_warmup * _asked(self.stages[progress.stage].max_train_steps)
+            warm = progress.step - progress.began > warmup
+            patience, chance = progress.patience.after(now, progress.step, settings, warm=warm)
+            best = progress.step > 0 and score < progress.best_score
             if best:
-                self.progress = replace(self.progress, best_step=step, best_score=score)
-                self._write_adapter(self.run.adapter)
-        yield Validated(step, now.mean, score, tuple(now.bands(base)), best)
+                progress = replace(progress, best_step=progress.step, best_score=score)
+                self._write(self.best)
+        self.progress = replace(progress, patience=patience)
+        others = {name: m.log_ratio(base[name]) for name, m in measured.items() if name != "validation"}
+        probe = (now, measured["probe"], (base["validation"], base["probe"])) if "probe" in measured else None
+        apart = gap(*probe) if probe else None
+        yield Validated(
+            progress.step, now.mean, score, tuple(now.bands(base["validation"])), best, others, apart, chance
+        )
+
+    def _keep(self, epoch: int) -> Kept:
+        folder = self.run.checkpoint(epoch)
+        with self.average.in_place():
+            self._write(folder)
+        return Kept(self.progress.step, epoch, folder)
 
     def _save(self) -> Saved:
-        if not all(bool(parameter.isfinite().all()) for parameter in self.parameters.values()):
-            raise self._lost()  # between two reports nobody has looked, and such a state is worth nothing
+        whole = torch.stack([parameter.detach().isfinite().all() for parameter in self.parameters.values()])
+        if not bool(whole.all()):
+            raise self._lost()  # such a state is worth nothing
         scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
         plain: torch.optim.Optimizer = self.optimizer.optimizer
         if self.accelerator.is_main_process:
-            kept = state.save(self.run, self.progress, self.parameters, plain, self.average, scaler)
-            state.prune(self.run, self.train.checkpoints_total_limit, kept)
+            kept = state.save(self.run, self.progress, self.parameters, plain, self.average, scaler, self.setting)
+            best = self.run.state(self.progress.best_step)
+            state.prune(self.run, self.train.checkpoints_total_limit, kept, best)
         return Saved(self.progress.step, self.run.state(self.progress.step))
 
-    def _stop(self, reason: str | None) -> Stopped:
-        """Writes the last adapter; where validation never fell below the base, the last one is the best there is."""
-        if reason is not None:
-            return Stopped(self.progress.step, self.progress.best_step, reason, finished=False)
+    def _stop(self, wish: str | None) -> Stopped:
+        """Writes the last weights; where validation never fell below the base, the last ones are the best there are."""
+        progress = self.progress
+        if wish is not None and not progress.ended:
+            return Stopped(progress.step, progress.best_step, wish, finished=False)
         with self.average.in_place():
-            self._write_adapter(self.run.last / "adapter.safetensors")
-            if not self.progress.best_step:
-                self._write_adapter(self.run.adapter)
-        return Stopped(
-            self.progress.step,
-            self.progress.best_step,
-            _why(self.progress, validated=bool(self.validator)),
-            finished=True,
-        )
+            self._write(self.run.last)
+            if not progress.best_step:
+                self._write(self.best)
+        return Stopped(progress.step, progress.best_step, self._why(), finished=True)
 
-    def _write_adapter(self, path: Path) -> None:
+    def _why(self) -> str:
+        progress = self.progress
+        if not self.validator:
+            return f"{progress.ended}; without validation pictures the last step is kept"
+        few = len(self.material.validation)
+        note = f" ({few} validation pictures are too few to stop early)" if few < FEWEST else ""
+        if not progress.best_step:
+            return f"{progress.ended}{note}; validation never fell below the base, so the last step is kept"
+        return f"{progress.ended}{note}; validation was best at step {progress.best_step}"
+
+    def _lost(self) -> BespokeError:
+        kept = state.newest(self.run)
+        problem = f"The loss is no longer a number at step {self.progress.step}: no step since can be used."
+        hint = 'Lower train.learning_rate, or set train.mixed_precision = "no". '
+        return BespokeError(problem, hint + (f"The last good state is {kept}." if kept else "Nothing was saved yet."))
+
+    @property
+    def best(self) -> Path:
+        """The folder of the best weights."""
+        return self.run.root if self.bare.adapted else self.run.model
+
+    def _write(self, folder: Path) -> None:
         if self.accelerator.is_main_process:
-            adapters.save(self.bare, path)
+            self.bare.save(folder)
 
+    def _share(self, pass_size: int) -> None:
+        """Divides a pass's pictures among the processes, and lays out the sequence of all passes."""
+        processes, train = self.accelerator.num_processes, self.train
+        if pass_size % processes:
+            hint = "Go on with a number of processes that divides it."
+            raise BespokeError(f"A pass of {pass_size} pictures cannot be shared by {processes} processes.", hint)
+        self.pass_size, self.size = pass_size, pass_size // processes
+        choices = Choices(
+            train.seed, self.schedule.steps, self.recipe.text.proportion_empty_prompts, train.noise_offset
+        )
+        self.stream = Stream(self.material, choices, pass_size)
 
-class _Window:
-    """Sums since the last report, kept on the device."""
-
-    def __init__(self) -> None:
-        self.began, self.images, self.steps, self.rate = time.perf_counter(), 0, 0, 0.0
-        self.loss: torch.Tensor | float = 0.0
-        self.norm: torch.Tensor | float = 0.0
-
-    def add(self, loss: torch.Tensor, images: int) -> None:
-        """Takes in one pass."""
-        self.loss, self.images = self.loss + loss, self.images + images
-
-    def stepped(self, norm: Any) -> None:
-        """Takes in one optimizer step."""
-        self.norm, self.steps = self.norm + norm, self.steps + 1
-
-    def means(self) -> tuple[float, float]:
-        """The mean loss and gradient norm of a step."""
-        return float(self.loss) / self.steps, float(self.norm) / self.steps
-
-    def images_per_second(self) -> float:
-        """The rate since the window began."""
-        return self.images / max(1e-9, time.perf_counter() - self.began)
-
-
-def _why(progress: Progress, *, validated: bool) -> str:
-    if not validated:
-        return "all steps done; without validation pictures the last step is kept"
-    if not progress.best_step:
-        return "all steps done; validation never fell below the base, so the last step is kept"
-    return f"all steps done; validation was best at step {progress.best_step}"
+    def _fresh_optimizer(self) -> Any:
+        return self.accelerator.prepare_optimizer(adamw(self.parameters, self.train))
 
 
 def _asked(value: int | None) -> int:

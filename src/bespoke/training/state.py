@@ -4,15 +4,20 @@ import json
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bespoke.errors import BespokeError
+from bespoke.recipe import Recipe
 from bespoke.training.average import Average
+from bespoke.training.stopping import Patience
 from bespoke.workspace import Run, atomic_folder, verified
+
+WEIGHTS = "weights.safetensors"
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,56 @@ class Progress:
     best_step: int = 0
     best_score: float = 0.0
     """The best mean log-ratio so far; 0 is the base itself."""
-    base_losses: list[list[float]] = field(default_factory=list)
-    """The base's validation losses, [n strata]; measured once."""
+    base: dict[str, list[list[float]]] = field(default_factory=dict)
+    """The base's losses on each set, [n strata]; measured once."""
+    stage: int = 0
+    began: int = 0
+    """The step after which the stage began."""
+    patience: Patience = field(default_factory=Patience)
+    ended: str = ""
+    """Why the training is over; empty while it is not."""
+
+    @staticmethod
+    def of(content: dict[str, Any]) -> "Progress":
+        """The progress that `asdict` turned into JSON."""
+        known: dict[str, Any] = {**content, "patience": Patience(**content["patience"])}
+        return Progress(**known)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What must be the same when a training goes on, for its end to be the same."""
+
+    recipe: dict[str, Any]
+    material: str
+    """The material's fingerprint."""
+    pass_size: int
+    """Pictures of one pass in all processes together."""
+
+    @staticmethod
+    def of(recipe: Recipe, material: str, pass_size: int) -> "Setting":
+        """Of a recipe the sections that training hangs on, without the keys that only say what is written when."""
+        content = recipe.model_dump(mode="json", include=SECTIONS)
+        for key in FREE:
+            content["train"].pop(key)
+        return Setting(content, material, pass_size)
+
+    def check(self, now: "Setting", folder: Path) -> None:
+        """Raises: BespokeError when a training of these settings cannot go on with those of `now`, saying why."""
+        before, after = _flat(self.recipe), _flat(now.recipe)
+        changed = [key for key in before | after if before.get(key) != after.get(key)]
+        if changed:
+            lines = [f"{key}: {before.get(key)!r} was, {after.get(key)!r} is." for key in changed]
+            hint = "Put the run's recipe.toml back as it was, or start a new run."
+            raise BespokeError(f"{folder} was trained by another recipe. " + " ".join(lines), hint)
+        if self.material != now.material:
+            hint = "Put the dataset back as it was, or start a new run."
+            raise BespokeError(f"The training pictures are not those that {folder} was trained on.", hint)
+
+
+SECTIONS = {"model", "data", "text", "train", "stage", "validation"}
+FREE = ("log_every", "checkpointing_steps", "checkpoints_total_limit", "save_every_n_epochs", "train_batch_size")
+"""Keys that may change; of the batch size what counts is how many pictures all processes take together."""
 
 
 def save(
@@ -34,6 +87,7 @@ def save(
     optimizer: torch.optim.Optimizer,
     average: Average,
     scaler: dict[str, Any] | None,
+    setting: Setting,
 ) -> Path:
     """Writes the state after `progress.step`; it appears under its name only when it is complete.
 
@@ -44,21 +98,22 @@ def save(
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     with atomic_folder(folder) as temporary:
-        save_file({name: _plain(p) for name, p in parameters.items()}, temporary / "weights.safetensors")
+        save_file({name: _plain(p) for name, p in parameters.items()}, temporary / WEIGHTS)
         save_file(_moments(parameters, optimizer), temporary / "optimizer.safetensors")
         if average.values:
             save_file({name: _plain(v) for name, v in average.values.items()}, temporary / "average.safetensors")
-        content = {"version": 1, "progress": asdict(progress), "scaler": scaler}
+        content = {"version": VERSION, "progress": asdict(progress), "scaler": scaler, "setting": asdict(setting)}
         (temporary / "state.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
 
 
-def prune(run: Run, keep: int, newest: Path) -> None:
-    """Removes all but the last `keep` states up to `newest`; later ones are damaged, or it would not be the newest."""
+def prune(run: Run, keep: int, newest: Path, best: Path) -> None:
+    """Removes all but the last `keep` states up to `newest` and the `best`; those after `newest` are damaged."""
     folders = run.states()
     end = folders.index(newest) + 1
     for folder in (*folders[: max(0, end - keep)], *folders[end:]):
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder != best or folder > newest:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def newest(run: Run) -> Path | None:
@@ -66,33 +121,60 @@ def newest(run: Run) -> Path | None:
     return next((folder for folder in reversed(run.states()) if verified(folder)), None)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What a state says beside the tensors."""
+
+    progress: Progress
+    scaler: dict[str, Any] | None
+    setting: Setting
+
+    @staticmethod
+    def read(folder: Path) -> "Kept":
+        """What stands in a state's folder.
+
+        Raises: BespokeError when an older version of bespoke wrote it.
+        """
+        content = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        if content["version"] != VERSION:
+            raise BespokeError(f"{folder} was written by another version of bespoke.", "Start a new run.")
+        return Kept(Progress.of(content["progress"]), content["scaler"], Setting(**content["setting"]))
+
+
 def restore(
     folder: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, average: Average
-) -> tuple[Progress, dict[str, Any] | None]:
-    """The progress and the loss scaler's state in `folder`, after putting weights, optimizer and average back.
+) -> None:
+    """Puts weights, optimizer and average back as they are in `folder`.
 
-    Raises: BespokeError when the state belongs to another adapter.
+    Raises: BespokeError when the state belongs to another training.
     """
-    weights, moments = load_file(folder / "weights.safetensors"), load_file(folder / "optimizer.safetensors")
+    weights, moments = load_file(folder / WEIGHTS), load_file(folder / "optimizer.safetensors")
     if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in parameters.items()}:
         hint = "Resume with the recipe the run began with, or start a new run."
-        raise BespokeError(f"{folder} holds another adapter than the recipe describes.", hint)
+        raise BespokeError(f"{folder} holds other weights than the recipe describes.", hint)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
-            optimizer.state[parameter] = _restored(parameter, name, moments)
+            if f"step/{name}" in moments:
+                optimizer.state[parameter] = _restored(parameter, name, moments)
         if average.values:
             for name, value in load_file(folder / "average.safetensors").items():
                 average.values[name].copy_(value)
-    content = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    return Progress(**content["progress"]), content["scaler"]
+
+
+def _flat(content: Any, name: str = "") -> dict[str, Any]:
+    """The values of nested tables by their dotted names."""
+    if not isinstance(content, dict):
+        return {name: content}
+    table = cast(dict[str, Any], content)
+    return {k: v for key, value in table.items() for k, v in _flat(value, f"{name}.{key}" if name else key).items()}
 
 
 def _moments(parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
         f"{kind}/{name}": _plain(value)
         for name, parameter in parameters.items()
-        for kind, value in optimizer.state[parameter].items()
+        for kind, value in optimizer.state.get(parameter, {}).items()
     }
 
 

@@ -10,7 +10,7 @@ from bespoke.training.batches import Batch
 def losses(network: Any, batch: Batch, schedule: Schedule) -> PerItem:
     """The squared error of the network's answer for each picture, unweighted."""
     noisy = schedule.noisy(batch.clean, batch.noise, batch.times)
-    answer = network(noisy, batch.times, batch.texts, return_dict=False)[0]
+    answer = network(noisy, batch.times, batch.texts)
     return squared_errors(answer, schedule.target(batch.clean, batch.noise, batch.times))
 
 

@@ -1,15 +1,17 @@
 """A network turned into its stabilised validation loss: the same pictures, timesteps and noise at every measurement."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from scipy import stats
 
 from bespoke.diffusion import Schedule
 from bespoke.recipe.tree import Validation
-from bespoke.training.batches import Batch, Material, validation_batches
+from bespoke.training.batches import Example, Material, validation_batches
 from bespoke.training.step import losses
 
 
@@ -31,13 +33,17 @@ class Measurement:
         """
         return float(np.log(self.losses / base.losses).mean())
 
+    def per_picture(self, base: "Measurement") -> np.ndarray:
+        """The mean log-ratio of each picture, float64 [n]: pictures are what a test compares."""
+        return np.log(self.losses / base.losses).mean(axis=1)
+
     def bands(self, base: "Measurement") -> list[float]:
         """The mean log-ratio in each stratum, from clean to noisy."""
         return np.log(self.losses / base.losses).mean(axis=0).tolist()
 
 
 class Validator:
-    """Measures a network on one material's validation pictures."""
+    """Measures a network on the sets of one material: `validation`, the `probe` of training pictures, any others."""
 
     def __init__(self, material: Material, settings: Validation, schedule: Schedule, size: int) -> None:
         self.material, self.settings, self.schedule, self.size = material, settings, schedule, size
@@ -46,16 +52,40 @@ class Validator:
         """Whether there is anything to measure on."""
         return bool(self.material.validation)
 
+    @property
+    def sets(self) -> dict[str, Sequence[Example]]:
+        """The examples of each set; `validation` is the first."""
+        return {"validation": self.material.validation, **self.material.others}
+
     @torch.no_grad()
-    def __call__(self, network: Any, device: torch.device) -> Measurement:
-        """The measurement of `network` as it is now; its mode is put back afterwards."""
+    def __call__(self, network: Any, device: torch.device) -> dict[str, Measurement]:
+        """The measurement on each set of `network` as it is now; its mode is put back afterwards."""
         training = network.training
         network.eval()
-        schedule = self.schedule.to(device)
-        found = [losses(network, batch.to(device), schedule).cpu() for batch in self._batches()]
+        schedule, strata = self.schedule.to(device), self.settings.strata
+        found: dict[str, Measurement] = {}
+        for name, examples in self.sets.items():
+            batches = validation_batches(self.material, examples, strata, self.settings.seed, self.schedule, self.size)
+            values = torch.cat([losses(network, batch.to(device), schedule).cpu() for batch in batches])
+            found[name] = Measurement(values.double().numpy().reshape(len(examples), strata))
         network.train(training)
-        values = torch.cat(found).double().numpy()
-        return Measurement(values.reshape(len(self.material.validation), self.settings.strata))
+        return found
 
-    def _batches(self) -> Iterator[Batch]:
-        return validation_batches(self.material, self.settings.strata, self.settings.seed, self.schedule, self.size)
+
+def gap(
+    validation: Measurement, probe: Measurement, bases: tuple[Measurement, Measurement]
+) -> tuple[float, float, float]:
+    """How much worse validation pictures do than the probe, in log-ratio: a 95 % interval, least, middle and most.
+
+    Source: Welch 1947, for two samples of unequal variance.
+    """
+    ours, theirs = validation.per_picture(bases[0]), probe.per_picture(bases[1])
+    middle = float(ours.mean() - theirs.mean())
+    if min(len(ours), len(theirs)) < 2:
+        return middle, middle, middle
+    parts = [values.var(ddof=1) / len(values) for values in (ours, theirs)]
+    if not sum(parts):
+        return middle, middle, middle
+    freedom = sum(parts) ** 2 / sum(p**2 / (len(v) - 1) for p, v in zip(parts, (ours, theirs), strict=True))
+    half = float(stats.t.ppf(0.975, freedom) * math.sqrt(sum(parts)))
+    return middle - half, middle, middle + half

@@ -1,0 +1,30 @@
+"""The figures of a proof written to `docs/results/NAME.json`, with the command, the commit and the machine."""
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bespoke.workspace import write_json
+
+ROOT = Path(__file__).parents[1]
+
+
+def write(name: str, figures: dict[str, Any]) -> Path:
+    """The file, written."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    content = {
+        "command": f"python -m proofs.{name} {' '.join(sys.argv[1:])}".strip(),
+        "commit": commit.stdout.strip() or "unknown",
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__},
+        "figures": figures,
+    }
+    path = ROOT / "docs" / "results" / f"{name}.json"
+    write_json(path, content)
+    return path

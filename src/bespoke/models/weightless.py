@@ -1,0 +1,39 @@
+"""A checkpoint's configurations turned into the networks that a recipe trains, without weights: shapes and formats."""
+
+from typing import Any
+
+import torch
+
+from bespoke.models.load import Checkpoint, quiet
+from bespoke.models.tuned import Tuned, tuned
+from bespoke.recipe.tree import Recipe
+
+
+def weightless(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
+    """The networks that `tuned` gives for a checkpoint and a resolved recipe, all tensors on torch's `meta` device.
+
+    No weights are read, and none take memory.
+
+    Raises: BespokeError when all weights are to be trained and are to be in another format than float32.
+    """
+    with torch.device("meta"), quiet():
+        return tuned(_Configured(checkpoint.name, checkpoint.folder, checkpoint.family, checkpoint.trained), recipe)
+
+
+class _Configured(Checkpoint):
+    """A checkpoint whose networks are built from their configurations alone."""
+
+    def unet(self) -> Any:
+        """The frozen UNet, in float32."""
+        from diffusers import UNet2DConditionModel
+
+        config: Any = UNet2DConditionModel.load_config(self.part("unet"))
+        network: Any = UNet2DConditionModel.from_config(config)
+        return network.eval().requires_grad_(requires_grad=False)
+
+    def text_encoder(self) -> Any:
+        """The frozen text encoder, in float32."""
+        from transformers import CLIPTextConfig, CLIPTextModel
+
+        config = CLIPTextConfig.from_pretrained(self.part("text_encoder"))
+        return CLIPTextModel(config).eval().requires_grad_(requires_grad=False)

@@ -1,0 +1,154 @@
+"""A network and a batch's shapes turned into the memory that a training step takes, by making the step without memory.
+
+The step runs in torch's fake tensors, which have shapes and formats but no contents, through the very code that trains:
+arithmetic in 16 bits, gradient checkpointing, adapters, accumulation and the optimizer are all in it. What kernels take
+for themselves while they run is not seen.
+"""
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as trees
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bespoke.diffusion import Schedule
+from bespoke.models import Tuned
+from bespoke.recipe import Recipe
+from bespoke.training.rehearsal import Shapes, rehearsal, step
+
+Kind = Literal["frozen", "trained", "gradients", "optimizer", "average", "activations", "transient"]
+BLOCK = {"cuda": 512}
+"""Bytes that an allocation is rounded up to. Source: kMinBlockSize of torch's CUDACachingAllocator."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that live at the moment of a step when most do."""
+
+    frozen: int
+    """Weights that stay as they are."""
+    trained: int
+    """Weights that training moves."""
+    gradients: int
+    """Those that are there at that moment; over the step there is one for each trained weight."""
+    optimizer: int
+    """AdamW's two moments of each trained weight."""
+    average: int
+    """The running average of the trained weights."""
+    activations: int
+    """What the forward pass keeps for the backward one: inner values, and weights cast to 16 bits."""
+    transient: int
+    """What the backward pass or the optimizer holds for a moment; also what checkpointing computes anew."""
+
+    @property
+    def peak(self) -> int:
+        """All of it."""
+        return sum(asdict(self).values())
+
+    @property
+    def resting(self) -> int:
+        """What lives between two steps."""
+        return self.frozen + self.trained + self.optimizer + self.average
+
+
+def memory(network: Tuned, shapes: Shapes, schedule: Schedule, recipe: Recipe, accelerator: Accelerator) -> Memory:
+    """The memory of a step at its highest, once the optimizer has its moments.
+
+    `network` is as `models.weightless` gives it; the accelerator must not be used for training afterwards.
+    """
+    accelerator.device_placement = False  # the tensors are made where they belong
+    passes = min(2, recipe.train.gradient_accumulation_steps)  # a third would find what the second found
+    train = recipe.train.model_copy(update={"gradient_accumulation_steps": passes})
+    with FakeTensorMode(allow_non_fake_inputs=True), _Tracker(BLOCK.get(accelerator.device.type, 1)) as tracker:
+        _fill(network, accelerator.device)
+        trainer = rehearsal(network, shapes, schedule, recipe.model_copy(update={"train": train}), accelerator)
+        tracker.mark("trained", trainer.parameters)
+        tracker.mark("frozen", {n: p for n, p in network.named_parameters() if n not in trainer.parameters})
+        tracker.mark("frozen", dict(network.named_buffers()))
+        tracker.mark("average", trainer.average.values)
+        tracker.watch(trainer.parameters, trainer.optimizer.optimizer)
+        step(trainer)
+        tracker.forget()
+        step(trainer)
+    return Memory(**tracker.peak)
+
+
+def _fill(network: nn.Module, device: torch.device) -> None:
+    """Puts tensors on `device` in the place of those on `meta`, in place."""
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            new = torch.empty_like(parameter, device=device)
+            setattr(module, name, nn.Parameter(new, requires_grad=parameter.requires_grad))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, torch.empty_like(buffer, device=device))
+
+
+class _Tracker(TorchDispatchMode):
+    """Counts the bytes of all storages that are alive, by what they are for."""
+
+    def __init__(self, block: int) -> None:
+        super().__init__()
+        self.block, self.stepping = block, False
+        self.alive: dict[int, tuple[Kind, int]] = {}
+        self.now: dict[Kind, int] = dict.fromkeys(get_args(Kind), 0)
+        self.peak = dict(self.now)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Lets the operation run, and takes in what came out."""
+        made = func(*args, **(kwargs or {}))
+        for leaf in trees.tree_leaves(made):
+            if isinstance(leaf, Tensor):
+                self._see(leaf)
+        return made
+
+    def mark(self, kind: Kind, tensors: Mapping[str, Tensor]) -> None:
+        """Counts tensors as `kind` from now on."""
+        for tensor in tensors.values():
+            key = self._see(tensor)
+            before, size = self.alive[key]
+            self.alive[key] = (kind, size)
+            self.now[before] -= size
+            self.now[kind] += size
+
+    def watch(self, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+        """Tells gradients and the optimizer's tensors from the others."""
+        for parameter in parameters.values():
+            parameter.register_post_accumulate_grad_hook(self._accumulated)
+        optimizer.register_step_pre_hook(lambda *_: setattr(self, "stepping", True))
+        optimizer.register_step_post_hook(lambda *_: setattr(self, "stepping", False))
+
+    def forget(self) -> None:
+        """Begins the search for the highest moment anew."""
+        self.peak = dict(self.now)
+
+    def _accumulated(self, parameter: Tensor) -> None:
+        if parameter.grad is not None:
+            self.mark("gradients", {"": parameter.grad})
+
+    def _see(self, tensor: Tensor) -> int:
+        storage = tensor.untyped_storage()
+        key: int = storage._cdata  # noqa: SLF001 # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+        if key not in self.alive:
+            kind, size = self._kind(), -(-storage.nbytes() // self.block) * self.block
+            self.alive[key] = (kind, size)
+            self.now[kind] += size
+            if sum(self.now.values()) > sum(self.peak.values()):
+                self.peak = dict(self.now)
+            weakref.finalize(storage, self._gone, key)
+        return key
+
+    def _kind(self) -> Kind:
+        if self.stepping:
+            return "optimizer"
+        backward = torch._C._current_graph_task_id() != -1  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        return "transient" if backward else "activations"
+
+    def _gone(self, key: int) -> None:
+        kind, size = self.alive.pop(key)
+        self.now[kind] -= size
