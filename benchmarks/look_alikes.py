@@ -8,7 +8,7 @@ import numpy as np
 
 from bespoke.data.clean import Candidate, judge
 from bespoke.data.inspect import THUMBNAIL, Facts
-from bespoke.recipe.tree import Clean
+from bespoke.recipe.dataset import Clean
 
 
 def candidates(count: int, *, plain: bool) -> list[Candidate]:

@@ -19,7 +19,7 @@ from bespoke.data.alignment import same_shot
 from bespoke.data.embedding import agreements, directions, fits, nearest, standing
 from bespoke.data.inspect import THUMBNAIL
 from bespoke.models import Clip
-from bespoke.recipe.tree import Clean
+from bespoke.recipe.dataset import Clean
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("examples/8bit/train", "examples/8bit/reference", "examples/photos")

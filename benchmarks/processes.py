@@ -15,7 +15,7 @@ from PIL import Image
 
 from bespoke import data
 from bespoke.recipe import Recipe
-from bespoke.recipe.tree import Data
+from bespoke.recipe.dataset import Data
 from bespoke.seeds import generator
 
 PHOTOS = Path(__file__).parents[1] / "examples" / "photos"

@@ -28,7 +28,8 @@ from bespoke.models import Clip
 from bespoke.pipeline.naming import named
 from bespoke.pipeline.new import new
 from bespoke.recipe import load
-from bespoke.recipe.tree import Sample, Validation
+from bespoke.recipe.training import Validation
+from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request, draw
 from bespoke.training.stopping import Patience
 from bespoke.training.validate import Measurement, Validator

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from bespoke.errors import BespokeError
 from bespoke.recipe import Facts, Recipe, derive, dump, load, parse, put
 from bespoke.recipe.document import document
-from bespoke.recipe.tree import Stage
+from bespoke.recipe.training import Stage
 
 
 def refusal(content: dict, where: str = "recipe.toml") -> str:

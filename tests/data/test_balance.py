@@ -18,7 +18,7 @@ from bespoke.data.balance import factors, groups_of, source_of, ways
 from bespoke.data.colours import COLOURS, dominant, oklab, shares, swatch
 from bespoke.errors import BespokeError
 from bespoke.recipe import Recipe, parse
-from bespoke.recipe.tree import Balance
+from bespoke.recipe.dataset import Balance
 from bespoke.records import Dataset, Picture
 
 

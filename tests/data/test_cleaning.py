@@ -14,7 +14,7 @@ from bespoke.data.clean import Candidate, Verdict, judge
 from bespoke.data.inspect import Facts, exposure, facts, sharpness
 from bespoke.data.likeness import Gallery, looks_same
 from bespoke.data.reading import Reading, pixel_hash
-from bespoke.recipe.tree import Clean
+from bespoke.recipe.dataset import Clean
 
 
 def flat(shape: str, ground: str = "skyblue", ink: str = "red", side: int = 64) -> Image.Image:

@@ -18,7 +18,7 @@ from bespoke.data.language import other_language
 from bespoke.data.missing import missing
 from bespoke.data.opinions import Opinion, covered
 from bespoke.data.reading import Reading, read
-from bespoke.recipe.tree import Clean
+from bespoke.recipe.dataset import Clean
 
 SHOWN = Clean(set_aside=())
 

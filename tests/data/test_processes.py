@@ -16,7 +16,7 @@ from bespoke.data import Copies, build, importing, inspect, load, read, shrink
 from bespoke.data.known import Known
 from bespoke.errors import BespokeError
 from bespoke.recipe import Recipe
-from bespoke.recipe.tree import Data
+from bespoke.recipe.dataset import Data
 
 ALONE, SHARED = (Recipe(data=Data(processes=count)) for count in (1, 3))
 

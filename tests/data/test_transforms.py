@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw
 
 from bespoke.data import Buckets, Transform, fit, plain, transforms, variants
-from bespoke.recipe.tree import Data
+from bespoke.recipe.dataset import Data
 
 EVERYTHING = {
     "crop": "random", "crop_jitter": 0.1, "random_scale": 1.5, "random_rotation": 20.0, "color_jitter": 0.3,

@@ -24,7 +24,7 @@ from bespoke.data.clean import Candidate, Judgement, judge
 from bespoke.models import find
 from bespoke.page import Advice
 from bespoke.pipeline.describe import why
-from bespoke.recipe.tree import Clean
+from bespoke.recipe.dataset import Clean
 from bespoke.records import Picture
 from tests.page.test_report import Page
 

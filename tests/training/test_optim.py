@@ -6,7 +6,7 @@ from diffusers.optimization import get_scheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bespoke.recipe.tree import Train
+from bespoke.recipe.training import Train
 from bespoke.training.average import Average
 from bespoke.training.optim import adamw, rate_at
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import stats
 
-from bespoke.recipe.tree import Validation
+from bespoke.recipe.training import Validation
 from bespoke.training import Stopped, Validated
 from bespoke.training.stopping import Patience, chance_of_none
 from bespoke.training.validate import Measurement, gap

@@ -13,7 +13,7 @@ from bespoke.data.sorting import Inspected, inspect
 from bespoke.data.tables import MOST_REPEATS
 from bespoke.errors import BespokeError
 from bespoke.recipe import Recipe
-from bespoke.recipe.tree import Balance
+from bespoke.recipe.dataset import Balance
 from bespoke.records import Dataset, Picture
 
 COLOUR, SOURCE, TAG = "colour", "source", "tag"

@@ -10,7 +10,7 @@ from bespoke.data.inspect import Facts
 from bespoke.data.language import other_language
 from bespoke.data.likeness import Gallery
 from bespoke.data.opinions import UNSEEN, Opinion
-from bespoke.recipe.tree import Clean
+from bespoke.recipe.dataset import Clean
 
 LOSSY = ("JPEG", "MPO", "WEBP")
 LOOKS = {

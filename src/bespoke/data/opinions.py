@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bespoke.data.embedding import Values, agreements, directions, fits, nearest, standing
 from bespoke.data.seen import CAPTIONS, PICTURES, SAFETY, THINGS, Rows, Seen
-from bespoke.recipe.tree import Clean
+from bespoke.recipe.dataset import Clean
 from bespoke.records import Picture
 
 NUMBERS = 6

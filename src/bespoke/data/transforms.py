@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance
 from bespoke.data.buckets import Size
 from bespoke.data.reading import Pixels
 from bespoke.data.saliency import place
-from bespoke.recipe.tree import Data
+from bespoke.recipe.dataset import Data
 from bespoke.seeds import generator
 
 VERSION = 2

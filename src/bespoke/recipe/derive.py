@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bespoke.errors import BespokeError
-from bespoke.recipe.tree import Recipe, Stage
+from bespoke.recipe.training import Stage
+from bespoke.recipe.tree import Recipe
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from bespoke.recipe.tree import Recipe
 
 INTRODUCTION = """# The recipe
 
-<!-- Written by `python -m bespoke.recipe.document > docs/recipe.md` from src/bespoke/recipe/tree.py: edit that. -->
+<!-- Written by `python -m bespoke.recipe.document > docs/recipe.md` from src/bespoke/recipe/: edit that. -->
 
 A recipe is one TOML file, `recipe.toml`. It says what is trained, on which pictures and how.
 A key that no recipe has is refused, and the nearest right one is named.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bespoke.recipe.tree import Train
+from bespoke.recipe.training import Train
 
 
 def adamw(parameters: Mapping[str, nn.Parameter], train: Train) -> torch.optim.AdamW:

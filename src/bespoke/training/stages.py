@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from bespoke.recipe.tree import Recipe, Train
+from bespoke.recipe.training import Train
+from bespoke.recipe.tree import Recipe
 
 OWN = {"max_train_steps", "learning_rate", "lr_scheduler", "lr_warmup_steps"}
 """What a stage may have of its own; all else is as in `[train]`."""

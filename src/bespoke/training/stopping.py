@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import stats
 
-from bespoke.recipe.tree import Validation
+from bespoke.recipe.training import Validation
 from bespoke.training.validate import Measurement
 
 FEWEST = 3

@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from bespoke.diffusion import Schedule
-from bespoke.recipe.tree import Validation
+from bespoke.recipe.training import Validation
 from bespoke.training.batches import Example, Material, validation_batches
 from bespoke.training.step import losses
 

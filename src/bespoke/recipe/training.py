@@ -1,0 +1,147 @@
+"""The sections of the recipe about what is trained, and how it is measured meanwhile."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from bespoke.recipe.section import BelowOne, Positive, Rate, Section, Share
+
+
+class Model(Section):
+    """`[model]`: what is customised, and how."""
+
+    base: str = "pico"
+    """`pico`, a diffusers folder or a hub id."""
+    method: Literal["lora", "full"] = "lora"
+    """What is trained: low-rank matrices beside the attention layers, or all weights."""
+    rank: Positive = 16
+    """Rank of the low-rank matrices."""
+    alpha: Positive | None = None
+    """LoRA's scale is alpha / rank; by default alpha = rank."""
+    dropout: BelowOne = 0.0
+    """Part of what reaches the low-rank matrices that is left out at random."""
+    weight_dtype: Literal["fp32", "bf16", "fp16"] | None = None
+    """Number format of the weights that stay frozen; by default that of mixed_precision on a GPU, else fp32."""
+    seed: int = 0
+    """Seeds the adapter's first weights."""
+
+
+class Text(Section):
+    """`[text]`: what happens to captions."""
+
+    trigger: str | None = None
+    """The words that call the style; by default those that all captions begin with."""
+    proportion_empty_prompts: Share = 0.05
+    """Part of the captions replaced by nothing, for classifier-free guidance."""
+
+
+Scheduler = Literal["cosine", "linear", "constant", "cosine_with_restarts", "polynomial"]
+
+
+class Train(Section):
+    """`[train]`: the optimisation, in diffusers' words."""
+
+    seed: int = 0
+    """Seeds the order of the pictures, the noise and the timesteps."""
+    train_text_encoder: bool = False
+    """Train the text encoder, too."""
+    max_train_steps: Positive | None = None
+    """Optimiser steps; by default from the number of pictures."""
+    num_train_epochs: Positive | None = None
+    """Epochs to train for where max_train_steps does not say; off by default."""
+    train_batch_size: Positive | None = None
+    """Pictures in one pass; by default from the machine and the resolution."""
+    gradient_accumulation_steps: Positive = 1
+    """Passes that make one optimiser step."""
+    learning_rate: Rate | None = None
+    """The highest rate, reached after the warm-up; by default from the size of the model."""
+    text_encoder_learning_rate: Rate | None = None
+    """The text encoder's highest rate; by default the UNet's, or a tenth of it for `full`."""
+    lr_scheduler: Scheduler = "cosine"
+    """How the rate falls after the warm-up; `constant` has one, too."""
+    lr_num_cycles: Positive = 1
+    """How often `cosine_with_restarts` begins."""
+    lr_power: Rate = 1.0
+    """The power of `polynomial`."""
+    lr_warmup_steps: int | None = Field(default=None, ge=0)
+    """Steps over which the rate rises from nothing; by default 5 % of the steps, at most 100."""
+    adam_beta1: BelowOne = 0.9
+    """AdamW's memory of the gradient."""
+    adam_beta2: BelowOne = 0.99
+    """AdamW's memory of the squared gradient."""
+    adam_weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's pull of the weights towards nothing."""
+    adam_epsilon: Rate = 1e-8
+    """Keeps AdamW from dividing by nothing."""
+    max_grad_norm: Rate = 1.0
+    """Longer gradients are shortened to this length."""
+    max_skipped_steps: Positive = 10
+    """A step whose gradient is no number is left out; so many in a row end the training."""
+    gradient_checkpointing: bool = False
+    """Compute parts of the networks twice to save memory."""
+    unet_dropout: BelowOne = 0.0
+    """Part of the UNet's inner values left out at random, when all weights are trained."""
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
+    """Number format of the networks' arithmetic; by default bf16 where the machine is fast at it."""
+    use_ema: bool = False
+    """Also keep a running average of the weights."""
+    ema_decay: BelowOne = 0.99
+    """The running average's memory."""
+    snr_gamma: Rate | None = None
+    """Min-SNR weighting of the loss; off by default."""
+    noise_offset: float = Field(default=0.0, ge=0)
+    """Shifts the noise of each channel as a whole, so that very dark and very bright pictures are learnt."""
+    num_class_images: int | None = Field(default=None, ge=0)
+    """Plain pictures drawn by the base before training, so that plain prompts stay as they are (prior preservation)."""
+    prior_loss_weight: float = Field(default=2.0, ge=0)
+    """What a plain picture's loss counts for; by default twice, for they are half as many as training pictures."""
+    checkpointing_steps: Positive | None = None
+    """Steps between two states to resume from; by default four in the run."""
+    checkpoints_total_limit: Positive = 5
+    """How many states to resume from are kept; the best adapter is kept apart from them."""
+    save_every_n_epochs: int | None = Field(default=None, ge=0)
+    """Epochs between two copies of the weights that stay for ever; by default ten in the run, none for `full`."""
+    log_every: Positive = 10
+    """Steps between two lines of metrics."""
+
+
+class Stage(Section):
+    """`[[stage]]`: a part of the training with settings of its own; each begins with a fresh optimizer."""
+
+    start: Literal["last", "best"] = "last"
+    """Which weights it begins with: those of the stage before as they were last, or the best by validation."""
+    max_train_steps: Positive | None = None
+    """Optimiser steps of this stage; off by default."""
+    num_train_epochs: Positive | None = None
+    """Epochs of this stage where max_train_steps does not say; off by default."""
+    learning_rate: Rate | None = None
+    """Its highest rate; off by default: as in `[train]`."""
+    lr_scheduler: Scheduler | None = None
+    """How its rate falls; off by default: as in `[train]`."""
+    lr_warmup_steps: int | None = Field(default=None, ge=0)
+    """Its warm-up; by default 5 % of its steps, at most 100."""
+
+
+class Validation(Section):
+    """`[validation]`: the loss on pictures kept apart."""
+
+    validation_steps: Positive | None = None
+    """Steps between two measurements; by default ten in the run."""
+    strata: Positive = 8
+    """Fixed timesteps measured for each picture, one from each of so many equal parts."""
+    max_items: Positive = 64
+    """Most pictures measured each time."""
+    seed: int = 0
+    """Seeds the noise of the measurement, equal at every measurement."""
+    probe: bool = True
+    """Also measure as many training pictures: where these improve and the others do not, they are learnt by heart."""
+    sets: dict[str, str] = Field(default={})
+    """More datasets to measure on, each by a name: `{ faces = "../faces/dataset" }`, from the recipe."""
+    early_stopping: bool = True
+    """Stop when measurements no longer get better, and keep the best weights."""
+    patience: Positive = 4
+    """So many measurements in a row may fail to be clearly better than the best before them."""
+    significance: float = Field(default=0.05, gt=0, lt=0.5)
+    """Clearly better: a paired test over the pictures gives a chance below this that they did not improve."""
+    early_stopping_warmup: Share = 0.2
+    """Part of the steps before which training never stops early."""
