@@ -92,6 +92,20 @@ def test_things_that_the_detector_finds_become_tags(dataset: Path) -> None:
     assert captions(dataset)["0.png"] == f"{SEEN['0.png']}, fox"
 
 
+def test_the_column_of_tags_comes_after_the_caption_in_the_order_asked_for(dataset: Path) -> None:
+    table = dataset / "train" / "metadata.csv"
+    run("data", "caption", str(dataset))
+    text = table.read_text(encoding="utf-8").splitlines()
+    rows = [line + (',"animal > fox, (red ground:1.2)"' if line.startswith("0.png") else ",") for line in text[1:]]
+    table.write_text("\n".join([f"{text[0]},tags", *rows]), encoding="utf-8")
+    run("data", "caption", str(dataset), "--set", "caption.tags=['things', 'column']",
+        "--set", "caption.existing=replace", "--set", "caption.least_score=0.3")  # fmt: skip
+    found = captions(dataset)
+    assert found["0.png"] == f"{SEEN['0.png']}, fox, animal, fox, (red ground:1.2)"
+    assert found["1.png"].startswith(SEEN["1.png"])
+    assert not found["1.png"].endswith(",")
+
+
 def test_a_folder_without_any_words_becomes_a_dataset(tmp_path: Path) -> None:
     shutil.copytree(SOURCE, tmp_path / "bare")
     for number, path in enumerate((tmp_path / "bare").iterdir()):

@@ -80,14 +80,16 @@ def test_the_page_shows_pictures_that_are_there(demo: Demo) -> None:
     assert len(sources) > 140
     assert all((page.parent / source).is_file() for source in sources)
     words = _words(text)
-    for said in ("8bit illustration", "Closer to your pictures?", "near-duplicate", "train.learning_rate"):
+    expected = ("8bit illustration", "Closer to your pictures?", "near-duplicate", "train.learning_rate")
+    for said in (*expected, "While training", "step 12"):
         assert said in words
 
 
 def test_the_run_folder_holds_what_the_design_says(demo: Demo) -> None:
     run = demo.path(demo.content["run"])
     assert {f.name for f in run.iterdir()} >= {"recipe.toml", "state", "adapter.safetensors", "last", "samples",
-                                               "metrics.jsonl", "report", "tensorboard"}  # fmt: skip
+                                               "metrics.jsonl", "report", "tensorboard", "tracking.json"}  # fmt: skip
+    assert (run.parent.parent / "bespoke.db").is_file()
     events = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert events[0]["event"] == "validated"
     assert events[-1]["event"] == "stopped"

@@ -139,3 +139,9 @@ def test_on_the_command_line(project, trained):
     assert content["adapter"] is None
     assert Path(content["model"]).name == "model"
     assert "finished before" in content["reason"]
+
+
+def test_the_runs_page_shows_the_training_and_leads_to_the_model(trained):
+    page = Run(trained.run).report.read_text("utf-8")
+    assert 'href="../model"' in page and "adapter.safetensors" not in page
+    assert "While training" in page and "<h3>Validation</h3>" in page and trained.reason[1:] in page

@@ -32,7 +32,7 @@ def test_imports_go_only_downwards():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-HEAVY = "{'torch', 'diffusers', 'transformers', 'peft', 'accelerate', 'matplotlib', 'pandas', 'scipy'}"
+HEAVY = "{'torch', 'diffusers', 'transformers', 'peft', 'accelerate', 'matplotlib', 'pandas', 'scipy', 'mlflow'}"
 RUN = """
 import runpy
 sys.argv = ["bespoke", "--help"]

@@ -9,6 +9,7 @@ from bespoke.data.groups import Group
 from bespoke.data.importing import build
 from bespoke.data.inspect import Facts
 from bespoke.data.reading import Pixels, Reading, Unreadable, preview, read
+from bespoke.data.sidecars import tags_of
 from bespoke.data.sorting import NO_CAPTION, Inspected, check_enough, clean, grouped, inspect, restore, split_up
 from bespoke.data.transforms import Fitted, Transform, fit, least_part, plain, variants
 
@@ -17,5 +18,5 @@ __all__ = [
     "Balanced", "Buckets", "Copies", "Facts", "Fitted", "Group", "Inspected", "Pixels", "Reading",
     "Share", "Shrunk", "Size", "Transform", "Unreadable",
     "balance", "build", "check_enough", "clean", "export", "fit", "grouped", "inspect", "kept", "least_part", "load",
-    "plain", "preview", "read", "restore", "shrink", "split_up", "unbalance", "variants",
+    "plain", "preview", "read", "restore", "shrink", "split_up", "tags_of", "unbalance", "variants",
 ]  # fmt: skip

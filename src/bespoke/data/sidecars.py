@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import cast
 
 from bespoke.data.tables import UNMARKED, Marks, caption_of, is_text, one_line, repeats_of
+from bespoke.records import Picture
 
 SIDECARS = (".txt", ".caption", ".json", ".yaml", ".yml")
 """Endings of caption files, in the order in which they are heard."""
@@ -164,6 +165,12 @@ def _structured(content: object, name: str) -> Said:
     notes = (f"{name} says {', '.join(unused)}, which is not used",) if unused else ()
     own = Said(tags=_spread(map(_tag, listed)), repeats=repeats_of(keys.get("multiply")), notes=notes)
     return own.over(nested)
+
+
+def tags_of(picture: Picture) -> tuple[str, ...]:
+    """The tags in a picture's column `tags`, with commas or semicolons between them, each path as its parts."""
+    column = next((said for name, said in picture.labels.items() if name.casefold() == "tags"), "")
+    return _spread(tag.strip() for tag in re.split("[,;]", column))
 
 
 def _spread(tags: Iterable[str]) -> tuple[str, ...]:

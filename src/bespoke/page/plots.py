@@ -33,13 +33,17 @@ def loss(curve: Curve | None) -> str:
     return axes.svg()
 
 
-def validation(curve: Curve | None, best_step: int | None) -> str:
-    """The validation log-ratio as SVG, with the base model's line and the best step marked; empty without any."""
+def validation(curve: Curve | None, best_step: int | None, others: Sequence[Curve] = ()) -> str:
+    """The validation log-ratio as SVG, with the base's line, the best step and other sets; empty without any."""
     steps, values = _finite(curve)
     if not len(steps):
         return ""
-    axes = _Axes(steps, np.append(values, 0.0), "Validation, log-ratio to the base model")
+    beside = [(other.name, *_finite(other)) for other in others]
+    axes = _Axes(steps, np.concatenate([values, [0.0], *(v for *_, v in beside)]), "Validation, log-ratio to the base")
     axes.level(0.0, "the base model")
+    for name, at, measured in beside:
+        axes.line(at, measured, "other")
+        axes.named(at, measured, name, bool(len(measured) and measured[-1] <= values[-1]))
     axes.line(steps, values, "curve")
     axes.dots(steps, values)
     if best_step is not None and steps[0] <= best_step <= steps[-1]:
@@ -47,13 +51,50 @@ def validation(curve: Curve | None, best_step: int | None) -> str:
     return axes.svg()
 
 
-def learning_rate(curve: Curve | None) -> str:
-    """The learning rate as SVG; empty without measurements."""
+def plain(curve: Curve | None, title: str) -> str:
+    """A curve over the steps as SVG, with nothing in sight; empty without measurements."""
     steps, values = _finite(curve)
     if not len(steps):
         return ""
-    axes = _Axes(steps, np.append(values, 0.0), "Learning rate")
+    axes = _Axes(steps, np.append(values, 0.0), title)
     axes.line(*_thinned(steps, values), "curve")
+    if len(steps) == 1:
+        axes.dots(steps, values)
+    return axes.svg()
+
+
+def learning_rate(curve: Curve | None) -> str:
+    """The learning rate as SVG; empty without measurements."""
+    return plain(curve, "Learning rate")
+
+
+def bands(curves: Sequence[Curve]) -> str:
+    """The validation log-ratio of each part of the timesteps as SVG, from little noise to much; empty without any."""
+    found = [_finite(curve) for curve in curves]
+    if not found or not len(found[0][0]):
+        return ""
+    axes = _Axes(found[0][0], np.concatenate([[0.0], *(v for _, v in found)]), "Validation, by how much noise there is")
+    axes.level(0.0, "")
+    for number, (steps, values) in enumerate(found):
+        axes.line(steps, values, "band", opacity=0.2 + 0.8 * (number + 1) / len(found))
+    if len(found) > 1:
+        (_, least), (_, most) = found[0], found[-1]
+        below = bool(len(least) and len(most) and least[-1] < most[-1])
+        axes.named(*found[0], "least noise", below)
+        axes.named(*found[-1], "most noise", not below)
+    return axes.svg()
+
+
+def gap(curves: tuple[Curve, Curve, Curve] | None) -> str:
+    """The least, the middle and the most of the gap as SVG: a line in its interval; empty without any."""
+    if curves is None or not len(_finite(curves[1])[0]):
+        return ""
+    (steps, low), (_, middle), (_, high) = (_finite(curve) for curve in curves)
+    axes = _Axes(steps, np.concatenate([low, middle, high, [0.0]]), "Gap between held back and training pictures")
+    axes.level(0.0, "no gap")
+    axes.area(steps, low, high)
+    axes.line(steps, middle, "curve")
+    axes.dots(steps, middle)
     return axes.svg()
 
 
@@ -107,10 +148,20 @@ class _Axes:
         """The vertical place of a value."""
         return TOP + (HEIGHT - TOP - BOTTOM) * (self.high - value) / (self.high - self.low)
 
-    def line(self, steps: Floats, values: Floats, name: str) -> None:
+    def line(self, steps: Floats, values: Floats, name: str, opacity: float = 1.0) -> None:
         """Draws a line through the points."""
-        points = " ".join(f"{self.x(s):.1f},{self.y(v):.1f}" for s, v in zip(steps, values, strict=True))
-        SubElement(self.root, "polyline", {"class": name, "points": points})
+        faint = {"opacity": f"{opacity:.2f}"} if opacity < 1 else {}
+        SubElement(self.root, "polyline", {"class": name, "points": self._points(steps, values), **faint})
+
+    def area(self, steps: Floats, low: Floats, high: Floats) -> None:
+        """Fills what lies between two lines."""
+        around = f"{self._points(steps, high)} {self._points(steps[::-1], low[::-1])}"
+        SubElement(self.root, "polygon", {"class": "area", "points": around})
+
+    def named(self, steps: Floats, values: Floats, words: str, below: bool) -> None:  # noqa: FBT001 - a place
+        """Writes what a line shows at its end, above or below it."""
+        if len(steps):
+            self._text(self.x(steps[-1]), self.y(values[-1]) + (14 if below else -7), words, "note", "end")
 
     def dots(self, steps: Floats, values: Floats) -> None:
         """Draws a dot at each point: a lone measurement has no line."""
@@ -135,6 +186,9 @@ class _Axes:
     def svg(self) -> str:
         """The drawing."""
         return tostring(self.root, encoding="unicode")
+
+    def _points(self, steps: Floats, values: Floats) -> str:
+        return " ".join(f"{self.x(s):.1f},{self.y(v):.1f}" for s, v in zip(steps, values, strict=True))
 
     def _row(self, value: float) -> None:
         y = f"{self.y(value):.1f}"

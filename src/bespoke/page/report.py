@@ -62,6 +62,43 @@ class ScoreRow:
 
 
 @dataclass(frozen=True)
+class Chart:
+    """A curve with its name and what it says."""
+
+    title: str
+    words: str
+    curve: Curve
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The same prompts drawn at several moments of the training: a column for each moment, a row for each prompt."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Path, ...]], ...]
+    """Each prompt with its pictures, in the order of the heads."""
+    sheet: Path | None = None
+    """All of them as one picture."""
+
+
+@dataclass(frozen=True)
+class Now:
+    """How a training stands that is not over, or that was stopped before its end."""
+
+    words: str
+    """Such as "training" or "stopped by SIGTERM"."""
+    step: int
+    steps: int
+    """The most that there will be."""
+    moment: datetime
+    seconds_left: float | None = None
+    refresh: int | None = None
+    """Seconds after which the browser reads the page again; never where nothing changes any more."""
+    command: str = ""
+    """How to go on."""
+
+
+@dataclass(frozen=True)
 class Training:
     """How the training went; `loss` is raw, the page averages it; `validation` is the log-ratio to the base model."""
 
@@ -73,6 +110,17 @@ class Training:
     images_per_second: float | None = None
     reason: str = ""
     """Why it stopped, as a sentence."""
+    notes: tuple[str, ...] = ()
+    """What else the figures say, each as a sentence."""
+    others: tuple[Curve, ...] = ()
+    """The log-ratio on other sets than the validation pictures."""
+    bands: tuple[Curve, ...] = ()
+    """The validation log-ratio by parts of the timesteps, from little noise to much."""
+    gap: tuple[Curve, Curve, Curve] | None = None
+    """How much worse held back pictures do than training pictures: the least, the middle and the most."""
+    charts: tuple[Chart, ...] = ()
+    """Whatever else was measured."""
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +204,9 @@ class Report:
     seconds: float | None = None
     adapter: Path | None = None
     """The file to use; its size is read from the disk."""
+    model: Path | None = None
+    """The folder to use, where all weights were trained."""
+    now: Now | None = None
     hero: Hero | None = None
     findings: tuple[Finding, ...] = ()
     groups: tuple[PairGroup, ...] = ()
@@ -175,11 +226,15 @@ def write(report: Report, path: Path) -> None:
         "size": _size,
         "date": wording.date,
         "duration": wording.duration,
+        "moment": wording.moment,
         "interval": wording.interval,
         "number": wording.number,
         "loss_plot": plots.loss,
         "validation_plot": plots.validation,
         "learning_rate_plot": plots.learning_rate,
+        "bands_plot": plots.bands,
+        "gap_plot": plots.gap,
+        "plain_plot": plots.plain,
         "whiskers": plots.whiskers,
     }
     render("report.html", path, filters, report=report, sections=_sections(report), shown_at_once=SHOWN_AT_ONCE)
@@ -213,6 +268,7 @@ def _sections(report: Report) -> dict[str, str]:
         "pictures": ("Side by side", any(group.pairs for group in report.groups)),
         "scores": ("Scores", bool(report.scores)),
         "training": ("Training", report.training is not None and report.training != Training()),
+        "progress": ("While training", bool(report.training and report.training.progress)),
         "intake": ("What came in", report.intake is not None and report.intake.files > 0),
         "settings": ("Settings", bool(report.settings)),
         "time": ("Time and machine", _any(report.stages, report.machine, report.versions)),

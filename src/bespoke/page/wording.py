@@ -46,6 +46,11 @@ def file_size(count: int) -> str:
     return f"{count} bytes"
 
 
+def moment(now: datetime) -> str:
+    """The time of day and the day, with the time zone where it is known."""
+    return f"{now:%H:%M:%S} {now.tzname() or ''}".rstrip() + f", {now.day} {now:%B %Y}"
+
+
 def date(moment: datetime) -> str:
     """The day and the minute, with the time zone where it is known."""
     return f"{moment.day} {moment:%B %Y, %H:%M} {moment.tzname() or ''}".rstrip()

@@ -16,7 +16,7 @@ from bespoke.page import THUMBNAIL, CaptionPreview, Thumb, Told, Variant, write_
 from bespoke.pipeline.datasets import LOOK, settings_of
 from bespoke.pipeline.reporting import Reporter, counting, silent
 from bespoke.recipe import Recipe
-from bespoke.recipe.tree import Caption
+from bespoke.recipe.dataset import Caption
 from bespoke.records import Dataset, Picture
 from bespoke.seeds import permutation
 
@@ -71,7 +71,9 @@ def caption_data(
         )
         for teller in tellers
     ]  # fmt: skip
-    texts = {p.sha256: _joined(p.text, [one[p.sha256] for one in told], settings.caption) for p in pictures}
+    texts = {
+        p.sha256: _joined(p.text, [one[p.sha256] for one in told], settings.caption, data.tags_of(p)) for p in pictures
+    }
     after = data.clean(folder, settings, counting(report, LOOK), texts)
     examples = [(p.file, p.text) for p in after.pictures if p.sha256 in texts][:3]
     return Captioned(after, tellers[0].name, len(pictures), tuple(examples))
@@ -100,7 +102,8 @@ def preview_captions(
     for number, (_, way) in enumerate(ways):
         report("try settings", number, len(ways))
         said = captioner.captions(shown, [picture.pixels for picture in chosen], _wording(way))
-        columns.append([_joined("", [text], way) for text in said])
+        bare = way.model_copy(update={"tags": ()})
+        columns.append([_joined("", [text], bare) for text in said])
     report("try settings", len(ways), len(ways))
     variants = [Variant(name, _settings(change)) for name, change in WAYS]
     told = [
@@ -141,7 +144,7 @@ def _taggers(settings: Recipe, beside: Path) -> list[Teller]:
     Raises: BespokeError when categories are wanted and no file of them is named.
     """
     named = {"categories": lambda: _categories(settings, beside), "things": lambda: _things(settings)}
-    return [named[kind]() for kind in settings.caption.tags]
+    return [named[kind]() for kind in settings.caption.tags if kind in named]
 
 
 def _categories(settings: Recipe, beside: Path) -> Teller:
@@ -174,9 +177,14 @@ def _joining(tagger: annotation.Tagger) -> Tell:
     return tell
 
 
-def _joined(before: str, told: Sequence[str], caption: Caption) -> str:
-    """The caption that a picture gets: the new one between prefix and suffix, then tags, by what becomes of the old."""
-    said, *tags = told
+def _joined(before: str, told: Sequence[str], caption: Caption, own: Sequence[str] = ()) -> str:
+    """The caption that a picture gets: the new one between prefix and suffix, then tags, by what becomes of the old.
+
+    `own` are the tags of the person's column, used where the recipe wants them.
+    """
+    said, *models = told
+    seen = iter(models)
+    tags = [", ".join(own) if kind == "column" else next(seen) for kind in caption.tags]
     new = ", ".join(filter(None, [" ".join(filter(None, [caption.prefix, said, caption.suffix])), *tags]))
     if caption.existing == "extend" and before:
         return before if said in before else f"{before}, {new}"

@@ -29,7 +29,7 @@ class Demonstrated:
 
     run: Path
     report: Path
-    adapter: Path
+    adapter: Path | None
     pictures: Mapping[str, Path]
     """The folders of both models' pictures of the reference prompts."""
     scores: Mapping[str, Mapping[str, Score]]

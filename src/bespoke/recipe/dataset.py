@@ -153,8 +153,9 @@ class Caption(Section):
     """Comes before every new caption, such as the words that call a style."""
     suffix: str = ""
     """Comes after every new caption."""
-    tags: tuple[Literal["categories", "things"], ...] = Field(default=(), strict=False)
-    """What is added after the new caption: the `categories` that CLIP sees, the `things` that the detector finds."""
+    tags: tuple[Literal["column", "categories", "things"], ...] = Field(default=(), strict=False)
+    """What is added after the new caption: what stands in the `column` tags of train/metadata.csv, the `categories`
+    that CLIP sees, the `things` that the detector finds."""
     categories: str | None = None
     """A text file with a category on each line, the wider before the narrower: `animal > dog`; from the recipe."""
     clip: str | None = None

@@ -1,7 +1,7 @@
 """A model and prompts turned into pictures, grids and the metadata that says how they were made."""
 
 from bespoke.sampling.generate import Drawn, Request, draw, latents
-from bespoke.sampling.grid import grid
+from bespoke.sampling.grid import grid, table
 from bespoke.sampling.stamp import save_png
 
-__all__ = ["Drawn", "Request", "draw", "grid", "latents", "save_png"]
+__all__ = ["Drawn", "Request", "draw", "grid", "latents", "save_png", "table"]
