@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         import_data,
         inspect_data,
         new,
+        plan,
         preview_captions,
         report_data,
         restore_data,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "balance_data", "caption_data", "clean_data", "demo", "export_data", "import_data", "inspect_data", "new",
+    "balance_data", "caption_data", "clean_data", "demo", "export_data", "import_data", "inspect_data", "new", "plan",
     "preview_captions", "report_data", "restore_data", "sample", "shrink_data", "split_data", "train", "unbalance_data",
 ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from bespoke.cli.datasets import became, counts, dataset_app
 from bespoke.cli.display import explained, result
 from bespoke.cli.options import Debug, Json, Set, working
 from bespoke.errors import BespokeError
-from bespoke.workspace import relative
+from bespoke.workspace import Run, relative
 
 app = typer.Typer(
     help="Customise Stable Diffusion on your own images.",
@@ -66,16 +66,26 @@ def new(
 def train(
     recipe: Annotated[Path | None, typer.Argument(metavar="RECIPE", help="A recipe.toml.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run instead.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what it would be, and train nothing.")] = False,
+    fit: Annotated[str | None, typer.Option(metavar="SIZE", help="Choose settings for so much memory: 12GB.")] = None,
+    time: Annotated[bool, typer.Option("--time", help="With --plan: make a few real steps, and time them.")] = False,
     settings: Set = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """An adapter from a recipe, or the rest of a run that was stopped."""
+    """An adapter or a model from a recipe, or the rest of a run that was stopped; or only the plan of it."""
     with working(debug=debug) as bars:
         if (recipe is None) == (resume is None):
             raise BespokeError("Name either a recipe or a run to resume.", "bespoke train recipe.toml")
         if resume is not None and settings:
             raise BespokeError("A run is resumed as it began; --set cannot change it.", "Start a new run with --set.")
+        if resume is not None and (plan or fit):
+            raise BespokeError("A run is resumed as it began: there is nothing to plan.", "Name its recipe instead.")
+        if time and not plan:
+            raise BespokeError("--time belongs to --plan.", "bespoke train recipe.toml --plan --time")
+        if plan and recipe is not None:
+            _show_plan(recipe, tuple(settings or ()), fit, time=time, as_json=as_json)
+            return
         from bespoke.pipeline.train import resume as go_on
         from bespoke.pipeline.train import train as begin
 
@@ -83,19 +93,29 @@ def train(
             done = go_on(resume, report=bars)
         else:
             assert recipe is not None
-            done = begin(recipe, settings or (), report=bars)
+            done = begin(recipe, settings or (), fit=fit, report=bars)
     content = {
-        "run": done.run, "adapter": done.adapter, "steps": done.steps, "best_step": done.best_step,
+        "run": done.run, "adapter": done.adapter, "model": done.model, "steps": done.steps, "best_step": done.best_step,
         "reason": done.reason, "seconds": done.seconds,
     }  # fmt: skip
-    words = f"{done.steps} steps; {done.reason}.\nAdapter: {relative(done.adapter)}\nDraw with:\n"
+    made = f"Adapter: {relative(done.adapter)}" if done.adapter else f"Model: {relative(done.model or done.run)}"
+    words = f"{done.steps} steps; {done.reason}.\n{made}\nPage: {relative(Run(done.run).report)}\nDraw with:\n"
     result(content, f'{words}  bespoke sample {relative(done.run)} "…"', as_json=as_json)
+
+
+def _show_plan(recipe: Path, settings: tuple[str, ...], fit: str | None, *, time: bool, as_json: bool) -> None:
+    from bespoke.cli.plans import plan_content, planned
+    from bespoke.pipeline.plan import plan
+
+    made = plan(recipe, settings, fit=fit, time=time)
+    result(plan_content(made), planned(made), as_json=as_json)
 
 
 @app.command()
 def sample(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="pico, a run folder, RUN@last, a diffusers folder, a hub id.")
+        str,
+        typer.Argument(metavar="MODEL", help="pico, a run, RUN@last, RUN@epoch-9, a diffusers folder, a hub id."),
     ],
     prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT…", help="What to draw.")] = None,
     file: Annotated[

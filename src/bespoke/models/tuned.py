@@ -27,6 +27,8 @@ class Tuned(nn.Module):
     def __init__(self, unet: Any, text_encoder: Any = None, *, adapted: bool = True) -> None:
         super().__init__()
         self.unet, self.text_encoder, self.adapted = unet, text_encoder, adapted
+        self.fresh = True
+        """Whether it answers as the base does: nothing was loaded into it."""
 
     def forward(self, noisy: Latents, times: Timesteps, texts: TextStates | TextRows) -> Latents:
         """The UNet's answer. The texts are states or, where the text encoder is trained, tokens."""
@@ -81,6 +83,7 @@ class Tuned(nn.Module):
 
         Raises: BespokeError when it was another kind of training.
         """
+        self.fresh = False
         if self.adapted:
             adapters.load(self.unet, folder / adapters.FILE, self.text_encoder)
             return

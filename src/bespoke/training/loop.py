@@ -175,13 +175,15 @@ class Trainer:
         if not self.validator:
             return
         progress, settings = self.progress, self.recipe.validation
+        found: dict[str, Measurement] = {}
         if not progress.base:
             with self.bare.untouched():
                 found = self.validator(self.network, self.accelerator.device)
             progress = replace(progress, base={name: m.losses.tolist() for name, m in found.items()})
         base = {name: Measurement(np.array(values)) for name, values in progress.base.items()}
         with self.average.in_place():
-            measured = self.validator(self.network, self.accelerator.device)
+            again = not found or not self.bare.fresh
+            measured = self.validator(self.network, self.accelerator.device) if again else found
             now, score = measured["validation"], measured["validation"].log_ratio(base["validation"])
             warmup = settings.early_stopping_warmup * _asked(self.stages[progress.stage].max_train_steps)
             warm = progress.step - progress.began > warmup

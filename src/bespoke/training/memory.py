@@ -74,9 +74,7 @@ def memory(network: Tuned, shapes: Shapes, schedule: Schedule, recipe: Recipe, a
         tracker.mark("average", trainer.average.values)
         tracker.watch(trainer.parameters, trainer.optimizer.optimizer)
         step(trainer)
-        tracker.forget()
-        step(trainer)
-    return Memory(**tracker.peak)
+    return Memory(**tracker.steady())
 
 
 def _fill(network: nn.Module, device: torch.device) -> None:
@@ -98,11 +96,13 @@ class _Tracker(TorchDispatchMode):
         self.alive: dict[int, tuple[Kind, int]] = {}
         self.now: dict[Kind, int] = dict.fromkeys(get_args(Kind), 0)
         self.peak = dict(self.now)
+        self.before = self.peak
+        """The highest moment before the optimizer's turn."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Lets the operation run, and takes in what came out."""
         made = func(*args, **(kwargs or {}))
-        for leaf in trees.tree_leaves(made):
+        for leaf in (made,) if isinstance(made, Tensor) else trees.tree_leaves(made):
             if isinstance(leaf, Tensor):
                 self._see(leaf)
         return made
@@ -120,12 +120,20 @@ class _Tracker(TorchDispatchMode):
         """Tells gradients and the optimizer's tensors from the others."""
         for parameter in parameters.values():
             parameter.register_post_accumulate_grad_hook(self._accumulated)
-        optimizer.register_step_pre_hook(lambda *_: setattr(self, "stepping", True))
+        optimizer.register_step_pre_hook(self._before_the_optimizer)
         optimizer.register_step_post_hook(lambda *_: setattr(self, "stepping", False))
 
-    def forget(self) -> None:
-        """Begins the search for the highest moment anew."""
-        self.peak = dict(self.now)
+    def steady(self) -> dict[Kind, int]:
+        """The highest moment of any step but the first, in which the optimizer's moments come last.
+
+        In the others they are there from the beginning; all else is the same.
+        """
+        during = dict(self.before)
+        during["optimizer"] = self.now["optimizer"]
+        return max(during, self.peak, key=lambda moment: sum(moment.values()))
+
+    def _before_the_optimizer(self, *_: Any) -> None:
+        self.before, self.peak, self.stepping = self.peak, dict(self.now), True
 
     def _accumulated(self, parameter: Tensor) -> None:
         if parameter.grad is not None:

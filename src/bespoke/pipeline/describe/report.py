@@ -21,7 +21,7 @@ from bespoke.pipeline.describe.shapes import Shaped, shaped
 from bespoke.pipeline.describe.view import LOOK_ALIKE, View
 from bespoke.pipeline.reporting import Reporter, counting, silent
 from bespoke.pipeline.seeing import ask_models
-from bespoke.recipe.tree import Clean
+from bespoke.recipe.dataset import Clean
 from bespoke.records import Dataset, Picture
 from bespoke.workspace import relative
 

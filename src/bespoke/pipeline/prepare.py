@@ -1,0 +1,84 @@
+"""A recipe's file turned into all that is known before anything is encoded: dataset, model, every setting."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bespoke import data
+from bespoke import recipe as recipes
+from bespoke.data import Size
+from bespoke.errors import BespokeError
+from bespoke.hardware import machine
+from bespoke.models import Checkpoint
+from bespoke.pipeline.naming import Named, start_of
+from bespoke.pipeline.versions import Versions
+from bespoke.records import Dataset, Picture
+from bespoke.text import common_trigger, weighed
+from bespoke.training.rehearsal import Shapes
+from bespoke.workspace import Project
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe in which nothing is left open, with what it trains and what it trains on."""
+
+    project: Project
+    dataset: Dataset
+    start: Named
+    recipe: recipes.Recipe
+    reasons: Mapping[str, str]
+    """Why each derived `section.key` is what it is."""
+
+    @property
+    def train(self) -> Sequence[Picture]:
+        """The pictures to learn from."""
+        return self.dataset.part("train")
+
+    @property
+    def validation(self) -> Sequence[Picture]:
+        """The pictures to measure on."""
+        return self.dataset.part("validation")
+
+
+def prepare(recipe: str | Path, overrides: Sequence[str] = ()) -> Prepared:
+    """What the recipe in a file asks for, checked and derived; writes nothing.
+
+    Raises: BespokeError when the recipe, the dataset or the model is not as it should be.
+    """
+    path = Path(recipe)
+    asked = recipes.load(path, overrides)
+    project = Project(path.resolve().parent)
+    folder = project.root / asked.data.path
+    dataset = data.load(folder)
+    data.check_enough(str(folder), dataset)
+    start = start_of(asked, project.root)
+    resolved, reasons = recipes.derive(asked, _facts(dataset, start.checkpoint))
+    return Prepared(project, dataset, start, resolved, reasons)
+
+
+def _facts(dataset: Dataset, checkpoint: Checkpoint) -> recipes.Facts:
+    train = dataset.part("train")
+    if len(train) < 2:
+        raise BespokeError(f"The dataset has {len(train)} training pictures.", "Add pictures and import again.")
+    here = machine()
+    trigger = common_trigger([picture.text for picture in dataset.pictures])
+    not_square = sum(picture.width != picture.height for picture in train)
+    visits = sum(picture.repeats for picture in train)
+    return recipes.Facts(len(train), checkpoint.resolution, trigger, here.device, here.bf16, not_square, visits)
+
+
+def largest(dataset: Dataset, checkpoint: Checkpoint, recipe: recipes.Recipe) -> Size:
+    """The largest shape that a batch of a resolved recipe may have, in pixels: width and height."""
+    versions = Versions(recipe, checkpoint.step)
+    sizes = {versions.of(picture)[0].size for picture in dataset.pictures}
+    if recipe.train.num_class_images:
+        sizes.add((checkpoint.resolution, checkpoint.resolution))  # what the base draws is of its own size
+    return max(sizes, key=lambda size: (size[0] * size[1], size))
+
+
+def shapes(dataset: Dataset, checkpoint: Checkpoint, recipe: recipes.Recipe) -> Shapes:
+    """What the largest picture and a caption are to the network."""
+    size, (tokens, width) = largest(dataset, checkpoint, recipe), checkpoint.text_shape
+    weights = any(weighed(picture.text)[1] for picture in dataset.pictures)
+    text = (3 if weights else 1, tokens) if recipe.train.train_text_encoder else (tokens, width)
+    return Shapes(checkpoint.moments_shape(size), text)

@@ -1,0 +1,187 @@
+"""`bespoke train --plan` and `--fit`: what is said before training, against what training then does."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import bespoke
+from bespoke.cli.commands import app
+from bespoke.errors import BespokeError
+from bespoke.hardware import Machine, memory_size
+from bespoke.pipeline.fitting import Meter, _variants, _with
+from bespoke.pipeline.plan import fit_in
+from bespoke.pipeline.prepare import prepare
+from bespoke.recipe import load
+from bespoke.training import read
+
+DOCS = Path(__file__).parents[2] / "docs" / "training.md"
+SMALL = """
+[train]
+max_train_steps = 8
+mixed_precision = "no"
+num_class_images = 0
+use_ema = true
+[validation]
+strata = 1
+early_stopping = false
+[sample]
+num_inference_steps = 1
+sample_every_n_steps = 0
+"""
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.stdout, " ".join(done.stderr.split())
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project called my-style: pictures of two shapes."""
+    folder = tmp_path_factory.mktemp("plan")
+    (folder / "in").mkdir()
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        shape = (64, 64) if number % 2 else (100, 60)
+        Image.fromarray(pixels).resize(shape, Image.Resampling.NEAREST).save(folder / "in" / f"{number}.png")
+        (folder / "in" / f"{number}.txt").write_text(f"8bit illustration of thing {number}")
+    code, _, said = run("new", str(folder / "my-style"), "--images", str(folder / "in"))
+    assert code == 0, said
+    recipe = folder / "my-style" / "recipe.toml"
+    recipe.write_text(recipe.read_text() + SMALL)
+    return folder
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+def test_a_plan_says_everything_and_writes_nothing(root: Path) -> None:
+    before = files(root)
+    code, out, said = run("train", str(root / "my-style" / "recipe.toml"), "--plan", "--json")
+    assert code == 0, said
+    made = json.loads(out)
+    assert files(root) == before
+    assert made["recipe"]["train"]["train_batch_size"] == 8 and "train.train_batch_size" in made["reasons"]
+    assert made["steps"] == 8 and made["stages"] == [8] and made["pictures_per_step"] == 8
+    assert made["epochs"] == pytest.approx(8 * 8 / made["pictures"])
+    parts = ("frozen", "trained", "gradients", "optimizer", "average", "activations", "transient")
+    assert sum(made["memory"][part] for part in parts) == made["memory"]["peak"]
+    assert made["memory"]["average"] == made["memory"]["trained"] > 0
+    assert made["seconds"] is None and "--time" in made["time_note"]
+
+
+@pytest.fixture(scope="module")
+def recipe(root: Path) -> Path:
+    return root / "my-style" / "recipe.toml"
+
+
+@pytest.fixture(scope="module")
+def meter(recipe: Path) -> Meter:
+    """Remembers what it measured, so that each variant is measured once."""
+    prepared = prepare(recipe)
+    return Meter(prepared.dataset, prepared.start.checkpoint)
+
+
+def test_what_leaves_the_result_as_it_is_is_changed_first(recipe: Path, meter: Meter) -> None:
+    whole = prepare(recipe)
+    needed = meter(whole.recipe).total
+    assert fit_in(whole, needed, meter) == (whole, ())
+    saved, changes = fit_in(whole, needed - 1, meter)
+    assert [change.key for change in changes] == ["train.gradient_checkpointing"]
+    assert meter(saved.recipe).total < needed
+    less, _ = fit_in(whole, meter(saved.recipe).total - 1, meter)
+    assert meter(less.recipe).total < meter(saved.recipe).total
+    train = less.recipe.train
+    assert train.gradient_checkpointing and train.train_batch_size == 4 and train.gradient_accumulation_steps == 2
+    assert train.max_train_steps == whole.recipe.train.max_train_steps, "as many pictures a step, as many steps"
+    assert "to fit in" in less.reasons["train.train_batch_size"]
+
+
+def test_sixteen_bits_come_last_and_only_where_the_device_is_made_for_them(recipe: Path) -> None:
+    plain = prepare(recipe).recipe
+    slow = Machine("cpu", "any", 2, 8.0, bf16=False)
+    tried = list(_variants(plain, slow))
+    assert [[c.after for c in changes if c.key == "train.train_batch_size"] for changes in tried] == [
+        [], [], [4], [2], [1],
+    ]  # fmt: skip
+    fast = list(_variants(plain, replace(slow, bf16=True)))
+    assert fast[: len(tried)] == tried and len(fast) == 2 * len(tried)
+    last = _with(plain, fast[-1])
+    assert (last.train.mixed_precision, last.model.weight_dtype) == ("bf16", "bf16")
+    old = list(_variants(plain, replace(slow, device="cuda")))
+    assert _with(plain, old[-1]).train.mixed_precision == "fp16"
+
+
+def test_where_nothing_fits_it_says_what_would(recipe: Path, meter: Meter) -> None:
+    code, _, said = run("train", str(recipe), "--plan", "--fit", "744MB", "--set", "model.method=full")
+    assert code == 2 and "one picture at a time" in said
+    assert '--set model.method="lora"' in said
+    large, limit = ["data.upscale=true", "data.resolution=512"], 748 * 2**20
+    with pytest.raises(BespokeError, match="A LoRA of pico takes") as caught:
+        fit_in(prepare(recipe, large), limit, meter)
+    (side,) = re.findall(r"--set data\.resolution=(\d+)", caught.value.hint)
+    smaller, _ = fit_in(prepare(recipe, [*large, f"data.resolution={side}"]), limit, meter)
+    assert meter(smaller.recipe).total <= limit
+    with pytest.raises(BespokeError) as caught:
+        fit_in(prepare(recipe), 100 * 2**20, meter)
+    assert "No setting makes it fit" in caught.value.hint
+
+
+@pytest.mark.parametrize(("text", "size"), [("12GB", 12 * 2**30), ("1.5 gib", 3 * 2**29), ("800M", 800 * 2**20)])
+def test_sizes(text: str, size: int) -> None:
+    assert memory_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["12", "12 apples", "GB", "0GB", "-3GB", "12GBB", ""])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(BespokeError, match="size of memory"):
+        memory_size(text)
+
+
+def test_what_does_not_go_together_is_refused(recipe: Path) -> None:
+    assert run("train", str(recipe), "--plan", "--fit", "12 GBs")[0] == 2
+    assert "12GB" in run("train", str(recipe), "--plan", "--fit", "twelve")[2]
+    assert "--plan" in run("train", str(recipe), "--time")[2]
+    assert "nothing to plan" in run("train", "--resume", "runs/x", "--plan")[2]
+
+
+def test_running_out_of_memory_is_explained(recipe: Path) -> None:
+    """A rank for which no machine has an address to give."""
+    code, _, said = run("train", str(recipe), "--set", f"model.rank={10**13}")
+    assert code == 2, said
+    assert "There is not enough memory. This training takes about" in said
+    assert "train.gradient_checkpointing = true; train.train_batch_size = 1" in said and "--fit" in said
+
+
+def test_the_commands_of_the_docs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = re.findall(r"^## Plan and memory\n(.*?)(?=^## )", DOCS.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"```\n(.*?)```", text, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("bespoke ")]
+    plan, fit_plan, timed, trained = lines
+    monkeypatch.chdir(root)
+    words = run(*shlex.split(plan)[1:])[1]
+    for part in ("What the recipe leaves open", "frozen weights", "optimizer (AdamW)", "disk", "not measured"):
+        assert part in words
+    assert "Changed to fit" in run(*shlex.split(fit_plan)[1:])[1]
+    assert re.search(r"time +[\d.]+ minutes, [\d.]+ s a step", run(*shlex.split(timed)[1:])[1])
+    made = bespoke.plan("my-style/recipe.toml", fit=shlex.split(trained)[-1])
+    done = subprocess.run([sys.executable, "-m", *shlex.split(trained), "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "gradient_checkpointing = true" in done.stderr
+    run_folder = root / json.loads(done.stdout)["run"]
+    assert load(run_folder / "recipe.toml") == made.recipe
+    assert "# to fit in" in (run_folder / "recipe.toml").read_text()
+    assert [e for e in read(run_folder / "metrics.jsonl") if e["event"] == "step"][-1]["step"] == made.length.steps
+    written = [path for path in run_folder.rglob("*.safetensors") if "samples" not in path.parts]
+    assert made.disk.total / 2 < sum(path.stat().st_size for path in written) <= made.disk.total

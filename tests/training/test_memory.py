@@ -1,0 +1,106 @@
+"""The memory of a training step, computed without memory, against what real steps take."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bespoke.diffusion import Schedule
+from bespoke.models import find, weightless
+from bespoke.pipeline.processes import accelerator
+from bespoke.training.memory import memory
+from bespoke.training.rehearsal import Shapes
+
+ROOT = Path(__file__).parents[2]
+
+
+def computed(checkpoint, wanted, side=64):
+    text = (1, checkpoint.text_shape[0]) if wanted.train.train_text_encoder else checkpoint.text_shape
+    shapes = Shapes(checkpoint.moments_shape((side, side)), text)
+    schedule = Schedule.from_config(checkpoint.scheduler_config)
+    workers = accelerator(wanted.train.mixed_precision)
+    return memory(weightless(checkpoint, wanted), shapes, schedule, wanted, workers)
+
+
+def size(tensors):
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"train": {"train_text_encoder": True, "use_ema": True}},
+        {"model": {"method": "full"}, "train": {"use_ema": True}},
+        {"model": {"weight_dtype": "bf16"}, "train": {"mixed_precision": "bf16"}},
+    ],
+    ids=["lora", "text encoder", "full", "16 bits"],
+)
+def test_what_rests_between_steps_is_what_a_real_trainer_holds(sections, trainer, recipe, checkpoint, tmp_path):
+    said = computed(checkpoint, recipe(**sections))
+    real = trainer(tmp_path, **sections)
+    own = list(real.parameters.values())
+    others = [p for p in real.bare.parameters() if not p.requires_grad]
+    for parameter in own:
+        parameter.grad = torch.zeros_like(parameter)
+    real.optimizer.optimizer.found_inf = torch.zeros(())
+    real.optimizer.step()
+    moments = [value for state in real.optimizer.optimizer.state.values() for value in state.values()]
+    assert said.trained == size(own)
+    assert said.frozen == size(others) + size(real.bare.buffers())
+    assert said.optimizer == size(moments)
+    assert said.average == size(real.average.values.values())
+
+
+CASES = ("lora:192:1:no", "full:128:4:no", "lora:128:4:yes", "full:192:1:yes")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells of the highest mark")
+def test_a_real_step_takes_what_was_computed():
+    """The kernel's own figures of resident memory, in a process whose heap gives back what is freed."""
+    command = [sys.executable, "benchmarks/memory.py", "--json", "--cases", *CASES]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = {row["case"]: row for row in json.loads(done.stdout)}
+    assert list(found) == list(CASES)
+    for row in found.values():
+        assert row["computed"] == pytest.approx(row["measured"], rel=0.15), done.stderr
+        assert row["resting"] == row["tensors"]
+
+
+def test_what_moves_the_memory_and_what_does_not(recipe, checkpoint):
+    def at(**train):
+        return computed(checkpoint, recipe(train=train))
+
+    one, four = at(train_batch_size=1), at(train_batch_size=4)
+    assert four.activations == pytest.approx(4 * one.activations, rel=0.1)
+    saved = at(train_batch_size=4, gradient_checkpointing=True)
+    assert saved.activations < four.activations / 3 and saved.peak < four.peak
+    accumulated = at(train_batch_size=1, gradient_accumulation_steps=4)
+    assert accumulated.activations == pytest.approx(one.activations, rel=0.01)
+    assert accumulated.gradients == accumulated.trained > one.gradients
+    assert at(train_batch_size=1, mixed_precision="bf16").activations < 0.8 * one.activations + one.frozen / 2
+
+
+def test_a_full_sized_model_is_measured_from_its_configurations_in_little_memory(recipe, tmp_path):
+    from pico.families import KINDS
+
+    with torch.device("meta"):
+        model = KINDS["sd15-shape"]()
+    for part in ("unet", "vae"):
+        getattr(model, part).save_config(tmp_path / part)
+    model.text_encoder.config.save_pretrained(tmp_path / "text_encoder")
+    for part in ("scheduler", "tokenizer"):
+        getattr(model, part).save_pretrained(tmp_path / part)
+    model.save_config(tmp_path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    checkpoint = find(str(tmp_path))
+    said = computed(checkpoint, recipe(train={"train_batch_size": 1}), side=512)
+    assert said.frozen == 859_520_964 * 4, "as many weights as Stable Diffusion 1.5's UNet has"
+    assert 4e9 < said.peak < 7e9
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < said.frozen / 4
