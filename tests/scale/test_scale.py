@@ -193,7 +193,8 @@ def test_leaving_ends_the_processes_at_once(work, tmp_path):
 
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin by ignoring it
 sys.path[:0] = [{path!r}]
 import work_of_a_test
 from bespoke import scale

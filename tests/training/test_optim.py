@@ -3,7 +3,7 @@
 import pytest
 import torch
 from diffusers.optimization import get_scheduler
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bespoke.recipe.training import Train
@@ -29,6 +29,7 @@ THEIRS = {
     power=st.floats(0.5, 3.0),
 )
 def test_rates_are_those_of_diffusers_at_every_step(name, total, warmup, rate, cycles, power):
+    assume(name != "polynomial" or total > warmup)  # diffusers divides by the steps after the warm-up
     train = Train(
         lr_scheduler=name, max_train_steps=total, lr_warmup_steps=warmup, learning_rate=rate, lr_num_cycles=cycles,
         lr_power=power,
