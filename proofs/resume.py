@@ -180,7 +180,7 @@ def while_saving(world: World, folder: Path, kills: int, note: Callable[[str], N
             trainer = world.trainer(root, "lora")
             next(iter(trainer.fit()))
             while True:
-                trainer._step(Window(torch.device("cpu")))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+                trainer.step(Window(torch.device("cpu")))
                 trainer._save()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
         process, began = forked(save), len(Run(root).states())

@@ -76,7 +76,7 @@ class Trainer:
             yield from self._validate()
         window, wish = Window(self.accelerator.device), None
         while not self.progress.ended and wish is None:
-            self._step(window)
+            self.step(window)
             step, wish = self.progress.step, self._agreed(should_stop())
             over = step == self.progress.began + _asked(self.stages[self.progress.stage].max_train_steps)
             if step % self.train.log_every == 0 or over or wish:
@@ -102,7 +102,7 @@ class Trainer:
             self.accelerator.set_trigger()
         return (reason or "stopped by another process") if self.accelerator.check_trigger() else None
 
-    def _step(self, window: Window) -> None:
+    def step(self, window: Window) -> None:
         """One optimizer step over as many passes as the recipe accumulates; nothing here waits for the device."""
         passes, workers, progress = self.train.gradient_accumulation_steps, self.accelerator, self.progress
         for number in range(passes):

@@ -55,7 +55,7 @@ def rehearsal(network: Tuned, shapes: Shapes, schedule: Schedule, recipe: Recipe
 
 def step(trainer: Trainer) -> None:
     """Makes one optimizer step, by the code that trains."""
-    trainer._step(Window(trainer.accelerator.device))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    trainer.step(Window(trainer.accelerator.device))
 
 
 def times(trainer: Trainer) -> Times:
