@@ -1,4 +1,4 @@
-"""Train pico-CLIP by contrast on renders and captions, `python -m pico.clip`; then its image tower alone, `… image`."""
+"""Train pico-CLIP by contrast on renders and captions, and by naming what is in them: `python -m pico.clip`."""
 
 import argparse
 from collections.abc import Iterator
@@ -96,36 +96,23 @@ def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> dict[str, torch.Tensor
     return {key: value.to(training.DEVICE) for key, value in ids.items()}
 
 
-def contrast(model: CLIPModel, batch: int, *seed: int) -> Iterator[dict[str, torch.Tensor]]:
-    """The symmetric contrastive loss of each next batch. Source: Radford et al. 2021, figure 3."""
-    tokenizer, own = load_tokenizer(), torch.arange(batch, device=training.DEVICE)
-    for pictures, texts, _ in training.endless(partial(prepared, count=batch), *seed):
-        with training.precision():
-            output = model(pixel_values=pictures.to(training.DEVICE), return_loss=True, **tokens(tokenizer, texts))
-        yield {"loss": output.loss, "right": (output.logits_per_image.argmax(1) == own).float().mean()}
+def learn(model: CLIPModel, batch: int, *seed: int) -> Iterator[dict[str, torch.Tensor]]:
+    """The loss of each next batch: the symmetric contrastive one, and that of naming each object among all.
 
-
-def name_objects(model: CLIPModel, batch: int, *seed: int) -> Iterator[dict[str, torch.Tensor]]:
-    """The loss of each next batch: the contrastive one, and that of naming each object among all, in any phrasing.
-
-    Beside a frozen text tower this is cheap: the captions of the objects are read once.
-    Source: Zhai et al. 2022, "LiT", section 3 (the frozen tower); Yang et al. 2022, "UniCL", equation 2 (labels).
+    Source: Radford et al. 2021, figure 3; Yang et al. 2022, "UniCL", equation 2 (labels).
     """
     tokenizer, names = load_tokenizer(), objects()
     own = torch.arange(batch, device=training.DEVICE)
-    with torch.no_grad():
-        plain = [tokens(tokenizer, [caption(n, None, phrasing) for n in names]) for phrasing in range(3)]
-        known = [model.text_model(**ids).pooler_output for ids in plain]
+    plain = [tokens(tokenizer, [caption(n, None, phrasing) for n in names]) for phrasing in range(3)]
     for step, (pictures, texts, labels) in enumerate(training.endless(partial(prepared, count=batch), *seed)):
         truth = labels.to(training.DEVICE)
-        with torch.no_grad():
-            read = model.text_model(**tokens(tokenizer, texts)).pooler_output
         with training.precision():
-            output = model.vision_model(pictures.to(training.DEVICE)).pooler_output
-        seen = unit(model.visual_projection(output.float()))
-        scale = model.logit_scale.exp()
-        logits = scale * seen @ unit(model.text_projection(read)).T
-        named = scale * seen @ unit(model.text_projection(known[step % len(known)])).T
+            image = model.vision_model(pictures.to(training.DEVICE)).pooler_output
+            read = model.text_model(**tokens(tokenizer, texts)).pooler_output
+            known = model.text_model(**plain[step % len(plain)]).pooler_output
+        seen, scale = unit(model.visual_projection(image.float())), model.logit_scale.exp().clamp(max=100)
+        logits = scale * seen @ unit(model.text_projection(read.float())).T
+        named = scale * seen @ unit(model.text_projection(known.float())).T
         contrastive = (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
         right = truth.gather(1, named.argmax(1, keepdim=True)).gt(0).float().mean()
         yield {"loss": contrastive + cross_entropy(named, truth), "contrast": contrastive, "right": right}
@@ -137,10 +124,10 @@ def unit(features: torch.Tensor) -> torch.Tensor:
 
 
 def load() -> CLIPModel:
-    """The towers as trained, with the later image tower if there is one, or, where nothing was, as shipped."""
+    """The towers as trained or, where nothing was, as shipped."""
     model = build(len(load_tokenizer()))
     shipped = training.PACKAGE / "pico_clip" / "model.safetensors"
-    training.begin(model, "clip", shipped, WORK / "clip", WORK / "clip-image")
+    training.begin(model, "clip", shipped, WORK / "clip")
     return model.eval()
 
 
@@ -156,17 +143,23 @@ def zero_shot(model: CLIPModel, pictures: list[Image.Image], names: list[str]) -
     return float((logits.argmax(1) == truth).float().mean())
 
 
-def work(rank: int, stage: str, budget: training.Budget, shipped: bool) -> None:
-    """One process of the training."""
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--shipped", action="store_true", help="begin with the weights in the package")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
     torch.manual_seed(0)
-    model = (load() if stage == "clip-image" or shipped else build(len(load_tokenizer()))).to(training.DEVICE)
-    losses = contrast
-    if stage == "clip-image":
-        model.text_model.requires_grad_(False)
-        losses = name_objects
-    trainer = training.Trainer({"clip": model}, WORK / stage, budget, rank)
+    budget = training.Budget(
+        options.minutes, options.batch, options.rate, processes=1, warmup_steps=50, ema=0.99, weight_decay=0.05
+    )
+    model = (load() if options.shipped else build(len(load_tokenizer()))).to(training.DEVICE)
+    trainer = training.Trainer({"clip": model}, WORK / "clip", budget, 0)
     trainer.restore()
-    trainer.run(losses(model, budget.batch, trainer.step, rank, 11))
+    trainer.run(learn(model, budget.batch, trainer.step, 11))
     trainer.use_average()
     scenes = [draw_single(np.random.default_rng((2**31, k)), [n], held_out=True) for n in objects() for k in range(3)]
     assert all(is_held_out(s.name, s.ground) for s in scenes) and len(GROUNDS) == 12
@@ -174,22 +167,6 @@ def work(rank: int, stage: str, budget: training.Budget, shipped: bool) -> None:
     blocks = [eight_bit(picture, s.mask()) for picture, s in zip(plain, scenes, strict=True)]
     for what, pictures in (("held-out renders", plain), ("them in the 8-bit style", blocks)):
         print(f"zero-shot top-1 over {len(objects())} objects on {what} {zero_shot(model.eval(), pictures, names):.3f}")
-
-
-def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=["towers", "image"], nargs="?", default="towers")
-    parser.add_argument("--minutes", type=float, default=9)
-    parser.add_argument("--batch", type=int, default=96)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--shipped", action="store_true", help="begin with the weights in the package")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    budget = training.Budget(
-        options.minutes, options.batch, options.rate, processes=1, warmup_steps=50, ema=0.99, weight_decay=0.05
-    )
-    work(0, "clip" if options.stage == "towers" else "clip-image", budget, options.shipped)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPModel
 
 from pico import clip, training, vae
-from pico.scenes import Scene, draw_caption, draw_scene
+from pico.scenes import SIZE, Scene, draw_caption, draw_scene
 
 WORK = Path(__file__).parent / "work"
 SCHEDULE = {
@@ -44,12 +45,25 @@ def scene(number: int) -> Scene:
     return draw_scene(np.random.default_rng((23, number)))
 
 
-PORTION = 50
+PORTION = 250
+RENDERS = WORK / "renders.npy"
+"""Renders drawn beforehand, by `--draw`, while a GPU trains something else."""
 
 
 def renders(first: int) -> torch.Tensor:
-    """The renders of the `PORTION` scenes from number `first` in −1..1, [b 3 64 64]."""
-    return training.tensor([scene(number).render() for number in range(first, first + PORTION)])
+    """The renders of the `PORTION` scenes from number `first`, 8 bits, [b 64 64 3]."""
+    pictures = [np.asarray(scene(number).render()) for number in range(first, first + PORTION)]
+    return torch.from_numpy(np.stack(pictures))
+
+
+def draw(count: int) -> None:
+    """Draws the first `count` scenes into `RENDERS`."""
+    drawn = np.lib.format.open_memmap(RENDERS.with_suffix(".tmp"), "w+", np.uint8, (count, SIZE, SIZE, 3))
+    portions = range(0, count, PORTION)
+    for first, pictures in zip(portions, training.numbered(renders, portions), strict=True):
+        drawn[first : first + PORTION] = pictures.numpy()[: count - first]
+    drawn.flush()
+    RENDERS.with_suffix(".tmp").replace(RENDERS)
 
 
 def encode(rank: int, processes: int, count: int) -> None:
@@ -59,39 +73,47 @@ def encode(rank: int, processes: int, count: int) -> None:
     model.to(training.DEVICE)
     latents: list[torch.Tensor] = []
     share = range(rank * count // processes, (rank + 1) * count // processes, PORTION)
-    for first, batch in zip(share, training.numbered(renders, share), strict=True):
-        pictures = batch.to(training.DEVICE, memory_format=torch.channels_last)
+    drawn = np.load(RENDERS, mmap_mode="r") if RENDERS.exists() else None
+    portions = training.numbered(renders, share) if drawn is None else (_portion(drawn, first) for first in share)
+    for first, batch in zip(share, portions, strict=True):
+        pictures = batch.to(training.DEVICE).permute(0, 3, 1, 2).float().div(127.5).sub(1)
         with torch.no_grad():
             latents.append((model.encode(pictures).latent_dist.mode() * factor).half().cpu())
-        if rank == 0 and first % 2000 == 0:
+        if rank == 0 and first % 5000 == 0:
             print(f"encoded {first * processes} of {count}", flush=True)
     content = {"latents": torch.cat(latents).contiguous(), "factor": torch.tensor([factor])}
     save_file(content, WORK / f"latents-{rank}-of-{processes}.safetensors")
 
 
+def _portion(drawn: np.ndarray, first: int) -> torch.Tensor:
+    return torch.from_numpy(drawn[first : first + PORTION].copy())
+
+
 class TextStates:
     """CLIP's text states of captions: [77 160], padded with the end token as in Stable Diffusion.
 
-    The first are kept, for most captions come again and again; those with made-up words never do.
+    On a processor the first are kept, for most captions come again and again; those with made-up words never do.
     """
 
-    def __init__(self, model: CLIPModel, kept: int = 20_000) -> None:
+    def __init__(self, model: CLIPModel, kept: int = 20_000 if training.DEVICE.type == "cpu" else 0) -> None:
         self.model, self.tokenizer, self.kept = model.text_model.to(training.DEVICE), clip.load_tokenizer(), kept
         self.known: dict[str, torch.Tensor] = {}
 
-    @torch.no_grad()
     def __call__(self, captions: list[str]) -> torch.Tensor:
         """The states of captions, [b 77 160]."""
+        if not self.kept:
+            return self._read(captions).float()
         new = sorted({c for c in captions if c not in self.known})
-        fresh: dict[str, torch.Tensor] = {}
-        if new:
-            ids = self.tokenizer(new, padding="max_length", truncation=True, return_tensors="pt").input_ids
-            with training.precision():
-                states = self.model(ids.to(training.DEVICE)).last_hidden_state.half()
-            fresh = dict(zip(new, states, strict=True))
+        fresh = dict(zip(new, self._read(new), strict=True)) if new else {}
         if len(self.known) < self.kept:
             self.known |= fresh
         return torch.stack([fresh[c] if c in fresh else self.known[c] for c in captions]).float()
+
+    @torch.no_grad()
+    def _read(self, captions: list[str]) -> torch.Tensor:
+        ids = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        with training.precision():
+            return self.model(ids.to(training.DEVICE)).last_hidden_state.half()
 
 
 def timesteps(rng: np.random.Generator, count: int) -> torch.Tensor:
@@ -103,25 +125,35 @@ def timesteps(rng: np.random.Generator, count: int) -> torch.Tensor:
     return torch.from_numpy((np.where(rng.random(count) < 0.5, uniform, middle) * 1000).astype(np.int64))
 
 
-def denoise(
-    unet: UNet2DConditionModel, rng: np.random.Generator, batch: int, *, compiled: bool
-) -> Iterator[dict[str, torch.Tensor]]:
-    """The v-prediction loss of each next batch; one caption in ten is empty."""
+def told(rng: np.random.Generator, batch: int, count: int) -> tuple[torch.Tensor, list[str]]:
+    """The numbers of `batch` scenes below `count`, [b], and a caption of each; one in ten is empty."""
+    chosen = rng.integers(0, count, size=batch)
+    return torch.from_numpy(chosen), ["" if rng.random() < 0.1 else draw_caption(rng, scene(int(n))) for n in chosen]
+
+
+def batches(batch: int, *seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Latents, timesteps and text states."""
     shards = sorted(WORK.glob("latents-*-of-*.safetensors"))
     latents = torch.cat([load_file(shard)["latents"] for shard in shards]).to(training.DEVICE)
-    states, schedule = TextStates(clip.load()), DDIMScheduler(**SCHEDULE)
-    network = torch.compile(unet) if compiled else unet
-    while True:
-        chosen = torch.from_numpy(rng.integers(0, len(latents), size=batch))
-        captions = ["" if rng.random() < 0.1 else draw_caption(rng, scene(n)) for n in chosen.tolist()]
-        clean = latents[chosen.to(training.DEVICE)].float().contiguous(memory_format=torch.channels_last)
-        noise, times = torch.randn_like(clean), timesteps(rng, batch).to(training.DEVICE)
-        noisy = schedule.add_noise(clean, noise, times)
-        target = schedule.get_velocity(clean, noise, times)
-        told = states(captions)
+    states, rng = TextStates(clip.load()), np.random.default_rng(seed)
+    for chosen, captions in training.endless(partial(told, batch=batch, count=len(latents)), *seed):
+        yield latents[chosen.to(training.DEVICE)].float(), timesteps(rng, batch), states(captions)
+
+
+class Denoise:
+    """The v-prediction loss of a batch."""
+
+    def __init__(self, unet: UNet2DConditionModel, *, compiled: bool) -> None:
+        self.network, self.schedule = torch.compile(unet) if compiled else unet, DDIMScheduler(**SCHEDULE)
+
+    def __call__(self, latents: torch.Tensor, times: torch.Tensor, text: torch.Tensor) -> training.Values:
+        """The loss, []."""
+        clean = latents.contiguous(memory_format=torch.channels_last)
+        noise = torch.randn_like(clean)
+        noisy = self.schedule.add_noise(clean, noise, times)
         with training.precision():
-            answer = network(noisy, times, told).sample
-        yield {"loss": (answer.float() - target).square().mean()}
+            answer = self.network(noisy, times, text).sample
+        return {"loss": (answer.float() - self.schedule.get_velocity(clean, noise, times)).square().mean()}
 
 
 def load(folder: Path = WORK / "unet") -> UNet2DConditionModel:
@@ -146,7 +178,7 @@ def work(rank: int, folder: str, budget: training.Budget, count: int, shipped: b
     if training.DEVICE.type == "cpu":
         unet.set_attn_processor(AttnProcessor())  # a third faster here than PyTorch's fused attention, going backwards
     torch.manual_seed(trainer.step * 2 + rank)
-    trainer.run(denoise(unet, np.random.default_rng((trainer.step, rank, 13)), budget.batch, compiled=compiled))
+    trainer.run(batches(budget.batch, trainer.step, rank, 13), Denoise(unet, compiled=compiled))
 
 
 def main() -> None:
@@ -160,8 +192,12 @@ def main() -> None:
     parser.add_argument("--renders", type=int, default=60_000)
     parser.add_argument("--folder", default="unet", help="the training folder's name under pico/work")
     parser.add_argument("--shipped", action="store_true", help="begin with the weights in the package")
-    parser.add_argument("--compile", action="store_true", help="half as fast again, after three minutes")
+    parser.add_argument("--compile", action="store_true", help="on cores: half as fast again, after three minutes")
+    parser.add_argument("--draw", action="store_true", help="draw the renders beforehand, and do no more")
     options = parser.parse_args()
+    if options.draw:
+        draw(options.renders)
+        return
     budget = training.Budget(
         options.minutes, options.batch, options.rate, muon_rate=options.muon, processes=options.processes
     )

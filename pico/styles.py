@@ -60,6 +60,14 @@ def poster(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     return picture.quantize(int(rng.integers(3, 8)), dither=Image.Dither.NONE).convert("RGB")
 
 
+def outlined(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Few colours, with dark lines where one meets another."""
+    lines = picture.convert("L").filter(ImageFilter.FIND_EDGES).point([255 * (v > 48) for v in range(256)])
+    flat, ink = poster(picture, rng), tuple(int(v) for v in rng.integers(0, 60, size=3))
+    flat.paste(ink, mask=lines.filter(ImageFilter.MaxFilter(3)) if rng.random() < 0.5 else lines)
+    return flat
+
+
 def texture(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     """The picture with stripes or grain over it."""
     width, height = picture.size
@@ -106,6 +114,7 @@ def shapes(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 PRACTICE: dict[str, Style] = {
-    "line art": line_art, "mosaic": mosaic, "tiles": tiles, "poster": poster, "texture": texture,
-    "gradient": gradient, "blurred picture": blur, "collage": shapes, "recoloured picture": recoloured,
+    "line art": line_art, "mosaic": mosaic, "tiles": tiles, "poster": poster, "outlined picture": outlined,
+    "texture": texture, "gradient": gradient, "blurred picture": blur, "collage": shapes,
+    "recoloured picture": recoloured,
 }  # fmt: skip

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ PROCESSES = 2 if DEVICE.type == "cpu" else 1
 FAST_BFLOAT16 = DEVICE.type == "cuda" or bool(torch.cpu.get_capabilities().get("amx_bf16"))
 """Elsewhere a bfloat16 convolution is up to ten times slower than a float32 one."""
 Made = TypeVar("Made")
+Values = dict[str, torch.Tensor]
+"""A `loss`, and other figures to report."""
 
 
 def precision() -> torch.autocast:
@@ -70,6 +72,22 @@ def endless(make: Callable[[np.random.Generator], Made], *seed: int) -> Iterator
     """What `make` draws, again and again: here on a processor, by all but two of the cores where a GPU waits for it."""
     data = _Endless(make, seed)
     return iter(DataLoader(data, batch_size=None, num_workers=_workers(), pin_memory=_workers() > 0))
+
+
+def reused(fresh: Iterator[torch.Tensor], batch: int, room: int = 65_536) -> Iterator[torch.Tensor]:
+    """Batches of what `fresh` brought last, at most `room` of it; for each batch comes one from there.
+
+    A GPU learns faster than the cores draw: each picture comes again, batch / len(fresh's batch) times in the mean.
+    """
+    known, place = 0, 0
+    held = torch.empty(0)
+    for new in fresh:
+        if not len(held):
+            held = torch.empty(room // len(new) * len(new), *new.shape[1:], device=DEVICE)
+        held[place : place + len(new)].copy_(new, non_blocking=True)
+        known, place = max(known, place + len(new)), (place + len(new)) % len(held)
+        if known >= min(4 * batch, len(held)):
+            yield held[torch.randint(known, (batch,), device=DEVICE)]
 
 
 def tensor(pictures: Sequence[Image.Image]) -> torch.Tensor:
@@ -123,23 +141,31 @@ class Muon:
         self.momentum = [torch.zeros_like(p) for p in parameters]
 
     @torch.no_grad()
-    def step(self, factor: float) -> None:
-        """One update at `factor` of the rate."""
+    def step(self, factor: torch.Tensor) -> None:
+        """One update at `factor` of the rate, []; kernels of one shape are orthogonalised together."""
         world, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
-        updates: list[torch.Tensor] = []
-        for index, (parameter, momentum) in enumerate(zip(self.parameters, self.momentum, strict=True)):
-            gradient = parameter.grad
-            assert gradient is not None
-            momentum.lerp_(gradient, 0.05)
-            if index % world != rank:
-                updates.append(torch.zeros_like(parameter))
-                continue
-            matrix = gradient.lerp(momentum, 0.95).reshape(parameter.shape[0], -1)
-            updates.append(orthogonal(matrix).reshape(parameter.shape) * (0.2 * max(matrix.shape) ** 0.5))
-        if world > 1 and updates:
+        if not self.parameters:
+            return
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        assert len(gradients) == len(self.parameters)
+        torch._foreach_lerp_(self.momentum, gradients, 0.05)
+        updates = [torch.zeros_like(p) for p in self.parameters]
+        alike: dict[tuple[int, int], list[int]] = {}
+        for index in range(rank, len(gradients), world):
+            alike.setdefault(as_matrix(gradients[index]).shape, []).append(index)
+        for shape, indices in alike.items():
+            matrices = torch.stack([as_matrix(gradients[i].lerp(self.momentum[i], 0.95)) for i in indices])
+            for index, matrix in zip(indices, orthogonal(matrices) * (0.2 * max(shape) ** 0.5), strict=True):
+                updates[index].copy_(matrix.reshape(updates[index].shape))
+        if world > 1:
             sum_over_processes(updates)
-        for parameter, update in zip(self.parameters, updates, strict=True):
-            parameter.add_(update, alpha=-self.rate * factor)
+        torch._foreach_mul_(updates, factor * -self.rate)
+        torch._foreach_add_(self.parameters, updates)
+
+
+def as_matrix(kernel: torch.Tensor) -> torch.Tensor:
+    """The kernel as one matrix, a row for each channel that comes out."""
+    return kernel.reshape(kernel.shape[0], -1)
 
 
 def sum_over_processes(tensors: Sequence[torch.Tensor]) -> None:
@@ -150,16 +176,17 @@ def sum_over_processes(tensors: Sequence[torch.Tensor]) -> None:
         tensor.copy_(piece.view(tensor.shape))
 
 
-def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """Roughly the nearest matrix with orthonormal rows or columns, by a quintic Newton-Schulz iteration."""
+def orthogonal(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """Roughly the nearest matrices with orthonormal rows or columns, [b m n], by a quintic Newton-Schulz iteration."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = (matrix / (matrix.norm() + 1e-7)).to(torch.bfloat16 if FAST_BFLOAT16 else matrix.dtype)
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
+    x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = x.to(torch.bfloat16 if FAST_BFLOAT16 else matrices.dtype)
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+    return (x.mT if tall else x).to(matrices.dtype)
 
 
 PACKAGE = Path(__file__).parent.parent / "src" / "bespoke" / "models"
@@ -188,6 +215,38 @@ def begin(module: nn.Module, key: str, shipped: Path, *stages: Path) -> None:
             load_average(stage, {key: module})
 
 
+class Graph:
+    """A step as one CUDA graph: the kernels of a small network take less time than the host takes to start them.
+
+    Source: PyTorch's notes on CUDA graphs, "Whole-network capture".
+    """
+
+    def __init__(self, step: Callable[..., Values]) -> None:
+        self.step, self.graph = step, torch.cuda.CUDAGraph()
+        self.batch: list[torch.Tensor] = []
+        self.values: Values = {}
+
+    def __call__(self, *batch: torch.Tensor) -> Values:
+        """What the step gives for a batch; the same tensors each time."""
+        if not self.batch:
+            self._capture(batch)
+        for held, new in zip(self.batch, batch, strict=True):
+            held.copy_(new, non_blocking=True)
+        self.graph.replay()
+        return self.values
+
+    def _capture(self, batch: Sequence[torch.Tensor]) -> None:
+        self.batch = [tensor.to(DEVICE, copy=True) for tensor in batch]
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(3):  # the libraries choose their kernels, and the optimizer makes its moments
+                self.step(*self.batch)
+        torch.cuda.current_stream().wait_stream(aside)
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # another thread pins memory meanwhile
+            self.values = self.step(*self.batch)
+
+
 class Trainer:
     """One process of a run: parameters, optimizer, EMA and the clock, saved to and restored from one folder."""
 
@@ -200,8 +259,11 @@ class Trainer:
         others = {id(p) for p in inner}
         self.optimizer = torch.optim.AdamW(
             [p for p in self.parameters if id(p) not in others],
-            lr=budget.learning_rate, weight_decay=budget.weight_decay, betas=(0.9, 0.98), fused=True,
+            lr=budget.learning_rate if DEVICE.type == "cpu" else torch.tensor(budget.learning_rate, device=DEVICE),
+            weight_decay=budget.weight_decay, betas=(0.9, 0.98), fused=True, capturable=DEVICE.type == "cuda",
         )  # fmt: skip
+        self.factor = torch.zeros((), device=DEVICE)
+        """What the learning rates are multiplied by, where a graph can read it."""
         self.average = {n: p.detach().clone() for n, p in self.named.items()}
         self.step, self.elapsed = 0, 0.0
 
@@ -219,7 +281,7 @@ class Trainer:
             if f"m.{name}" not in moments:
                 continue
             self.optimizer.state[parameter] = {
-                "step": torch.tensor(float(self.step)),
+                "step": torch.tensor(float(self.step), device=DEVICE),
                 "exp_avg": torch.empty_like(parameter).copy_(moments[f"m.{name}"]),
                 "exp_avg_sq": torch.empty_like(parameter).copy_(moments[f"v.{name}"]),
             }
@@ -247,31 +309,55 @@ class Trainer:
         (self.folder / "clock.tmp").write_text(json.dumps({"step": self.step, "elapsed": self.elapsed}))
         os.replace(self.folder / "clock.tmp", self.folder / "clock.json")
 
-    def update(self, loss: torch.Tensor) -> None:
+    def optimize(self, loss: torch.Tensor) -> None:
         """One optimizer step on the gradient averaged over the processes."""
-        self.optimizer.zero_grad(set_to_none=False)
+        for parameter in self.parameters:
+            parameter.grad = None
         loss.backward()
         if self.budget.processes > 1:
             gradients = [p.grad for p in self.parameters if p.grad is not None]
             torch._foreach_div_(gradients, self.budget.processes)
             sum_over_processes(gradients)
         torch.nn.utils.clip_grad_norm_(self.parameters, self.budget.clip)
+        self.optimizer.step()
+        self.muon.step(self.factor)
+
+    def _set_rates(self) -> None:
         warmup = min(1.0, (self.step + 1) / self.budget.warmup_steps)
         factor = cosine(self.elapsed / (self.budget.minutes * 60)) * warmup
+        self.factor.fill_(factor)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.budget.learning_rate * factor
-        self.optimizer.step()
-        self.muon.step(factor)
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(self.budget.learning_rate * factor)
+            else:
+                group["lr"] = self.budget.learning_rate * factor
+
+    def _take_in(self) -> None:
+        """Takes the weights into their average."""
         decay = min(self.budget.ema, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.parameters], 1 - decay)
         self.step += 1
 
-    def run(self, losses: Iterator[dict[str, torch.Tensor]]) -> None:
-        """Trains until the budget's minutes are used, reporting every 50 steps; `losses` yields a `loss` per batch."""
-        began, reported, saved = time.time() - self.elapsed, time.time(), time.time()
-        seen = 0
-        for values in losses:
-            self.update(values["loss"])
+    def run(self, batches: Iterator[Any], loss_of: Callable[..., Values] | None = None) -> None:
+        """Trains until the budget's minutes are used, reporting every 50 steps.
+
+        `batches` yields a `loss` per batch; or, with `loss_of`, tensors that it turns into one: then a GPU makes each
+        step as one graph. The first step, which may be captured or compiled, is not in the minutes.
+        """
+
+        def step(*batch: torch.Tensor) -> Values:
+            values = loss_of(*batch) if loss_of else batch[0]
+            self.optimize(values["loss"])
+            return {key: value.detach() for key, value in values.items()}
+
+        make = Graph(step) if loss_of and DEVICE.type == "cuda" else step
+        seen, began, reported, saved = 0, 0.0, 0.0, 0.0
+        for turn, batch in enumerate(batches):
+            self._set_rates()
+            values = make(*(part.to(DEVICE, non_blocking=True) for part in batch)) if loss_of else make(batch)
+            self._take_in()
+            if turn == 0:
+                began, reported, saved = time.time() - self.elapsed, time.time(), time.time()
             seen += self.budget.batch * self.budget.processes
             self.elapsed = self._agreed(time.time() - began)
             if self.rank == 0 and self.step % 50 == 0:

@@ -84,7 +84,7 @@ class World:
             Schedule.from_config(self.checkpoint.scheduler_config),
             settings,
             run,
-            accelerator("no"),
+            accelerator(settings.train),
         )
         newest = state.newest(run)
         if newest:

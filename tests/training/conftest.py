@@ -150,7 +150,7 @@ def trainer(base: Any, checkpoint: Any, material: Any, recipe: Callable[..., Any
         wanted = recipe(**sections)
         network = tuned(Copied(), wanted)
         schedule = Schedule.from_config({**checkpoint.scheduler_config, **(scheduler or {})})
-        return Trainer(network, of or material, schedule, wanted, Run(root), accelerator(wanted.train.mixed_precision))
+        return Trainer(network, of or material, schedule, wanted, Run(root), accelerator(wanted.train))
 
     return make
 

@@ -22,7 +22,7 @@ def computed(checkpoint, wanted, side=64):
     text = (1, checkpoint.text_shape[0]) if wanted.train.train_text_encoder else checkpoint.text_shape
     shapes = Shapes(checkpoint.moments_shape((side, side)), text)
     schedule = Schedule.from_config(checkpoint.scheduler_config)
-    workers = accelerator(wanted.train.mixed_precision)
+    workers = accelerator(wanted.train)
     return memory(weightless(checkpoint, wanted), shapes, schedule, wanted, workers)
 
 

@@ -78,7 +78,7 @@ class Meter:
         weights = sum(parameter.numel() for parameter in network.parameters())
         schedule = Schedule.from_config(self.checkpoint.scheduler_config)
         measured = shapes(self.dataset, self.checkpoint, recipe)
-        workers = accelerator(recipe.train.mixed_precision)
+        workers = accelerator(recipe.train)
         if workers.num_processes > 1:
             hint = "Run it without torchrun; what it says is for each process."
             raise BespokeError("Memory is planned in one process.", hint)

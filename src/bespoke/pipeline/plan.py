@@ -155,7 +155,7 @@ def _timed(prepared: Prepared, estimate: Estimate, room: int) -> tuple[Times | N
     if estimate.total > room:
         return None, f"not measured: this machine has {gigabytes(room)} GB"
     recipe, checkpoint = prepared.recipe, prepared.start.checkpoint
-    workers = accelerator(recipe.train.mixed_precision)
+    workers = accelerator(recipe.train)
     network = tuned(checkpoint, recipe).to(workers.device)
     schedule = Schedule.from_config(checkpoint.scheduler_config)
     trainer = rehearsal(network, shapes(prepared.dataset, checkpoint, recipe), schedule, recipe, workers)

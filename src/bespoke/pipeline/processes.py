@@ -1,5 +1,6 @@
 """What several processes of one training do once, and what they must agree on; with one process, nothing special."""
 
+import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from bespoke.errors import BespokeError
 from bespoke.hardware import machine
+from bespoke.recipe.training import Train
 
 
 def is_main() -> bool:
@@ -30,14 +32,15 @@ def agreed(choose: Callable[[], Path]) -> Path:
     return Path(broadcast_object_list([str(choose()) if is_main() else ""])[0])
 
 
-def accelerator(precision: str | None) -> Any:
-    """Accelerate's handle on the device and the processes, computing in `precision`.
+def accelerator(train: Train) -> Any:
+    """Accelerate's handle on the device and the processes, computing as `[train]` says.
 
     Raises: BespokeError when this machine does not compute so.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
+    precision = train.mixed_precision
     if precision == "fp16" and machine().device == "cpu":
         raise BespokeError(
             'train.mixed_precision is "fp16", which needs a GPU, and there is none here.',
@@ -45,7 +48,22 @@ def accelerator(precision: str | None) -> Any:
         )
     # One training after another in one process may ask for another precision, which the state remembered refuses.
     AcceleratorState._reset_state()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    if machine().device == "cuda":
+        _repeatable(train.deterministic)
     return Accelerator(mixed_precision=precision, cpu=machine().device == "cpu")
+
+
+def _repeatable(asked: bool) -> None:  # noqa: FBT001 - a switch
+    """Switches, for this process, arithmetic on the GPU that gives the same bits each time on or off.
+
+    Source: PyTorch's notes on reproducibility; cuBLAS's workspace as its manual says under "Results Reproducibility".
+    """
+    import torch
+
+    if asked:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(asked)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # it would only help to find errors
 
 
 def _processes() -> Any:

@@ -60,7 +60,7 @@ def train(
             prepared = fit_to_train(prepared, memory_size(fit), report)
     resolved = prepared.recipe
     check_trackers(resolved)
-    workers = accelerator(resolved.train.mixed_precision)  # refuses what this machine cannot before a run is there
+    workers = accelerator(resolved.train)  # refuses what this machine cannot before a run is there
 
     def begin() -> Path:
         new_run = prepared.project.new_run()
@@ -83,7 +83,7 @@ def resume(run_folder: str | Path, *, report: Reporter = silent) -> Trained:
         return finished
     recipe = recipes.load(run.recipe)
     dataset = data.load(_dataset_folder(_project(run), recipe))
-    return _carry_out(run, recipe, dataset, accelerator(recipe.train.mixed_precision), report, Stopwatch())
+    return _carry_out(run, recipe, dataset, accelerator(recipe.train), report, Stopwatch())
 
 
 def _carry_out(

@@ -40,8 +40,8 @@ class Trainer:
         self.recipe, self.train, self.run, self.accelerator = recipe, train, run, accelerator
         self.bare = network.train()
         self.parameters = network.trainable()
-        self.average = Average(self.parameters, train.ema_decay if train.use_ema else None)
         self.network: Any = accelerator.prepare_model(network)
+        self.average = Average(self.parameters, train.ema_decay if train.use_ema else None)
         self.schedule = schedule.to(accelerator.device)
         self.material, self.stages = material, stages(recipe)
         self.validator = Validator(material, recipe.validation, schedule, _asked(train.train_batch_size))
