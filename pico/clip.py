@@ -1,4 +1,7 @@
-"""Train pico-CLIP by contrast on renders and captions, and by naming what is in them: `python -m pico.clip`."""
+"""Train pico-CLIP by contrast on renders and captions, and by naming what is in them: `python -m pico.clip`.
+
+Then its image tower alone: `python -m pico.clip --image`.
+"""
 
 import argparse
 from collections.abc import Iterator
@@ -58,11 +61,14 @@ def pairs(rng: np.random.Generator, count: int) -> tuple[list[Image.Image], list
     while len(pictures) < count:
         for scene in alike(rng):
             picture, text = scene.render(), draw_caption(rng, scene)
-            if rng.random() < 0.45:
-                style = str(rng.choice([*PRACTICE, "tiles", "tiles", "mosaic"]))  # blocks are what it sees worst
-                picture = PRACTICE[style](picture, rng)
-                ground = None if style == "recoloured picture" else scene.ground
-                text = f"{style} of {located(scene.phrase, ground)}"
+            if rng.random() < 0.5:
+                chosen = rng.choice(
+                    [*PRACTICE, "tiles", "tiles", "mosaic"], size=rng.integers(1, 3)
+                )  # blocks are hardest
+                for style in chosen:
+                    picture = PRACTICE[style](picture, rng)
+                ground = None if "recoloured picture" in chosen else scene.ground
+                text = f"{chosen[-1]} of {located(scene.phrase, ground)}"
             pictures.append(picture)
             texts.append(text)
             labels.append([names.index(thing.name) for thing in scene.things])
@@ -124,10 +130,10 @@ def unit(features: torch.Tensor) -> torch.Tensor:
 
 
 def load() -> CLIPModel:
-    """The towers as trained or, where nothing was, as shipped."""
+    """The towers as trained, with the later image tower if there is one, or, where nothing was, as shipped."""
     model = build(len(load_tokenizer()))
     shipped = training.PACKAGE / "pico_clip" / "model.safetensors"
-    training.begin(model, "clip", shipped, WORK / "clip")
+    training.begin(model, "clip", shipped, WORK / "clip", WORK / "clip-image")
     return model.eval()
 
 
@@ -149,15 +155,19 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--muon", type=float)
     parser.add_argument("--shipped", action="store_true", help="begin with the weights in the package")
+    parser.add_argument("--image", action="store_true", help="train on all but the text tower, which a UNet knows")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     budget = training.Budget(
-        options.minutes, options.batch, options.rate, processes=1, warmup_steps=50, ema=0.99, weight_decay=0.05
-    )
-    model = (load() if options.shipped else build(len(load_tokenizer()))).to(training.DEVICE)
-    trainer = training.Trainer({"clip": model}, WORK / "clip", budget, 0)
+        options.minutes, options.batch, options.rate, options.muon, processes=1, warmup_steps=50, ema=0.99,
+        weight_decay=0.05,
+    )  # fmt: skip
+    model = (load() if options.shipped or options.image else build(len(load_tokenizer()))).to(training.DEVICE)
+    model.text_model.requires_grad_(not options.image)
+    trainer = training.Trainer({"clip": model}, WORK / ("clip-image" if options.image else "clip"), budget, 0)
     trainer.restore()
     trainer.run(learn(model, budget.batch, trainer.step, 11))
     trainer.use_average()

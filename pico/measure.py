@@ -17,6 +17,8 @@ from pico.world import located, objects
 
 RESULT = Path(__file__).parent / "measured.json"
 HALF_SIZE = 2
+GUIDANCE = 2.0
+"""What `bespoke sample` takes for models as small as pico."""
 
 
 def wanted(count: int) -> dict[str, list[Scene]]:
@@ -40,7 +42,7 @@ def wanted(count: int) -> dict[str, list[Scene]]:
 def named_right(pipeline: StableDiffusionPipeline, scenes: list[Scene], sheet: Path) -> tuple[float, float]:
     """The shares of pictures whose things and whose ground the judge names as asked; `sheet` shows 100 of them."""
     requests = [Request(located(s.words(k % 4), s.ground, k % 3), k) for k, s in enumerate(scenes)]
-    pictures = [drawn.picture for drawn in draw(pipeline, requests, Sample(batch_size=25))]
+    pictures = [drawn.picture for drawn in draw(pipeline, requests, Sample(batch_size=25, guidance_scale=GUIDANCE))]
     grid(pictures[:100], 10).reduce(HALF_SIZE).save(sheet)
     shares, grounds = classifier.labelled(scenes)
     with torch.no_grad():

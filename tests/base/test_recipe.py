@@ -287,9 +287,9 @@ def test_plain_pictures_are_drawn_where_a_trigger_calls_the_style():
         recipe = parse({"text": {} if trigger is None else {"trigger": trigger}}, "")
         return derive(recipe, Facts(100, 64, found, "cpu", bf16=False))[0].train.num_class_images
 
-    assert drawn(None, "8bit") == 50
+    assert drawn(None, "8bit") == 100
     assert drawn(None, "") == 0
-    assert drawn("8bit", "") == 50
+    assert drawn("8bit", "") == 100
     assert drawn("", "8bit") == 0
 
 
@@ -314,3 +314,11 @@ def test_the_page_explains_every_key():
         for key, info in tree.model_fields.items():
             assert info.description, f"{section}.{key} has no docstring"
             assert f"| `{key}` |" in document()
+
+
+def test_small_models_are_guided_less_and_what_a_person_says_stays():
+    for side, expected in ((64, 2.0), (512, 7.5)):
+        derived, reasons = derive(Recipe(), Facts(100, side, "", "cpu", bf16=False))
+        assert derived.sample.guidance_scale == expected and "sample.guidance_scale" in reasons
+    given = parse({"sample": {"guidance_scale": 3.0}}, "the test")
+    assert derive(given, Facts(100, 512, "", "cpu", bf16=False))[0].sample.guidance_scale == 3.0

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from bespoke.errors import BespokeError
+from bespoke.models import Checkpoint
 from bespoke.pipeline.naming import named
 from bespoke.pipeline.reporting import Reporter, silent
+from bespoke.recipe.derive import guidance
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Drawn, Request, draw, grid, save_png
 from bespoke.workspace import atomic_file
@@ -39,7 +41,7 @@ def sample(
     if not prompts or n < 1:
         raise BespokeError("There is nothing to draw.", 'Give at least one prompt: bespoke sample pico "a red apple"')
     source = named(model)
-    settings = settings or source.settings
+    settings = settled(settings or source.settings, source.checkpoint)
     first = settings.seed if seed is None else seed
     requests = [Request(prompt, first + k) for prompt in prompts for k in range(n)]
     folder = Path(out)
@@ -49,6 +51,13 @@ def sample(
     with atomic_file(sheet) as temporary:
         grid([d.picture for d in drawn], n if n > 1 else min(6, len(drawn))).save(temporary, format="PNG")
     return Sampled(tuple(folder / file_name(k, r) for k, r in enumerate(requests)), sheet)
+
+
+def settled(settings: Sample, checkpoint: Checkpoint) -> Sample:
+    """The settings with nothing left open, for a model."""
+    if settings.guidance_scale is not None:
+        return settings
+    return settings.model_copy(update={"guidance_scale": guidance(checkpoint.resolution)[0]})
 
 
 def write(

@@ -47,7 +47,8 @@ class Data(Section):
     split_by: str = "subject"
     """Column of train/metadata.csv: pictures of equal value stay on one side of the split."""
     processes: Positive | None = None
-    """Processes that decode pictures when they are imported, inspected or shrunk; by default one for each core."""
+    """Processes that decode pictures when they are imported, inspected or shrunk, and that put them into words where
+    there is no GPU; by default one for each core."""
 
 
 Rule = Literal[

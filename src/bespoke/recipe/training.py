@@ -96,7 +96,7 @@ class Train(Section):
     num_class_images: int | None = Field(default=None, ge=0)
     """Plain pictures drawn by the base before training, so that plain prompts stay as they are (prior preservation)."""
     prior_loss_weight: float = Field(default=2.0, ge=0)
-    """What a plain picture's loss counts for; by default twice, for they are half as many as training pictures."""
+    """What a plain picture's loss counts for; by default twice, so that plain prompts stay."""
     checkpointing_steps: Positive | None = None
     """Steps between two states to resume from; by default four in the run."""
     checkpoints_total_limit: Positive = 5

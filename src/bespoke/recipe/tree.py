@@ -14,8 +14,8 @@ class Sample(Section):
 
     num_inference_steps: Positive = 20
     """Steps from noise to picture."""
-    guidance_scale: float = Field(default=4.0, ge=0)
-    """How strongly the prompt pulls; 1 is no pull beyond the model's own."""
+    guidance_scale: float | None = Field(default=None, ge=0)
+    """How strongly the prompt pulls, 1 is no pull beyond the model's own; by default 7.5, for small models 2."""
     negative_prompt: str = ""
     """What pictures are pulled away from."""
     seed: int = 0

@@ -56,7 +56,7 @@ def _run(pipeline: Any, requests: Sequence[Request], settings: Sample, output: s
     return pipeline(
         **_words(pipeline, [request.prompt for request in requests], [settings.negative_prompt] * len(requests)),
         num_inference_steps=settings.num_inference_steps,
-        guidance_scale=settings.guidance_scale,
+        **({} if settings.guidance_scale is None else {"guidance_scale": settings.guidance_scale}),
         generator=[torch.Generator("cpu").manual_seed(request.seed) for request in requests],
         output_type=output,
     )
