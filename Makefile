@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed.stamp
 OFFLINE := HF_HUB_OFFLINE=1
+# Files stay together: what their tests share is made once. In their own order a slow file of few tests is not the last.
+# `make test WORKERS=` runs them in one process.
+WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test check proof
@@ -29,7 +32,7 @@ demo: $(STAMP)
 	$(OFFLINE) $(BIN)/bespoke demo --out demo
 
 test: $(STAMP)
-	$(OFFLINE) $(BIN)/python -m pytest
+	$(OFFLINE) $(BIN)/python -m pytest $(WORKERS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -17,8 +17,7 @@ from pico.world import located, objects
 
 RESULT = Path(__file__).parent / "measured.json"
 HALF_SIZE = 2
-GUIDANCE = 2.0
-"""What `bespoke sample` takes for models as small as pico."""
+GUIDANCE = 3.0
 
 
 def wanted(count: int) -> dict[str, list[Scene]]:
@@ -57,7 +56,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--folder", type=Path, default=MODELS)
     options = parser.parse_args()
-    pipeline = StableDiffusionPipeline.from_pretrained(options.folder / "pico", dtype=torch.float32)
+    # Without its checker: a black picture in place of a skull says nothing of how well skulls are drawn.
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        options.folder / "pico", dtype=torch.float32, safety_checker=None, requires_safety_checker=False
+    )
     pipeline.set_progress_bar_config(disable=True)
     result: dict[str, float] = {}
     for kind, scenes in wanted(options.count).items():

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bespoke.pipeline import (
+        augment,
         balance_data,
         caption_data,
         clean_data,
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "balance_data", "caption_data", "clean_data", "demo", "export_data", "import_data", "inspect_data", "new", "plan",
-    "preview_captions", "report_data", "restore_data", "sample", "shrink_data", "split_data", "train", "unbalance_data",
+    "augment", "balance_data", "caption_data", "clean_data", "demo", "export_data", "import_data", "inspect_data",
+    "new", "plan", "preview_captions", "report_data", "restore_data", "sample", "shrink_data", "split_data", "train",
+    "unbalance_data",
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bespoke.annotation import Said, Teller, described, said_before
+from bespoke.annotation import Said, Tell, Teller, described, said_before
 from bespoke.annotation.captions import TABLE
 from bespoke.annotation.endpoint import Endpoint
 from bespoke.errors import BespokeError
@@ -80,21 +80,31 @@ def picture(number: int) -> Picture:
     return Picture(f"{number}.png", "", f"{number:064}", f"pixels-{number}", 8, 8, f"{number}.png")
 
 
+class Parrot:
+    """Says each picture's key, and notes what it was asked."""
+
+    def __init__(self, kind: str, told: list[Sequence[str]]) -> None:
+        self.kind, self.told = kind, told
+
+    def made(self) -> Tell:
+        return self.tell
+
+    def tell(self, pictures: Sequence[Image.Image], keys: Sequence[str]) -> list[str]:
+        self.told.append(keys)
+        return [f'{self.kind} of {key}, "so"\nto speak' for key in keys]
+
+
 def counting(kind: str, told: list[Sequence[str]], settings: dict[str, object] | None = None) -> Teller:
     """A teller that says each picture's key, and notes what it was asked."""
+    return Teller(kind, "nobody", settings or {}, Parrot(kind, told).made)
 
-    def tell(pictures: Sequence[Image.Image], keys: Sequence[str]) -> list[str]:
-        told.append(keys)
-        return [f'{kind} of {key}, "so"\nto speak' for key in keys]
 
-    return Teller(kind, "nobody", settings or {}, lambda: tell)
+def blank(_: Picture) -> Image.Image:
+    return Image.new("RGB", (8, 8))
 
 
 def run(folder: Path, numbers: Sequence[int], teller: Teller) -> dict[str, str]:
-    def read(_: Picture) -> Image.Image:
-        return Image.new("RGB", (8, 8))
-
-    return described(folder, [picture(n) for n in numbers], teller, 2, read, lambda done, total: None)
+    return described(folder, [picture(n) for n in numbers], teller, 2, blank, lambda done, total: None)
 
 
 def test_nothing_is_said_twice_and_kinds_stand_side_by_side(tmp_path: Path) -> None:
@@ -122,14 +132,19 @@ def test_a_line_cut_short_by_a_kill_is_said_again(tmp_path: Path) -> None:
         assert {s.file for s in said_before(tmp_path)} == {"1.png", "2.png"}
 
 
-def test_what_was_said_is_on_disk_before_the_next_batch(tmp_path: Path) -> None:
-    def tell(pictures: Sequence[Image.Image], keys: Sequence[str]) -> list[str]:
-        if "pixels-3" in keys:
-            raise KeyboardInterrupt
-        return ["said"] * len(keys)
+def until_interrupted(pictures: Sequence[Image.Image], keys: Sequence[str]) -> list[str]:
+    if "pixels-3" in keys:
+        raise KeyboardInterrupt
+    return ["said"] * len(keys)
 
+
+def interrupted() -> Tell:
+    return until_interrupted
+
+
+def test_what_was_said_is_on_disk_before_the_next_batch(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, [1, 2, 3, 4], Teller("long", "nobody", {}, lambda: tell))
+        run(tmp_path, [1, 2, 3, 4], Teller("long", "nobody", {}, interrupted))
     assert [s.text for s in said_before(tmp_path)] == ["said", "said"]
     assert isinstance(said_before(tmp_path)[0], Said)
 

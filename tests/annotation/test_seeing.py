@@ -15,7 +15,8 @@ from bespoke.data.opinions import caption_key, covered
 from bespoke.data.seen import CAPTIONS, PICTURES, SAFETY, THINGS, Rows, Seen
 from bespoke.models import Clip, Detector
 from bespoke.models.load import PICO, shipped
-from bespoke.models.local import at_hand, fingerprint, labels
+from bespoke.models.local import at_hand, labels
+from bespoke.models.marks import fingerprint
 from bespoke.models.safety import SafetyChecker
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "8bit" / "train"

@@ -115,7 +115,12 @@ def test_a_caption_whose_end_the_model_does_not_see_is_told(tmp_path: Path) -> N
     source = pictures(tmp_path / "in", 8)
     (source / "3.txt").write_text("8bit illustration of " + "very " * 90 + "large thing")
     assert run("new", str(tmp_path / "p"), "--images", str(source))[0] == 0
-    quick = ("train.max_train_steps=1", "train.num_class_images=0", "validation.strata=1")
+    quick = (
+        "train.max_train_steps=1",
+        "train.num_class_images=0",
+        "validation.strata=1",
+        "sample.num_inference_steps=1",
+    )
     code, said = run("train", str(tmp_path / "p" / "recipe.toml"), *(a for q in quick for a in ("--set", q)))
     assert code == 0, said
     assert "does not see the end of 1, such as '8bit illustration of very" in " ".join(said.split())

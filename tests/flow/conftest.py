@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
-SMALL = ("train.max_train_steps=12", "train.num_class_images=4", "train.log_every=3", "sample.num_inference_steps=3")
+SMALL = (
+    "train.max_train_steps=12", "train.num_class_images=4", "train.log_every=3", "sample.num_inference_steps=3",
+    # By itself it would measure after every step, for much longer than it trains.
+    "validation.validation_steps=6", "validation.strata=2",
+)  # fmt: skip
 
 
 @dataclass

@@ -60,6 +60,7 @@ def test_the_recipes_that_come_along_train(recipe: Path, pictures: Path, tmp_pat
     made.recipe.write_text(re.sub(r"num_train_epochs = \d+", "num_train_epochs = 1", text), encoding="utf-8")
     small = [f'model.base="{tmp_path / "sd1"}"', "data.resolution=64", "train.train_batch_size=2"]
     small += ["train.gradient_accumulation_steps=1", "validation.strata=2", "train.num_class_images=2"]
+    small += ["sample.num_inference_steps=2"]
     small += [] if "[[stage]]" in text else ["train.max_train_steps=3"]
     trained = bespoke.train(made.recipe, small)
     assert (trained.model is not None) == ('method = "full"' in text)

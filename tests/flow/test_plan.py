@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +18,10 @@ import bespoke
 from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
 from bespoke.hardware import Machine, memory_size
-from bespoke.pipeline.fitting import Meter, _variants, _with
+from bespoke.pipeline.fitting import Estimate, Meter, _variants, _with
 from bespoke.pipeline.plan import fit_in
 from bespoke.pipeline.prepare import prepare
-from bespoke.recipe import load
+from bespoke.recipe import Recipe, load
 from bespoke.training import read
 
 DOCS = Path(__file__).parents[2] / "docs" / "training.md"
@@ -62,6 +63,23 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _each_variant_is_measured_once() -> Iterator[None]:
+    """All meters of this module are of one dataset: what one has found, the others find."""
+    found: dict[tuple[Path, str], Estimate] = {}
+    measure = Meter._estimate
+
+    def remembered(meter: Meter, recipe: Recipe) -> Estimate:
+        key = (meter.checkpoint.folder, recipe.model_dump_json(include={"model", "data", "train"}))
+        if key not in found:
+            found[key] = measure(meter, recipe)
+        return found[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Meter, "_estimate", remembered)
+        yield
+
+
 def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
@@ -88,7 +106,6 @@ def recipe(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def meter(recipe: Path) -> Meter:
-    """Remembers what it measured, so that each variant is measured once."""
     prepared = prepare(recipe)
     return Meter(prepared.dataset, prepared.start.checkpoint)
 

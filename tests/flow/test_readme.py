@@ -7,12 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+from bespoke.cli.commands import app
+
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "8bit" / "train"
 SMALL = """
 [train]
 max_train_steps = 4
 num_class_images = 2
+[validation]
+validation_steps = 4
+strata = 1
 [sample]
 num_inference_steps = 2
 """
@@ -26,29 +34,42 @@ def commands(section: str) -> list[str]:
     return [line for block in blocks for line in block.splitlines() if line.startswith("bespoke ")]
 
 
-def typed(line: str, folder: Path) -> str:
-    """What the command printed; it must have ended well."""
-    words = shlex.split(line.partition("#")[0])[1:]
-    done = subprocess.run([sys.executable, "-m", "bespoke", *words], cwd=folder, capture_output=True, text=True)
+def arguments(line: str) -> list[str]:
+    """The words after `bespoke`, as a shell splits them."""
+    return shlex.split(line.partition("#")[0])[1:]
+
+
+def typed(line: str) -> str:
+    """What the command printed, run in this process, which has read the libraries; it must have ended well."""
+    done = CliRunner().invoke(app, arguments(line))
+    assert done.exit_code == 0, f"{line}\n{done.output}\n{done.exception!r}"
+    return done.stdout
+
+
+def alone(line: str, folder: Path) -> str:
+    """What the command printed, run in a process of its own."""
+    command = [sys.executable, "-m", "bespoke", *arguments(line)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, f"{line}\n{done.stderr}"
     return done.stdout
 
 
-def test_ones_own_pictures(tmp_path: Path) -> None:
+def test_ones_own_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     source = tmp_path / "pictures"
     shutil.copytree(EXAMPLE, source)
     before = {file.name: file.read_bytes() for file in source.iterdir()}
     first, second, third, *about_data = commands("Your own pictures")
-    assert "125 kept" in typed(first, tmp_path)
+    assert "125 kept" in alone(first, tmp_path)
     recipe = tmp_path / "my-style" / "recipe.toml"
     recipe.write_text(recipe.read_text() + SMALL)
-    said = typed(second, tmp_path)
+    said = typed(second)
     (run,) = (tmp_path / "my-style" / "runs").iterdir()
     assert f"my-style/runs/{run.name}/adapter.safetensors" in said
-    assert "3 pictures" in typed(third.replace("RUN", run.name), tmp_path)
+    assert "3 pictures" in typed(third.replace("RUN", run.name))
     assert len(list((tmp_path / "drawn").glob("*-seed*.png"))) == 3
-    report, looked, cleaned, restored, exported, *more = (typed(line, tmp_path) for line in about_data)
-    divided, balanced, shrunk, told = more
+    report, looked, cleaned, restored, exported, *more = (typed(line) for line in about_data)
+    divided, balanced, shrunk, told, shown = more
     assert "my-style/dataset/report/index.html" in report
     assert "4 duplicate" in looked
     assert "125 kept" in cleaned
@@ -58,15 +79,16 @@ def test_ones_own_pictures(tmp_path: Path) -> None:
     assert "by colour" in balanced and "Nothing is written" in balanced
     assert "132 pictures in smaller" in shrunk
     assert "1 picture put into words by pico-BLIP" in told
+    assert "my-style/dataset/report/augment.html" in shown and "2 versions" in shown
     assert {file.name: file.read_bytes() for file in source.iterdir()} == before
 
 
 def test_every_command_in_the_docs_is_one_that_exists() -> None:
-    help_text = typed("bespoke --help", ROOT)
+    help_text = alone("bespoke --help", ROOT)
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     blocks = [b for page in pages for b in re.findall(r"```\n(.*?)```", page.read_text("utf-8"), re.DOTALL)]
     check_verbs(blocks, r"^bespoke (\w+)", help_text, {"new", "train", "sample", "data"})
-    check_verbs(blocks, r"^bespoke data (\w+)", typed("bespoke data --help", ROOT), {"import", "inspect", "clean"})
+    check_verbs(blocks, r"^bespoke data (\w+)", typed("bespoke data --help"), {"import", "inspect", "clean"})
 
 
 def check_verbs(blocks: list[str], pattern: str, help_text: str, wanted: set[str]) -> None:

@@ -6,10 +6,12 @@ import shutil
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 
 from bespoke.errors import BespokeError
 from bespoke.models import PICO, find
 from bespoke.models.load import quiet
+from bespoke.models.marks import fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,26 @@ def test_a_byte_of_the_weights_changes_the_fingerprint_of_its_part_only(pico, co
     after = {part: find(str(changed)).fingerprint(part) for part in before}
     assert [part for part in before if before[part] != after[part]] == ["vae"]
     assert len(set(before.values())) == len(before)
+
+
+def test_weights_are_told_apart_however_they_are_kept(copied, tmp_path):
+    """An autoencoder as `.bin` alone, another one, and one whose `.bin` is read as the other file is of a variant."""
+    changed = shutil.copytree(copied, tmp_path / "changed")
+    weights = changed / "vae" / "diffusion_pytorch_model.safetensors"
+    plain = changed / "vae" / "diffusion_pytorch_model.bin"
+    torch.save(load_file(weights), plain)
+    weights.unlink()
+    marks = [find(str(changed)).fingerprint("vae")]
+    assert find(str(changed)).vae().state_dict().keys() == find("pico").vae().state_dict().keys()
+    other = {name: tensor + 1 for name, tensor in torch.load(plain, weights_only=True).items()}
+    torch.save(other, plain)
+    marks.append(find(str(changed)).fingerprint("vae"))
+    save_file(other, changed / "vae" / "diffusion_pytorch_model.fp16.safetensors")
+    marks.append(find(str(changed)).fingerprint("vae"))
+    torch.save({name: tensor + 1 for name, tensor in other.items()}, plain)
+    marks.append(find(str(changed)).fingerprint("vae"))
+    assert len(set(marks)) == len(marks)
+    assert marks[-1] == fingerprint(changed / "vae")
 
 
 def test_a_setting_changes_the_fingerprint_too(copied, tmp_path):

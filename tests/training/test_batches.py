@@ -241,9 +241,26 @@ def test_noise_offset_shifts_whole_channels():
     assert torch.equal(plain.times, shifted.times) and torch.equal(plain.clean, shifted.clean)
 
 
-def validation(of, size, strata=4, seed=0):
+def measured(of, size, strata=4, seed=0, share=(0, 1)):
     schedule = Schedule.from_config({"prediction_type": "v_prediction"})
-    return joined(*validation_batches(of, of.validation, strata, seed, schedule, size))
+    return list(validation_batches(of, of.validation, strata, seed, schedule, size, share))
+
+
+def validation(of, size, strata=4, seed=0):
+    return joined(*(batch for _, batch in measured(of, size, strata, seed)))
+
+
+@settings(deadline=None, max_examples=20)
+@given(size=st.integers(1, 9), strata=st.integers(1, 9), items=st.integers(1, 4), processes=st.integers(1, 5))
+def test_processes_share_the_batches_of_a_validation_equally(size, strata, items, processes):
+    of = material(2, validation=items, variance=1.0)
+    whole = measured(of, size, strata)
+    parts = [measured(of, size, strata, share=(process, processes)) for process in range(processes)]
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    joint = sorted((one for part in parts for one in part), key=lambda one: one[0].start)
+    assert [places for places, _ in joint] == [places for places, _ in whole]
+    assert [n for places, _ in joint for n in range(places.start, places.stop)] == list(range(items * strata))
+    assert all(same(ours, theirs) for (_, ours), (_, theirs) in zip(joint, whole, strict=True))
 
 
 @settings(deadline=None, max_examples=20)

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from bespoke.records import Picture
 from bespoke.training import Covered, state
 from bespoke.training.batches import Choices, Stream, validation_batches
 from bespoke.training.step import losses, weighted
+from bespoke.training.validate import Validator
 from bespoke.workspace import Run
 
 SHAPES = {(8, 16, 16), (8, 12, 20), (8, 20, 12), (8, 16, 8)}
@@ -60,13 +62,40 @@ def test_passes_hold_one_shape_and_an_epoch_every_picture_as_often_as_it_counts(
 def test_validation_batches_hold_one_shape_and_measure_every_picture(mixed_material, checkpoint, trainer, tmp_path):
     of = replace(mixed_material, validation=mixed_material.train)
     ours = trainer(tmp_path, of=of)
-    batches = list(validation_batches(of, of.validation, 4, 0, ours.schedule, 3))
+    places, batches = zip(*validation_batches(of, of.validation, 4, 0, ours.schedule, 3), strict=True)
+    assert [n for place in places for n in range(place.start, place.stop)] == list(range(4 * len(of.validation)))
     assert sum(len(batch.times) for batch in batches) == 4 * len(of.validation)
     assert {tuple(batch.clean.shape[2:]) for batch in batches} == {shape[1:] for shape in shapes(replace(of, train=()))}
     found = ours.validator(ours.network, torch.device("cpu"))["validation"]
     one = replace(of, validation=of.validation[:1])
     alone = trainer(tmp_path, of=one).validator(ours.network, torch.device("cpu"))["validation"]
     assert found.losses[0] == pytest.approx(alone.losses[0], rel=1e-4)
+
+
+class Apart:
+    """One of several processes that measure; what they have found is added up by the test."""
+
+    def __init__(self, process_index, num_processes):
+        self.process_index, self.num_processes = process_index, num_processes
+
+    def reduce(self, values, reduction):
+        assert reduction == "sum"
+        return values
+
+
+def test_what_processes_measure_apart_adds_up_to_what_one_measures(mixed_material, trainer, tmp_path):
+    of = replace(mixed_material, validation=mixed_material.train)
+    ours, cpu = trainer(tmp_path, of=of), torch.device("cpu")
+    whole = ours.validator(ours.bare, cpu)
+    parts = [
+        Validator(of, ours.recipe.validation, ours.schedule, ours.size, Apart(process, 3))(ours.bare, cpu)
+        for process in range(3)
+    ]
+    for name, all_of_it in whole.items():
+        found = np.stack([part[name].losses for part in parts])
+        assert ((found != 0).sum(axis=0) == 1).all()  # each loss is measured by one
+        assert np.array_equal(found.sum(axis=0), all_of_it.losses)
+    assert all((part["validation"].losses != 0).any() for part in parts)
 
 
 def test_accumulating_passes_of_different_shapes_sums_their_gradients(mixed_material, trainer, tmp_path):
@@ -219,7 +248,7 @@ def test_a_folder_of_mixed_pictures_trains_and_says_what_it_used(mixed, tmp_path
     overrides = (
         "model.rank=2", "train.max_train_steps=6", "train.train_batch_size=4", "train.num_class_images=0",
         "train.log_every=3", 'train.mixed_precision="no"', "validation.strata=1", "data.crop=saliency",
-        "data.random_flip=true",
+        "data.random_flip=true", "sample.num_inference_steps=2",
     )  # fmt: skip
     trained = bespoke.train(
         project.recipe, overrides, report=lambda stage, done, total, note="": heard.update({stage: note})

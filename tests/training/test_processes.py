@@ -12,7 +12,20 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+import bespoke
+from bespoke.pipeline.train import resume
+
 STEPS = 3
+SETTINGS = (
+    f"train.max_train_steps={STEPS}", f"train.checkpointing_steps={STEPS - 1}", "train.num_class_images=0",
+    "train.log_every=1",
+    # bfloat16, which some machines take by default, rounds a batch otherwise than its halves.
+    'train.mixed_precision="no"',
+    # With strata of an odd number the processes measure unequally much.
+    "validation.validation_steps=2", "validation.strata=3", "data.validation_fraction=0.25",
+    # The main process draws the first and the last column, and the other one waits.
+    f"sample.sample_every_n_steps={STEPS}", "sample.num_inference_steps=1",
+)  # fmt: skip
 
 
 def project(folder: Path) -> Path:
@@ -23,35 +36,46 @@ def project(folder: Path) -> Path:
         size = (64, 64) if number % 2 else (100, 60)
         Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST).save(source / f"{number}.png")
         (source / f"{number}.txt").write_text(f"8bit illustration of thing {number}")
-    command = [sys.executable, "-m", "bespoke", "new", str(folder / "project"), "--images", str(source)]
-    subprocess.run(command, check=True, capture_output=True)
-    return folder / "project"
+    return bespoke.new(folder / "project", source, overrides=SETTINGS).project
 
 
-def losses(root: Path, batch: int, *launcher: str) -> list[dict[str, float]]:
-    settings = {"max_train_steps": STEPS, "train_batch_size": batch, "num_class_images": 0, "log_every": 1}
-    settings["checkpointing_steps"] = STEPS - 1
-    # bfloat16, which some machines take by default, rounds a batch otherwise than its halves.
-    flags = ["--set", "train.mixed_precision=no"]
-    flags += [part for key, value in settings.items() for part in ("--set", f"train.{key}={value}")]
-    command = [sys.executable, *launcher, "-m", "bespoke", "train", str(root / "recipe.toml"), "--json", *flags]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def rows(root: Path) -> list[dict[str, float]]:
     (run,) = (root / "runs").iterdir()
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    alone = losses(project(tmp_path / "one"), 4)
-    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
-    shared = losses(project(tmp_path / "two"), 2, *launcher)
+def shared_by_two(root: Path) -> None:
+    launcher = ("torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "bespoke")
+    settings = [part for setting in (*SETTINGS, "train.train_batch_size=2") for part in ("--set", setting)]
+    command = [sys.executable, "-m", *launcher, "train", str(root / "recipe.toml"), "--json", *settings]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_two_processes_train_and_measure_as_one(tmp_path: Path) -> None:
+    one, two = project(tmp_path / "one"), project(tmp_path / "two")
+    bespoke.train(one / "recipe.toml", (*SETTINGS, "train.train_batch_size=4"))
+    shared_by_two(two)
+    alone, shared = rows(one), rows(two)
     for event, key, least in (
-        ("validated", "loss", 2), ("step", "loss", 2), ("step", "gradient_norm", 2), ("covered", "coverage", 1),
+        ("validated", "loss", 3), ("step", "loss", 2), ("step", "gradient_norm", 2), ("covered", "coverage", 1),
     ):  # fmt: skip
         pairs = [[row[key] for row in rows if row["event"] == event] for rows in (alone, shared)]
         assert len(pairs[0]) >= least
         assert pairs[1] == pytest.approx(pairs[0], rel=1e-4)
-    goes_on_alone(tmp_path / "two" / "project", shared)
+    measures_the_same(alone, shared)
+    goes_on_alone(two, shared)
+
+
+def measures_the_same(alone: list[dict[str, float]], shared: list[dict[str, float]]) -> None:
+    """All that a measurement says: each process measured a part, and knows the others'."""
+    pairs = [[row for row in rows if row["event"] == "validated"] for rows in (alone, shared)]
+    assert pairs[0][-1]["log_ratio"] != 0.0
+    for ours, theirs in zip(*pairs, strict=True):
+        assert (ours["step"], ours["best"]) == (theirs["step"], theirs["best"])
+        assert ours["others"] == pytest.approx(theirs["others"], abs=1e-5)
+        for key in ("log_ratio", "bands", "gap"):
+            assert ours[key] == pytest.approx(theirs[key], abs=1e-5), key
 
 
 def goes_on_alone(root: Path, shared: list[dict[str, float]]) -> None:
@@ -60,12 +84,9 @@ def goes_on_alone(root: Path, shared: list[dict[str, float]]) -> None:
     before = load_file(run / "last" / "adapter.safetensors")
     (run / "result.json").unlink()
     shutil.rmtree(run / "state" / f"step-{STEPS:06d}")
-    command = [sys.executable, "-m", "bespoke", "train", "--resume", str(run), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    resume(run)
     for event, key in (("step", "loss"), ("validated", "loss"), ("covered", "pictures")):
-        ours, theirs = ([row for row in told if row["event"] == event] for told in (rows, shared))
+        ours, theirs = ([row for row in told if row["event"] == event] for told in (rows(root), shared))
         assert [row["step"] for row in ours] == [row["step"] for row in theirs]
         assert ours[-1][key] == pytest.approx(theirs[-1][key], rel=1e-4)
     after = load_file(run / "last" / "adapter.safetensors")

@@ -1,6 +1,7 @@
 """Patience and the paired test: what counts as clearly better, when training stops, and what is said then."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from bespoke.training.validate import Measurement, gap
 from bespoke.workspace import Run
 
 SETTINGS = Validation(patience=3, significance=0.05)
+MOST = 24
+"""Steps of a training that stops long before."""
 
 
 def measured(level: float, count: int = 6, spread: float = 0.01, seed: int = 0) -> Measurement:
@@ -115,15 +118,21 @@ def overfitted(trainer, material, root, **validation):
         material, train=material.train[:2], validation=material.train[2:6], others={"probe": material.train[:2]}
     )
     settings = {"validation_steps": 1, "early_stopping": True, "patience": 3, **validation}
-    train = {"max_train_steps": 40, "learning_rate": 0.02, "lr_scheduler": "constant", "lr_warmup_steps": 0}
-    return trainer(root, of=few, train={**train, "log_every": 10, "checkpointing_steps": 40}, validation=settings)
+    train = {"max_train_steps": MOST, "learning_rate": 0.02, "lr_scheduler": "constant", "lr_warmup_steps": 0}
+    return trainer(root, of=few, train={**train, "log_every": 10, "checkpointing_steps": MOST}, validation=settings)
 
 
-def test_a_training_that_learns_by_heart_stops_early_and_keeps_the_best(tmp_path, trainer, material):
-    ours = overfitted(trainer, material, tmp_path)
-    events = list(ours.fit())
+@pytest.fixture(scope="module")
+def learnt_by_heart(tmp_path_factory, trainer, material):
+    """The folder of one such training, and its events."""
+    folder = tmp_path_factory.mktemp("learnt")
+    return folder, list(overfitted(trainer, material, folder).fit())
+
+
+def test_a_training_that_learns_by_heart_stops_early_and_keeps_the_best(learnt_by_heart):
+    _, events = learnt_by_heart
     stopped, measures = events[-1], [e for e in events if isinstance(e, Validated)]
-    assert isinstance(stopped, Stopped) and stopped.finished and stopped.step < 40
+    assert isinstance(stopped, Stopped) and stopped.finished and stopped.step < MOST / 2
     assert "stopped early: none of 3 measurements" in stopped.reason
     best = min(measures, key=lambda e: e.log_ratio)
     assert stopped.best_step == (best.step if best.log_ratio < 0 else 0)
@@ -132,17 +141,17 @@ def test_a_training_that_learns_by_heart_stops_early_and_keeps_the_best(tmp_path
     assert measures[-1].gap[1] == pytest.approx(measures[-1].log_ratio - measures[-1].others["probe"])
 
 
-def test_an_early_stop_survives_a_kill(tmp_path, trainer, material):
+def test_an_early_stop_survives_a_kill(tmp_path, trainer, material, learnt_by_heart):
     """Killed between the last state and the end: the resumed training is over, and says the same."""
-    ours = overfitted(trainer, material, tmp_path)
-    *_, stopped = ours.fit()
+    folder, (*_, stopped) = learnt_by_heart
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     again = overfitted(trainer, material, tmp_path)
     again.restore(Run(tmp_path).state(stopped.step))
     assert list(again.fit()) == [stopped]
 
 
-def test_waiting_goes_on_after_a_kill(tmp_path, trainer, material):
-    whole = list(overfitted(trainer, material, tmp_path / "whole").fit())
+def test_waiting_goes_on_after_a_kill(tmp_path, trainer, material, learnt_by_heart):
+    _, whole = learnt_by_heart
     half = whole[-1].step - 1
     first = overfitted(trainer, material, tmp_path / "parts")
     list(first.fit(lambda: "enough" if first.progress.step == half else None))
@@ -154,4 +163,4 @@ def test_waiting_goes_on_after_a_kill(tmp_path, trainer, material):
 
 def test_training_does_not_stop_before_its_warm_up_is_over(tmp_path, trainer, material):
     *_, stopped = overfitted(trainer, material, tmp_path, early_stopping_warmup=0.5).fit()
-    assert stopped.step >= 20
+    assert stopped.step >= MOST / 2

@@ -1,38 +1,20 @@
 """A dataset's pictures put into words, every caption kept beside the others in `captions.csv` with who said it how."""
 
 import csv
-import hashlib
 import io
-import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
-from PIL import Image
-
-from bespoke.annotation.endpoint import Endpoint
-from bespoke.models import Wording, captioner_of
+from bespoke import scale
+from bespoke.annotation.telling import Read, Teller, Telling
 from bespoke.records import Picture
 
 TABLE = "captions.csv"
 COLUMNS = ("sha256", "file_name", "kind", "text", "by", "how")
-
-
-Tell = Callable[[Sequence[Image.Image], Sequence[str]], list[str]]
-"""What turns RGB pictures, and keys that say which they are, into texts."""
-
-
-@runtime_checkable
-class Captioner(Protocol):
-    """Whatever puts pictures into words."""
-
-    name: str
-
-    def captions(self, pictures: Sequence[Image.Image], keys: Sequence[str], wording: Wording) -> list[str]:
-        """A caption for each RGB picture; `keys` say which picture each is."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -48,60 +30,44 @@ class Said:
     """A digest of who and of the settings: equal for what would be said again."""
 
 
-@dataclass(frozen=True)
-class Teller:
-    """What says something about pictures: its name, all that decides what it says, and how it is made when needed."""
-
-    kind: str
-    """The name under which what it says is kept beside other captions."""
-    name: str
-    settings: Mapping[str, object]
-    made: Callable[[], Tell]
-
-    @property
-    def how(self) -> str:
-        """The digest of who and of the settings."""
-        content = json.dumps([self.name, self.settings], sort_keys=True, default=str)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def captioner(name: str, device: str) -> Captioner:
-    """The captioner of that name: `pico-BLIP`, a folder or hub id of a BLIP or a Florence-2, or a service's address.
-
-    Raises: BespokeError when there is none.
-    """
-    if name.startswith(("http://", "https://")):
-        return Endpoint(name)
-    return captioner_of(name, device)
-
-
 def described(
     folder: Path,
     pictures: Sequence[Picture],
     teller: Teller,
     batch: int,
-    read: Callable[[Picture], Image.Image],
+    read: Read,
     progress: Callable[[int, int], None],
 ) -> dict[str, str]:
     """What is said about pictures, by their sha256; what `captions.csv` holds already is not said again.
 
-    Each batch is on disk before the next begins, so that a kill costs one batch.
+    Each batch is on disk when it was said, so that a kill costs one batch; with several processes one for each of them.
     """
     texts = {s.sha256: s.text for s in said_before(folder) if (s.kind, s.how) == (teller.kind, teller.how)}
     todo = [picture for picture in pictures if picture.sha256 not in texts]
-    tell = teller.made() if todo else None
-    for start in range(0, len(todo), batch):
-        part = todo[start : start + batch]
-        assert tell is not None
-        answers = tell([read(picture) for picture in part], [picture.pixels for picture in part])
-        rows = [
-            Said(picture.sha256, picture.file, teller.kind, text, teller.name, teller.how)
-            for picture, text in zip(part, answers, strict=True)
-        ]
-        _append(folder / TABLE, rows)
-        texts |= {row.sha256: row.text for row in rows}
-        progress(len(pictures) - len(todo) + start + len(part), len(pictures))
+    parts = [tuple(todo[start : start + batch]) for start in range(0, len(todo), batch)]
+    done = len(pictures) - len(todo)
+    with closing(_told(parts, Telling(teller.made, read), teller)) as told:
+        for part, answers in zip(parts, told, strict=True):
+            rows = [
+                Said(picture.sha256, picture.file, teller.kind, text, teller.name, teller.how)
+                for picture, text in zip(part, answers, strict=True)
+            ]
+            _append(folder / TABLE, rows)
+            texts |= {row.sha256: row.text for row in rows}
+            done += len(part)
+            progress(done, len(pictures))
     return {picture.sha256: texts[picture.sha256] for picture in pictures}
+
+
+def _told(parts: Sequence[Sequence[Picture]], telling: Telling, teller: Teller) -> Generator[list[str]]:
+    """What is said about each batch, in order; nothing is made where there is none."""
+    if not parts:
+        return
+    began = time.monotonic()
+    telling.tell  # noqa: B018 # pyright: ignore[reportUnusedExpression] - made here, to see how long that takes
+    # Every other process must make its own first: that is worth it when the work takes longer than that.
+    patience = max(scale.PATIENCE, time.monotonic() - began)
+    yield from scale.map(parts, telling, processes=teller.processes(), batch=1, patience=patience)
 
 
 def said_before(folder: Path) -> list[Said]:

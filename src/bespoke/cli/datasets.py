@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from bespoke.cli.display import result
-from bespoke.cli.options import Debug, Json, RecipeFile, Set, working
+from bespoke.cli.options import PREVIEW, Debug, Json, Previewing, RecipeFile, Set, working
 from bespoke.errors import BespokeError
 from bespoke.records import Dataset
 from bespoke.workspace import relative
@@ -179,11 +179,14 @@ def shrink_data(
     result(content, words.shrunk(done), as_json=as_json)
 
 
-@dataset_app.command("caption")
+@dataset_app.command("caption", cls=Previewing)
 def caption_data(
     dataset: Folder,
     preview: Annotated[
-        int | None, typer.Option(min=1, help="Show so many pictures with captions under several settings; change none.")
+        int | None,
+        typer.Option(
+            PREVIEW, min=1, help="Show so many pictures, or 5, with captions under several settings; change none."
+        ),
     ] = None,
     recipe: RecipeFile = None,
     settings: Set = None,
@@ -206,6 +209,34 @@ def caption_data(
     words = f"{what}{examples if done.pictures else kept}"
     content = {"dataset": dataset, "captioned": done.pictures, "captioner": done.captioner, **counts(done.dataset)}
     result(content, f"{words}\n{became(done.dataset)}", as_json=as_json)
+
+
+@dataset_app.command("augment", cls=Previewing)
+def augment_data(
+    dataset: Folder,
+    preview: Annotated[
+        int | None, typer.Option(PREVIEW, min=1, help="Show so many pictures, or 5, as training would; change none.")
+    ] = None,
+    recipe: RecipeFile = None,
+    settings: Set = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Pictures beside the versions of them that training would see, on a page: crops, mirroring, colours."""
+    with working(debug=debug) as bars:
+        if preview is None:
+            hint = "See what it would be: bespoke data augment DATASET --preview"
+            raise BespokeError("Pictures are varied when a training encodes them; there is nothing to do before.", hint)
+        from bespoke.cli import words
+        from bespoke.pipeline.augment import augment
+
+        made = augment(dataset, preview, recipe=recipe, overrides=settings or (), report=bars)
+    pictures = [
+        {"file": s.picture.file, "caption": s.picture.text, "versions": [asdict(each) for each, _ in s.versions]}
+        for s in made.pictures
+    ]
+    content = {"preview": made.preview, "varied": made.varied, "notes": made.notes, "pictures": pictures}
+    result(content, words.augmented(made), as_json=as_json)
 
 
 @dataset_app.command("export")

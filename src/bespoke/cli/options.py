@@ -3,9 +3,10 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from bespoke.cli.display import Bars, explained
 
@@ -17,6 +18,20 @@ Set = Annotated[
 RecipeFile = Annotated[
     Path | None, typer.Option("--recipe", help="Whose settings to use instead of recipe.toml beside the dataset.")
 ]
+PREVIEW = "--preview"
+PICTURES = 5
+"""How many pictures a preview shows where no number is given."""
+
+
+class Previewing(TyperCommand):
+    """A command whose `--preview` may stand without its number."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own copy of click has it
+        """The arguments left over, after the number was put in where it was left out: click wants a value."""
+        given: list[str] = []
+        for word, after in zip(args, [*args[1:], ""], strict=True):
+            given += [word, str(PICTURES)] if word == PREVIEW and not after.lstrip("-").isdecimal() else [word]
+        return super().parse_args(ctx, given)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from bespoke.data.inspect import Facts
 from bespoke.data.reading import Pixels, Reading, Unreadable, preview, read
 from bespoke.data.sidecars import tags_of
 from bespoke.data.sorting import NO_CAPTION, Inspected, check_enough, clean, grouped, inspect, restore, split_up
-from bespoke.data.transforms import Fitted, Transform, fit, least_part, plain, variants
+from bespoke.data.transforms import Fitted, Transform, fit, least_part, plain, variants, varied
 
 __all__ = [
     "ASIDE", "NO_CAPTION", "TRAIN",
@@ -19,4 +19,5 @@ __all__ = [
     "Share", "Shrunk", "Size", "Transform", "Unreadable",
     "balance", "build", "check_enough", "clean", "export", "fit", "grouped", "inspect", "kept", "least_part", "load",
     "plain", "preview", "read", "restore", "shrink", "split_up", "tags_of", "unbalance", "variants",
+    "varied",
 ]  # fmt: skip

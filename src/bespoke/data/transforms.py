@@ -59,6 +59,8 @@ class Fitted:
     crops_coords_top_left: tuple[int, int]
     """Where the shape was cut out of the resized picture; of a mirrored one, counted in the mirrored picture."""
     target_size: tuple[int, int]
+    scale: float
+    """How many times larger the picture was made before the shape was cut out of it."""
 
     def facts(self) -> dict[str, tuple[int, int]]:
         """What a cache keeps beside the row. Source of the names: diffusers' SDXL pipelines."""
@@ -78,10 +80,15 @@ def variants(settings: Data, size: Size, original: Size, key: tuple[int, str], *
     Each is a function of `key` (a seed and the picture's pixel hash), its own number and the settings. With `mirror`
     every second one is mirrored, and there is an even number of them.
     """
-    count = settings.image_variations if _random(settings) else 1
+    count = settings.image_variations if _drawn(settings) else 1
     count += count % 2 if mirror else 0
     drawn = (_variant(settings, size, original, (*key, number)) for number in range(count))
     return [replace(t, mirrored=mirror and number % 2 == 1) for number, t in enumerate(drawn)]
+
+
+def varied(settings: Data) -> bool:
+    """Whether training is shown more of a picture than one version, where its caption allows it to be mirrored."""
+    return settings.random_flip or _drawn(settings)
 
 
 def fit(image: Image.Image, transform: Transform) -> Fitted:
@@ -101,7 +108,7 @@ def fit(image: Image.Image, transform: Transform) -> Fitted:
     cut = _colored(image.crop((x, y, x + width, y + height)), transform.colors)
     pixels = hue_turned(np.asarray(cut, dtype=np.uint8), transform.hue)
     pixels = np.ascontiguousarray(pixels[:, ::-1] if transform.mirrored else pixels)
-    return Fitted(pixels, (original[1], original[0]), (top, left), (height, width))
+    return Fitted(pixels, (original[1], original[0]), (top, left), (height, width), scale)
 
 
 def hue_turned(pixels: Pixels, hue: float) -> Pixels:
@@ -138,7 +145,7 @@ def inner(width: int, height: int, angle: float) -> float:
     return min(width / (width * cosine + height * sine), height / (width * sine + height * cosine))
 
 
-def _random(settings: Data) -> bool:
+def _drawn(settings: Data) -> bool:
     return settings.crop == "random" or any(
         (settings.crop_jitter, settings.random_scale > 1, settings.random_rotation, settings.color_jitter,
          settings.hue_jitter)

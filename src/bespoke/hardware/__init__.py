@@ -54,10 +54,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def processes() -> int:
-    """How many processes may decode pictures at once: one for each core, as long as each has 2 GB of memory."""
+def processes(more_gb: float = 0.0) -> int:
+    """How many processes may decode pictures at once: one for each core, as long as each has 2 GB of memory, and more.
+
+    `more_gb` is what else each of them holds, such as a model.
+    """
     memory = _memory_gb()
-    return max(1, min(cores(), int(memory / PICTURES_GB))) if memory else cores()
+    return max(1, min(cores(), int(memory / (PICTURES_GB + more_gb)))) if memory else cores()
 
 
 def versions() -> dict[str, str]:

@@ -1,6 +1,5 @@
 """A model's name turned into its networks: `pico`, a diffusers folder or a hub id, all by the same code."""
 
-import hashlib
 import importlib
 import json
 import math
@@ -16,7 +15,7 @@ import torch
 
 from bespoke.errors import BespokeError
 from bespoke.models.families import Family, family_of
-from bespoke.workspace import sha256
+from bespoke.models.marks import fingerprint
 
 HERE = Path(__file__).parent
 PICO = HERE / "pico"
@@ -142,11 +141,8 @@ class Checkpoint:
         return math.prod(2 ** (len(part["block_out_channels"]) - 1) for part in parts)
 
     def fingerprint(self, part: str) -> str:
-        """A hash of one part's files: equal exactly when the part is."""
-        digest = hashlib.sha256()
-        for file in sorted(f for f in self.part(part).iterdir() if f.suffix in (".json", ".txt", ".safetensors")):
-            digest.update(file.name.encode() + bytes.fromhex(sha256(file)))
-        return digest.hexdigest()[:16]
+        """A mark of one part: equal exactly when its settings and weights are."""
+        return fingerprint(self.part(part))
 
 
 def _apart(entry: Path) -> bool:

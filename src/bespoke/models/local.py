@@ -1,15 +1,12 @@
-"""A model's name turned into its folder on this machine, without downloading, and into a mark of what is in it."""
+"""A model's name turned into its folder on this machine, without downloading; the folder into what it tells apart."""
 
-import hashlib
 import json
 import os
 from pathlib import Path
 
 from bespoke.models.load import PICO, shipped
-from bespoke.workspace import sha256
 
 WEIGHTS = ("*.safetensors", "*.bin")
-CONTENT = (".json", ".txt")
 
 
 def at_hand(name: str) -> Path | None:
@@ -28,14 +25,12 @@ def at_hand(name: str) -> Path | None:
     return folder if any(list(folder.rglob(pattern)) for pattern in WEIGHTS) else None
 
 
-def fingerprint(folder: Path) -> str:
-    """16 hexadecimal digits that are equal for folders with the same settings and weights."""
-    digest = hashlib.sha256()
-    weights = next((found for pattern in WEIGHTS if (found := list(folder.glob(pattern)))), [])
-    texts = [file for file in folder.iterdir() if file.is_file() and file.suffix in CONTENT]
-    for file in sorted({*weights, *texts}):
-        digest.update(file.name.encode() + bytes.fromhex(sha256(file)))
-    return digest.hexdigest()[:16]
+def weights_gb(name: str) -> float:
+    """How much the weights of a model on this machine take on disk, in GiB; 0 where it is not on it."""
+    folder = at_hand(name)
+    kinds = [list(folder.rglob(pattern)) for pattern in WEIGHTS] if folder else []
+    # A repository may hold the same weights in both formats, of which one is read.
+    return max((sum(file.stat().st_size for file in files) for files in kinds), default=0) / 2**30
 
 
 def labels(folder: Path) -> tuple[str, ...]:

@@ -39,13 +39,16 @@ from bespoke.page.report import (
     write,
 )
 from bespoke.page.thumbnails import SIDE as THUMBNAIL
+from bespoke.page.versions import VERSION_SIDE, AugmentPreview, Varied, Version, Way, write_augment_preview
 
 __all__ = [
     "SEVERITIES",
     "THUMBNAIL",
+    "VERSION_SIDE",
     "Advice",
     "Alike",
     "AsideGroup",
+    "AugmentPreview",
     "Caption",
     "CaptionGroup",
     "CaptionKind",
@@ -76,8 +79,12 @@ __all__ = [
     "Training",
     "TrainingShape",
     "Variant",
+    "Varied",
+    "Version",
+    "Way",
     "intake_of",
     "write",
+    "write_augment_preview",
     "write_caption_preview",
     "write_dataset",
 ]

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,20 +23,28 @@ class Embedded:
     height: int
     whole: bool
 
+    @property
+    def small(self) -> bool:
+        """Whether it is to be magnified with hard edges: smoothing would hide what is in so few pixels."""
+        return self.whole and max(self.width, self.height) <= SIDE
 
-def thumbnail(path: Path | None, decode: Decode) -> Embedded | None:
-    """The picture at `path`, at most 128 pixels a side, or None where it cannot be decoded.
 
-    `decode` gives the upright RGB picture in a file, of more than 128 pixels a side where it has more, or None.
+def thumbnail(path: Path | None, decode: Decode, side: int = SIDE) -> Embedded | None:
+    """The picture at `path`, at most `side` pixels a side, or None where it cannot be decoded.
+
+    `decode` gives the upright RGB picture in a file, of more than `side` pixels a side where it has more, or None.
     """
     image = decode(path) if path is not None else None
-    if image is None:
-        return None
-    whole = max(image.size) <= SIDE
+    return None if image is None else embedded(image, side)
+
+
+def embedded(image: Image.Image, side: int = SIDE, forms: Sequence[str] = ("PNG", "JPEG")) -> Embedded:
+    """A picture in the page itself, at most `side` pixels a side, in whichever of the formats is smaller."""
+    whole = max(image.size) <= side
     small = image.copy()
-    small.thumbnail((SIDE, SIDE))
+    small.thumbnail((side, side))
     # Drawings are smaller without loss, photographs with it.
-    form, content = min((_encoded(small, form) for form in ("PNG", "JPEG")), key=lambda pair: len(pair[1]))
+    form, content = min((_encoded(small, form) for form in forms), key=lambda pair: len(pair[1]))
     src = f"data:image/{form.lower()};base64,{base64.b64encode(content).decode('ascii')}"
     return Embedded(src, *small.size, whole)
 

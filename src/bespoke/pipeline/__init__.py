@@ -1,5 +1,6 @@
 """The verbs: whole stages of a model's life, as the command line and Python call them."""
 
+from bespoke.pipeline.augment import augment
 from bespoke.pipeline.caption import caption_data, preview_captions
 from bespoke.pipeline.datasets import (
     balance_data,
@@ -20,7 +21,7 @@ from bespoke.pipeline.sample import sample
 from bespoke.pipeline.train import resume, train
 
 __all__ = [
-    "balance_data", "caption_data", "clean_data", "demo", "export_data", "import_data", "inspect_data", "new", "plan",
-    "preview_captions", "report_data", "restore_data", "resume", "sample", "shrink_data", "split_data", "train",
-    "unbalance_data",
+    "augment", "balance_data", "caption_data", "clean_data", "demo", "export_data", "import_data", "inspect_data",
+    "new", "plan", "preview_captions", "report_data", "restore_data", "resume", "sample", "shrink_data", "split_data",
+    "train", "unbalance_data",
 ]  # fmt: skip

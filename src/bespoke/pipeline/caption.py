@@ -5,13 +5,12 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
-
 from bespoke import annotation, data
-from bespoke.annotation import Tell, Teller
+from bespoke.annotation import Teller
 from bespoke.errors import BespokeError
-from bespoke.hardware import machine
-from bespoke.models import Clip, Detector, Wording
+from bespoke.hardware import machine, processes
+from bespoke.models import Wording
+from bespoke.models.local import weights_gb
 from bespoke.page import THUMBNAIL, CaptionPreview, Thumb, Told, Variant, write_caption_preview
 from bespoke.pipeline.datasets import LOOK, settings_of
 from bespoke.pipeline.reporting import Reporter, counting, silent
@@ -58,6 +57,7 @@ def caption_data(
     """A dataset with new captions by the recipe's `[caption]`; pictures that had none are taken in.
 
     What was said is kept in `captions.csv`, so that a killed run goes on and another kind of caption stands beside it.
+    On a processor several processes say it, as many as `data.processes`.
 
     Raises: BespokeError when `dataset` is none or is damaged, the recipe or the captioner cannot be used.
     """
@@ -66,7 +66,7 @@ def caption_data(
     tellers = [_captioner(settings), *_taggers(settings, _beside(dataset, recipe))]
     told = [
         annotation.described(
-            folder, pictures, teller, settings.caption.batch_size, lambda picture: _opened(folder, picture),
+            folder, pictures, teller, settings.caption.batch_size, partial(annotation.opened, folder),
             counting(report, f"say {teller.kind}"),
         )
         for teller in tellers
@@ -97,7 +97,7 @@ def preview_captions(
     chosen = [every[n] for n in sorted(permutation(len(every), "caption preview").tolist()[:count])]
     ways = [(name, settings.caption.model_copy(update=change)) for name, change in WAYS]
     captioner = annotation.captioner(_name(settings, "model"), machine().device)
-    shown = [_opened(folder, picture) for picture in chosen]
+    shown = [annotation.opened(folder, picture) for picture in chosen]
     columns: list[list[str]] = []
     for number, (_, way) in enumerate(ways):
         report("try settings", number, len(ways))
@@ -107,7 +107,7 @@ def preview_captions(
     report("try settings", len(ways), len(ways))
     variants = [Variant(name, _settings(change)) for name, change in WAYS]
     told = [
-        Told(Thumb(_path(folder, picture), picture.source), picture.text, captions)
+        Told(Thumb(annotation.place(folder, picture), picture.source), picture.text, captions)
         for picture, captions in zip(chosen, zip(*columns, strict=True), strict=True)
     ]
     page = CaptionPreview(folder.resolve().parent.name, captioner.name, tuple(variants), tuple(told))
@@ -128,14 +128,9 @@ def _wanted(folder: Path, caption: Caption) -> list[Picture]:
 
 
 def _captioner(settings: Recipe) -> Teller:
-    caption, name = settings.caption, _name(settings, "model")
-    wording = _wording(caption)
-
-    def made() -> Tell:
-        captioner = annotation.captioner(name, machine().device)
-        return lambda pictures, keys: captioner.captions(pictures, keys, wording)
-
-    return Teller(caption.kind, name, asdict(wording), made)
+    name, wording, device = _name(settings, "model"), _wording(settings.caption), machine().device
+    made = partial(annotation.captions_by, name, device, wording)
+    return Teller(settings.caption.kind, name, asdict(wording), made, partial(processes_of, settings, name, device))
 
 
 def _taggers(settings: Recipe, beside: Path) -> list[Teller]:
@@ -153,28 +148,23 @@ def _categories(settings: Recipe, beside: Path) -> Teller:
         hint = "Name a file with a category on each line: --set caption.categories=categories.txt"
         raise BespokeError("Tags by categories need the categories.", hint)
     among = annotation.categories(beside / settings.caption.categories)
-
-    def made() -> Tell:
-        return _joining(annotation.Categories(Clip(name), among))
-
-    return Teller("categories", name, {"categories": [category.path for category in among]}, made)
+    made = partial(annotation.categories_by, name, among)
+    said = {"categories": [category.path for category in among]}
+    return Teller("categories", name, said, made, partial(processes_of, settings, name, "cpu"))
 
 
 def _things(settings: Recipe) -> Teller:
-    name, least = _name(settings, "detector"), settings.caption.least_score
-
-    def made() -> Tell:
-        return _joining(annotation.Things(Detector(name, machine().device), least))
-
-    return Teller("things", name, {"least": least}, made)
+    name, least, device = _name(settings, "detector"), settings.caption.least_score, machine().device
+    made = partial(annotation.things_by, name, device, least)
+    return Teller("things", name, {"least": least}, made, partial(processes_of, settings, name, device))
 
 
-def _joining(tagger: annotation.Tagger) -> Tell:
-    def tell(pictures: Sequence[Image.Image], keys: Sequence[str]) -> list[str]:
-        del keys  # tags depend on the picture alone
-        return [", ".join(tags) for tags in tagger.tags(pictures)]
-
-    return tell
+def processes_of(settings: Recipe, name: str, device: str) -> int:
+    """How many processes a model tells in: one on a GPU, which batches fill, and one that talks to a service."""
+    if device != "cpu" or annotation.is_service(name):
+        return 1
+    # Weights are read in float32, and may lie on disk in 16 bits.
+    return settings.data.processes or processes(2 * weights_gb(name))
 
 
 def _joined(before: str, told: Sequence[str], caption: Caption, own: Sequence[str] = ()) -> str:
@@ -205,17 +195,3 @@ def _name(settings: Recipe, part: str) -> str:
 def _beside(dataset: str | Path, recipe: str | Path | None) -> Path:
     """The folder from which the recipe's paths count."""
     return Path(recipe).parent if recipe else Path(dataset).resolve().parent
-
-
-def _path(folder: Path, picture: Picture) -> Path:
-    kept = folder / data.TRAIN / picture.file
-    return kept if kept.exists() else folder / data.ASIDE / picture.file
-
-
-def _opened(folder: Path, picture: Picture) -> Image.Image:
-    path = _path(folder, picture)
-    try:
-        return data.read(path).image
-    except data.Unreadable as error:
-        hint = f"Import the same pictures again to restore it; it came from {picture.source}."
-        raise BespokeError(f"{path} cannot be read: {error.detail}.", hint) from None

@@ -18,10 +18,10 @@ from bespoke.records import Dataset
 from bespoke.training.memory import Memory, memory
 
 OVERHEAD = {"cuda": 3 * 2**29, "mps": 5 * 2**27, "cpu": 5 * 2**27}
-"""Bytes beside the tensors. cuda: context and kernels, 1.3 GB, and cuDNN's workspaces and the allocator's gaps, 0.2.
+"""Bytes beside the tensors. cuda: context, kernels, cuDNN's workspaces and the allocator's gaps, with a margin.
 
-Source: for cuda Hugging Face's "Model training anatomy", not measured here; for cpu what Python and the libraries took
-in `benchmarks/memory.py`, 0.49 to 0.60 GB; mps as cpu, not measured.
+Source: what `benchmarks/memory.py` found: on one H200 0.85 to 1.19 GB; of Python and the libraries on cpu 0.49 to 0.60;
+mps as cpu, not measured.
 """
 SMALLER = (0.75, 0.5, 0.375, 0.25)
 """Parts of the resolution that are tried for advice where nothing fits."""

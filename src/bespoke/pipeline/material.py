@@ -16,7 +16,7 @@ from bespoke.errors import BespokeError
 from bespoke.hardware import machine
 from bespoke.models import Checkpoint
 from bespoke.pipeline.reporting import Reporter
-from bespoke.pipeline.versions import Versions
+from bespoke.pipeline.versions import Versions, fitter
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset, Picture
 from bespoke.sampling import Request, latents
@@ -116,13 +116,12 @@ class Encoder:
     def _latents(self, shown: Sequence[tuple[Path, Picture, data.Transform]]) -> Rows:
         cache = Cache(self.project.cache / "latents" / self._hash("vae"))
         encoder = functools.cache(lambda: LatentEncoder(self.checkpoint.vae(), _device()))
-        # The versions of a picture come one after another.
-        read = functools.lru_cache(maxsize=1)(lambda file: data.read(file).image)
+        fit = fitter()
         facts: dict[int, dict[str, tuple[int, int]]] = {}
 
         def pixels(number: int) -> data.Pixels:
             file, _, transform = shown[number]
-            fitted = data.fit(read(file), transform)
+            fitted = fit(file, transform)
             facts[number] = fitted.facts()
             return fitted.pixels
 

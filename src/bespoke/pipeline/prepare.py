@@ -52,8 +52,17 @@ def prepare(recipe: str | Path, overrides: Sequence[str] = ()) -> Prepared:
     dataset = data.load(folder)
     data.check_enough(str(folder), dataset)
     start = start_of(asked, project.root)
-    resolved, reasons = recipes.derive(asked, _facts(dataset, start.checkpoint))
-    return Prepared(project, dataset, start, resolved, reasons)
+    return Prepared(project, dataset, start, *resolved(asked, dataset, start.checkpoint))
+
+
+def resolved(
+    asked: recipes.Recipe, dataset: Dataset, checkpoint: Checkpoint
+) -> tuple[recipes.Recipe, Mapping[str, str]]:
+    """A recipe with nothing left open, as training a checkpoint on a dataset has it, and why each value is what it is.
+
+    Raises: BespokeError when there are too few pictures to learn from, or the recipe's parts contradict each other.
+    """
+    return recipes.derive(asked, _facts(dataset, checkpoint))
 
 
 def _facts(dataset: Dataset, checkpoint: Checkpoint) -> recipes.Facts:

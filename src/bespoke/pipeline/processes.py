@@ -63,7 +63,8 @@ def _repeatable(asked: bool) -> None:  # noqa: FBT001 - a switch
     if asked:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(asked)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # it would only help to find errors
+    # What would only help to find errors.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _processes() -> Any:

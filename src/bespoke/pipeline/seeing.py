@@ -15,7 +15,8 @@ from bespoke.data.seen import CAPTIONS, PICTURES, SAFETY, THINGS
 from bespoke.errors import BespokeError
 from bespoke.hardware import machine
 from bespoke.models import Checkpoint, Clip, Detector
-from bespoke.models.local import at_hand, fingerprint, labels
+from bespoke.models.local import at_hand, labels
+from bespoke.models.marks import fingerprint
 from bespoke.models.safety import PART, SafetyChecker, checker_folders
 from bespoke.pipeline.reporting import Reporter, counting
 from bespoke.recipe import Recipe

@@ -1,8 +1,10 @@
 """Each picture of a dataset turned into the versions that a model is shown, and into words about what was decided."""
 
+import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bespoke import data
 from bespoke.recipe import Recipe
@@ -11,6 +13,15 @@ from bespoke.text import unmirrorable
 
 NAMED = 4
 """How many shapes are named; the others are only counted."""
+
+
+def fitter() -> Callable[[Path, data.Transform], data.Fitted]:
+    """What gives a version of the picture in a file, as the encoder is shown it.
+
+    The picture read last is kept: the versions of one are asked for one after another.
+    """
+    read = functools.lru_cache(maxsize=1)(lambda file: data.read(file).image)
+    return lambda file, transform: data.fit(read(file), transform)
 
 
 @dataclass(frozen=True)

@@ -154,21 +154,32 @@ def _noise(shape: tuple[int, ...], offset: float, key: Keyed) -> np.ndarray:
 
 
 def validation_batches(
-    material: Material, measured: Sequence[Example], strata: int, seed: int, schedule: Schedule, size: int
-) -> Iterator[Batch]:
+    material: Material,
+    measured: Sequence[Example],
+    strata: int,
+    seed: int,
+    schedule: Schedule,
+    size: int,
+    share: tuple[int, int] = (0, 1),
+) -> Iterator[tuple[slice, Batch]]:
     """Every measured picture at the middle of each stratum of timesteps, always with the same noise.
 
-    Strata that mirror each other about the middle share their noise, which makes the mean steadier. The latents are
-    the posterior's mean. Shape after shape, and within each in the material's order.
+    Each batch comes with the places of its losses among those of all. Strata that mirror each other about the middle
+    share their noise, which makes the mean steadier. The latents are the posterior's mean. Shape after shape, and
+    within each in the material's order. `share` is which of how many processes this is: they take turns.
     Source: EveryDream2's stabilised loss; strata as in MLPerf's Flux benchmark.
     """
     groups: dict[tuple[int, ...], list[Example]] = {}
     for example in measured:
         groups.setdefault(material.latents.shape(example.latents[0]), []).append(example)
+    first, (turn, processes) = 0, share
     for examples in groups.values():
         jobs = [(example, stratum) for example in examples for stratum in range(strata)]
         for start in range(0, len(jobs), size):
-            yield _measured(material, jobs[start : start + size], strata, seed, schedule)
+            part = jobs[start : start + size]
+            if turn == 0:
+                yield slice(first, first + len(part)), _measured(material, part, strata, seed, schedule)
+            first, turn = first + len(part), (turn - 1) % processes
 
 
 def _measured(

@@ -44,7 +44,7 @@ class Trainer:
         self.average = Average(self.parameters, train.ema_decay if train.use_ema else None)
         self.schedule = schedule.to(accelerator.device)
         self.material, self.stages = material, stages(recipe)
-        self.validator = Validator(material, recipe.validation, schedule, _asked(train.train_batch_size))
+        self.validator = Validator(material, recipe.validation, schedule, _asked(train.train_batch_size), accelerator)
         self.progress = Progress()
         self._share(_asked(train.train_batch_size) * accelerator.num_processes)
         self.optimizer: Any = self._fresh_optimizer()
@@ -171,19 +171,22 @@ class Trainer:
         return Covered(step, epoch + 1, used, used / all_of_them, complete)
 
     def _validate(self) -> Iterator[Validated]:
-        """Measures the network, and keeps it if it is the best so far; the base is measured once."""
+        """Measures the network, and keeps it if it is the best so far; the base is measured once.
+
+        The bare network answers as the one that is trained does, and lets processes go forward unequally often.
+        """
         if not self.validator:
             return
         progress, settings = self.progress, self.recipe.validation
         found: dict[str, Measurement] = {}
         if not progress.base:
             with self.bare.untouched():
-                found = self.validator(self.network, self.accelerator.device)
+                found = self.validator(self.bare, self.accelerator.device)
             progress = replace(progress, base={name: m.losses.tolist() for name, m in found.items()})
         base = {name: Measurement(np.array(values)) for name, values in progress.base.items()}
         with self.average.in_place():
             again = not found or not self.bare.fresh
-            measured = self.validator(self.network, self.accelerator.device) if again else found
+            measured = self.validator(self.bare, self.accelerator.device) if again else found
             now, score = measured["validation"], measured["validation"].log_ratio(base["validation"])
             warmup = settings.early_stopping_warmup * _asked(self.stages[progress.stage].max_train_steps)
             warm = progress.step - progress.began > warmup

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from scipy import stats
+from torch import Tensor
 
 from bespoke.diffusion import Schedule
 from bespoke.recipe.training import Validation
@@ -42,11 +43,41 @@ class Measurement:
         return np.log(self.losses / base.losses).mean(axis=0).tolist()
 
 
-class Validator:
-    """Measures a network on the sets of one material: `validation`, the `probe` of training pictures, any others."""
+@runtime_checkable
+class Processes(Protocol):
+    """What a measurement needs of Accelerate's handle on the processes."""
 
-    def __init__(self, material: Material, settings: Validation, schedule: Schedule, size: int) -> None:
+    @property
+    def process_index(self) -> int:
+        """The number of this one."""
+        ...
+
+    @property
+    def num_processes(self) -> int:
+        """How many there are."""
+        ...
+
+    def reduce(self, tensor: Any, reduction: str) -> Any:
+        """The tensors of all processes as one."""
+        ...
+
+
+class Validator:
+    """Measures a network on the sets of one material: `validation`, the `probe` of training pictures, any others.
+
+    Several processes, `workers`, share the batches; each then knows all losses.
+    """
+
+    def __init__(
+        self,
+        material: Material,
+        settings: Validation,
+        schedule: Schedule,
+        size: int,
+        workers: Processes | None = None,
+    ) -> None:
         self.material, self.settings, self.schedule, self.size = material, settings, schedule, size
+        self.workers = workers if workers and workers.num_processes > 1 else None
 
     def __bool__(self) -> bool:
         """Whether there is anything to measure on."""
@@ -59,17 +90,34 @@ class Validator:
 
     @torch.no_grad()
     def __call__(self, network: Any, device: torch.device) -> dict[str, Measurement]:
-        """The measurement on each set of `network` as it is now; its mode is put back afterwards."""
+        """The measurement on each set of `network` as it is now; its mode is put back afterwards.
+
+        Processes may go forward unequally often, so `network` must not be one that waits for the others each time.
+        """
         training = network.training
         network.eval()
-        schedule, strata = self.schedule.to(device), self.settings.strata
-        found: dict[str, Measurement] = {}
-        for name, examples in self.sets.items():
-            batches = validation_batches(self.material, examples, strata, self.settings.seed, self.schedule, self.size)
-            values = torch.cat([losses(network, batch.to(device), schedule).cpu() for batch in batches])
-            found[name] = Measurement(values.double().numpy().reshape(len(examples), strata))
+        own = {name: self._own(network, device, examples) for name, examples in self.sets.items()}
         network.train(training)
-        return found
+        strata = self.settings.strata
+        return {
+            name: Measurement(self._all(values).cpu().double().numpy().reshape(-1, strata))
+            for name, values in own.items()
+        }
+
+    def _own(self, network: Any, device: torch.device, examples: Sequence[Example]) -> Tensor:
+        """The losses of one set that this process measures, each at its place; 0 at the others' places."""
+        settings, schedule = self.settings, self.schedule.to(device)
+        share = (self.workers.process_index, self.workers.num_processes) if self.workers else (0, 1)
+        values = torch.zeros(len(examples) * settings.strata, device=device)
+        for places, batch in validation_batches(
+            self.material, examples, settings.strata, settings.seed, self.schedule, self.size, share
+        ):
+            values[places] = losses(network, batch.to(device), schedule)
+        return values
+
+    def _all(self, values: Tensor) -> Tensor:
+        """The losses that all processes measured; adding zeros changes none of them."""
+        return self.workers.reduce(values, reduction="sum") if self.workers else values
 
 
 def gap(
