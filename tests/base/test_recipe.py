@@ -274,9 +274,9 @@ def test_steps_follow_the_pictures():
         assert derived.train.max_train_steps is not None
         return derived.train.max_train_steps
 
-    assert steps(100) == 6000 // 8 == 750
-    assert steps(100, gradient_accumulation_steps=2) == 375
-    assert steps(100, train_batch_size=4) == 1500
+    assert steps(100) == 5400 // 8 == 675
+    assert steps(100, gradient_accumulation_steps=2) == 338
+    assert steps(100, train_batch_size=4) == 1350
     assert steps(1) == 200
     assert steps(10**6) == 6000
     assert steps(100, max_train_steps=7) == 7
@@ -297,7 +297,7 @@ def test_dump_writes_only_what_differs():
     assert dump(Recipe()) == '[model]\nbase = "pico"\n'
     assert dump(parse({"train": {"seed": 3}}, "")) == '[model]\nbase = "pico"\n\n[train]\nseed = 3\n'
     derived, reasons = derive(Recipe(), Facts(100, 64, "", "cpu", bf16=False))
-    assert "max_train_steps = 750 # 6000 images seen, 8 a step" in dump(derived, reasons)
+    assert "max_train_steps = 675 # 5400 images seen, 8 a step" in dump(derived, reasons)
 
 
 def test_a_recipe_cannot_be_changed():

@@ -126,7 +126,7 @@ def test_weights_are_kept_after_epochs_and_never_removed(tmp_path, trainer):
 
 
 def test_the_best_state_outlives_the_others(tmp_path, trainer):
-    train = {"max_train_steps": 6, "checkpointing_steps": 1, "checkpoints_total_limit": 1, "learning_rate": 0.3}
+    train = {"max_train_steps": 6, "checkpointing_steps": 1, "checkpoints_total_limit": 1, "learning_rate": 0.1}
     ours = trainer(tmp_path, train={**train, "lr_warmup_steps": 3}, validation={"validation_steps": 1})
     *_, stopped = ours.fit()
     assert 0 < stopped.best_step < 6

@@ -19,7 +19,7 @@ from bespoke.records import Score
 from bespoke.text import plain
 from bespoke.workspace import Run
 
-REFERENCE_PROMPTS, GENERAL_PROMPTS = 100, 24
+REFERENCE_PROMPTS, GENERAL_PROMPTS = 80, 24
 TRIGGER, HERO = "8bit illustration", "city view"
 
 

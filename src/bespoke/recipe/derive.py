@@ -29,7 +29,7 @@ class Facts:
     """How often training pictures come in an epoch, all together; nothing stands for once each."""
 
 
-IMAGES_SEEN_PER_PICTURE = 60
+IMAGES_SEEN_PER_PICTURE = 54
 MOST_IMAGES_SEEN = 48_000
 LEAST_IMAGES_SEEN = 1_600
 SMALL = 128
