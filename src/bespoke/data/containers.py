@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
+from bespoke.data import hub
 from bespoke.data.names import safe_suffix
 from bespoke.data.sources import Found, litter, printable
 from bespoke.data.tables import REPEATS, TABLES, TEXTS, marks_of, one_line, plain_columns, repeats_of
@@ -56,9 +57,13 @@ class Opened:
 def opened(source: str | Path) -> Generator[Opened, None, None]:
     """The source as a folder; what was unpacked or downloaded for it is gone after the block.
 
+    A text such as OWNER/NAME, where nothing of that name is on this machine, is a dataset of Hugging Face's hub.
+
     Raises: BespokeError when there is no such source, or it is damaged or a bomb.
     """
-    address = urlsplit(source) if isinstance(source, str) and _URL.match(source) else None
+    on_hub = None if _unpacker(str(source)) else hub.address(source)
+    url = on_hub or source
+    address = urlsplit(url) if isinstance(url, str) and _URL.match(url) else None
     if address is None or address.scheme == "file":
         path = Path(unquote(address.path) if address else source)
         with _local(path, printable(path.as_posix()), path) as inner:
@@ -66,7 +71,12 @@ def opened(source: str | Path) -> Generator[Opened, None, None]:
         return
     name = address._replace(netloc=address.netloc.rpartition("@")[2], query="", fragment="").geturl()
     with _temporary() as folder:
-        _download(str(source), name, folder)
+        try:
+            _download(str(url), name, folder)
+        except BespokeError as error:
+            if on_hub is None:
+                raise
+            raise BespokeError(f"There is no folder {source}, and {error.problem}", error.hint) from error
         with _local(_only_container(folder) or folder, name, None) as inner:
             yield inner
 
@@ -109,18 +119,27 @@ def _unpacker(name: str) -> Any:  # noqa: ANN401 - a function of a path and a fo
 
 def _only_container(folder: Path) -> Path | None:
     """The one archive or Parquet file that a URL named, if that is all there is."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = _told(folder)
     return files[0] if len(files) == 1 and _unpacker(files[0].name) else None
 
 
 def _only_tables(folder: Path) -> list[Path]:
-    """The tables of a folder that holds nothing else: Parquet, as datasets are published on the hub, or saved ones."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and not _hidden(p.relative_to(folder).as_posix()))
+    """The tables of a folder that holds nothing else: Parquet, as datasets are published on the hub, or saved ones.
+
+    What describes a published dataset may stand beside them.
+    """
+    files = _told(folder)
     tables = [path for path in files if path.name not in SAVED]
     for endings, others in ((PARQUET, False), (ARROW, True)):
         if all(path.name.lower().endswith(endings) and path.name not in TABLES for path in tables):
             return tables if others or tables == files else []
     return []
+
+
+def _told(folder: Path) -> list[Path]:
+    """The files of a folder but for hidden ones and what describes a published dataset."""
+    seen = sorted(p for p in folder.rglob("*") if p.is_file() and not _hidden(p.relative_to(folder).as_posix()))
+    return [path for path in seen if path.name.lower() not in hub.CARDS]
 
 
 class _Bomb(Exception):  # noqa: N818 - what it is
@@ -321,8 +340,11 @@ def _download(url: str, name: str, folder: Path) -> None:
     import fsspec
 
     hint = "Check the address, and that you may read there."
+    on_hub = urlsplit(url).scheme == hub.SCHEME
+    whole = {"block_size": 0} if on_hub else {}  # each file in one answer, and what is lost of it asked for again
     try:
-        system, root = fsspec.core.url_to_fs(url)
+        # A file system that was made before may remember what was there then.
+        system, root = fsspec.core.url_to_fs(url, skip_instance_cache=True)
         names: list[str] = system.find(root) if system.isdir(root) else [root]
         for file in names:
             below = PurePosixPath(file).relative_to(root).as_posix() if file != root else PurePosixPath(root).name
@@ -330,13 +352,15 @@ def _download(url: str, name: str, folder: Path) -> None:
             if not target.resolve().is_relative_to(folder.resolve()):
                 raise ValueError(f"{file} leads out of it")
             target.parent.mkdir(parents=True, exist_ok=True)
-            with system.open(file, "rb") as content, target.open("wb") as copy:
+            with system.open(file, "rb", **whole) as content, target.open("wb") as copy:
                 shutil.copyfileobj(content, copy, _CHUNK)
-    except FileNotFoundError:
-        raise BespokeError(f"There is nothing at {name}.", hint) from None
+    except FileNotFoundError as error:
+        raise (hub.refused(error, name) if on_hub else BespokeError(f"There is nothing at {name}.", hint)) from None
     except ImportError as error:
         raise BespokeError(f"{name} needs a package that is missing: {error}", "Install it with pip.") from None
     except Exception as error:
         # Each file system raises what its own network library raises.
+        if on_hub:
+            raise hub.refused(error, name) from error
         first = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise BespokeError(f"{name} cannot be read: {first}", hint) from error
