@@ -153,7 +153,10 @@ def test_advice_counts_what_is_there(told: Told) -> None:
     small = sum(min(size(told.folder / "train" / name)) < 64 for name in captions)
     assert (cut, small, len(captions)) == (1, 4, 34)
     number = sum("number" in text for text in captions.values())
-    assert set(told.findings) == {
+    # What pico-CLIP thinks of these drawings is its own business; `test_models_look` holds it to things it knows.
+    opinions = {finding for finding in told.findings if "a caption that another picture fits better" in finding}
+    assert len(opinions) <= 1
+    assert set(told.findings) - opinions == {
         "4 of 34 pictures are smaller than the training resolution of 64.",
         "1 of 34 captions is longer than the 77 tokens that the model reads.",
         "1 of 34 captions has other first words than “ink drawing”.",
