@@ -22,6 +22,8 @@ from pico.styles import PRACTICE, eight_bit
 from pico.world import GROUNDS, PLACES, caption, is_held_out, located, objects
 
 WORK = Path(__file__).parent / "work"
+STYLES = [*PRACTICE, "tiles", "tiles", "mosaic"]
+"""What pictures are redrawn in; blocks, which it sees worst, more often."""
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
@@ -62,9 +64,7 @@ def pairs(rng: np.random.Generator, count: int) -> tuple[list[Image.Image], list
         for scene in alike(rng):
             picture, text = scene.render(), draw_caption(rng, scene)
             if rng.random() < 0.5:
-                chosen = rng.choice(
-                    [*PRACTICE, "tiles", "tiles", "mosaic"], size=rng.integers(1, 3)
-                )  # blocks are hardest
+                chosen = rng.choice(STYLES, size=rng.integers(1, 3))
                 for style in chosen:
                     picture = PRACTICE[style](picture, rng)
                 ground = None if "recoloured picture" in chosen else scene.ground
@@ -105,17 +105,21 @@ def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> dict[str, torch.Tensor
 def learn(model: CLIPModel, batch: int, *seed: int) -> Iterator[dict[str, torch.Tensor]]:
     """The loss of each next batch: the symmetric contrastive one, and that of naming each object among all.
 
+    A frozen text tower reads the names of the objects only once.
     Source: Radford et al. 2021, figure 3; Yang et al. 2022, "UniCL", equation 2 (labels).
     """
     tokenizer, names = load_tokenizer(), objects()
     own = torch.arange(batch, device=training.DEVICE)
     plain = [tokens(tokenizer, [caption(n, None, phrasing) for n in names]) for phrasing in range(3)]
+    frozen = not any(parameter.requires_grad for parameter in model.text_model.parameters())
+    with training.precision():
+        fixed = [model.text_model(**ids).pooler_output for ids in plain] if frozen else []
     for step, (pictures, texts, labels) in enumerate(training.endless(partial(prepared, count=batch), *seed)):
         truth = labels.to(training.DEVICE)
         with training.precision():
             image = model.vision_model(pictures.to(training.DEVICE)).pooler_output
             read = model.text_model(**tokens(tokenizer, texts)).pooler_output
-            known = model.text_model(**plain[step % len(plain)]).pooler_output
+            known = fixed[step % len(plain)] if frozen else model.text_model(**plain[step % len(plain)]).pooler_output
         seen, scale = unit(model.visual_projection(image.float())), model.logit_scale.exp().clamp(max=100)
         logits = scale * seen @ unit(model.text_projection(read.float())).T
         named = scale * seen @ unit(model.text_projection(known.float())).T

@@ -74,6 +74,8 @@ def encode(rank: int, processes: int, count: int) -> None:
     latents: list[torch.Tensor] = []
     share = range(rank * count // processes, (rank + 1) * count // processes, PORTION)
     drawn = np.load(RENDERS, mmap_mode="r") if RENDERS.exists() else None
+    if drawn is not None and len(drawn) < count:
+        raise SystemExit(f"{RENDERS} has {len(drawn)} renders, and {count} are asked for: draw it anew, or remove it")
     portions = training.numbered(renders, share) if drawn is None else (_portion(drawn, first) for first in share)
     for first, batch in zip(share, portions, strict=True):
         pictures = batch.to(training.DEVICE).permute(0, 3, 1, 2).float().div(127.5).sub(1)
@@ -195,6 +197,8 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="on cores: half as fast again, after three minutes")
     parser.add_argument("--draw", action="store_true", help="draw the renders beforehand, and do no more")
     options = parser.parse_args()
+    if options.renders % (PORTION * options.processes):  # else scenes and latents would not go together
+        parser.error(f"--renders must be a multiple of {PORTION * options.processes}")
     if options.draw:
         draw(options.renders)
         return
