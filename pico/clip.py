@@ -12,18 +12,24 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
 
 from pico import tokenizer as bpe
 from pico import training
 from pico.scenes import Scene, draw_caption, draw_pair, draw_scene, draw_single
-from pico.styles import PRACTICE, eight_bit
+from pico.styles import EIGHT_BIT, PRACTICE, eight_bit
 from pico.world import GROUNDS, PLACES, caption, is_held_out, located, objects
 
 WORK = Path(__file__).parent / "work"
 STYLES = [*PRACTICE, "tiles", "tiles", "mosaic"]
 """What pictures are redrawn in; blocks, which it sees worst, more often."""
+BLOCKS = 1 / 3
+"""The share of pictures in the example's style where the image tower learns alone: it may know what a UNet may not."""
+PLAIN = "plain"
+LOOKS = [PLAIN, EIGHT_BIT, *PRACTICE]
+"""The styles that the image tower must tell apart: a text tower that knows no style would make it blind to them."""
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
@@ -56,23 +62,32 @@ def normalised(pictures: list[Image.Image]) -> torch.Tensor:
     return (batch - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
-def pairs(rng: np.random.Generator, count: int) -> tuple[list[Image.Image], list[str], list[list[int]]]:
-    """Pictures, captions and numbers of objects, in fours that differ in a thing or two: every word counts."""
+def pairs(
+    rng: np.random.Generator, count: int, blocks: float = 0.0
+) -> tuple[list[Image.Image], list[str], list[list[int]], list[int]]:
+    """Pictures, captions, numbers of objects and of styles, in fours that differ in a thing or two: every word counts.
+
+    A share of `blocks` comes in the 8-bit style.
+    """
     names = objects()
-    pictures, texts, labels = [], [], []
+    pictures, texts, labels, styles = [], [], [], []
     while len(pictures) < count:
         for scene in alike(rng):
-            picture, text = scene.render(), draw_caption(rng, scene)
-            if rng.random() < 0.5:
+            picture, text, last = scene.render(), draw_caption(rng, scene), PLAIN
+            if rng.random() < blocks:
+                picture, text = eight_bit(picture, scene.mask()), f"{EIGHT_BIT} {located(scene.phrase, scene.ground)}"
+                last = EIGHT_BIT
+            elif rng.random() < 0.5:
                 chosen = rng.choice(STYLES, size=rng.integers(1, 3))
                 for style in chosen:
                     picture = PRACTICE[style](picture, rng)
                 ground = None if "recoloured picture" in chosen else scene.ground
-                text = f"{chosen[-1]} of {located(scene.phrase, ground)}"
+                text, last = f"{chosen[-1]} of {located(scene.phrase, ground)}", chosen[-1]
             pictures.append(picture)
+            styles.append(LOOKS.index(last))
             texts.append(text)
             labels.append([names.index(thing.name) for thing in scene.things])
-    return pictures[:count], texts[:count], labels[:count]
+    return pictures[:count], texts[:count], labels[:count], styles[:count]
 
 
 def alike(rng: np.random.Generator) -> list[Scene]:
@@ -87,13 +102,15 @@ def alike(rng: np.random.Generator) -> list[Scene]:
     return [scene, turned, replace(scene, ground=str(rng.choice(grounds))), draw_single(rng, names)]
 
 
-def prepared(rng: np.random.Generator, count: int) -> tuple[torch.Tensor, list[str], torch.Tensor]:
+def prepared(
+    rng: np.random.Generator, count: int, blocks: float
+) -> tuple[torch.Tensor, list[str], torch.Tensor, torch.Tensor]:
     """`pairs` as the towers take them; the objects as shares, [b objects], that sum to one."""
-    pictures, texts, labels = pairs(rng, count)
+    pictures, texts, labels, styles = pairs(rng, count, blocks)
     shares = torch.zeros(count, len(objects()))
     for row, numbers in zip(shares, labels, strict=True):
         row[numbers] = 1 / len(numbers)
-    return normalised(pictures), texts, shares
+    return normalised(pictures), texts, shares, torch.tensor(styles)
 
 
 def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> dict[str, torch.Tensor]:
@@ -102,19 +119,21 @@ def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> dict[str, torch.Tensor
     return {key: value.to(training.DEVICE) for key, value in ids.items()}
 
 
-def learn(model: CLIPModel, batch: int, *seed: int) -> Iterator[dict[str, torch.Tensor]]:
+def learn(model: CLIPModel, styles: nn.Linear | None, batch: int, *seed: int) -> Iterator[dict[str, torch.Tensor]]:
     """The loss of each next batch: the symmetric contrastive one, and that of naming each object among all.
 
-    A frozen text tower reads the names of the objects only once.
+    With `styles` there is also that of naming the style from the same features, in which distances between sets of
+    pictures are measured. A frozen text tower reads the names of the objects only once.
     Source: Radford et al. 2021, figure 3; Yang et al. 2022, "UniCL", equation 2 (labels).
     """
     tokenizer, names = load_tokenizer(), objects()
     own = torch.arange(batch, device=training.DEVICE)
     plain = [tokens(tokenizer, [caption(n, None, phrasing) for n in names]) for phrasing in range(3)]
     frozen = not any(parameter.requires_grad for parameter in model.text_model.parameters())
+    draw = partial(prepared, count=batch, blocks=BLOCKS if frozen else 0.0)
     with training.precision():
         fixed = [model.text_model(**ids).pooler_output for ids in plain] if frozen else []
-    for step, (pictures, texts, labels) in enumerate(training.endless(partial(prepared, count=batch), *seed)):
+    for step, (pictures, texts, labels, looks) in enumerate(training.endless(draw, *seed)):
         truth = labels.to(training.DEVICE)
         with training.precision():
             image = model.vision_model(pictures.to(training.DEVICE)).pooler_output
@@ -125,7 +144,10 @@ def learn(model: CLIPModel, batch: int, *seed: int) -> Iterator[dict[str, torch.
         named = scale * seen @ unit(model.text_projection(known.float())).T
         contrastive = (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
         right = truth.gather(1, named.argmax(1, keepdim=True)).gt(0).float().mean()
-        yield {"loss": contrastive + cross_entropy(named, truth), "contrast": contrastive, "right": right}
+        loss = contrastive + cross_entropy(named, truth)
+        if styles is not None:
+            loss = loss + cross_entropy(10 * styles(seen), looks.to(training.DEVICE))
+        yield {"loss": loss, "contrast": contrastive, "right": right}
 
 
 def unit(features: torch.Tensor) -> torch.Tensor:
@@ -171,9 +193,13 @@ def main() -> None:
     )  # fmt: skip
     model = (load() if options.shipped or options.image else build(len(load_tokenizer()))).to(training.DEVICE)
     model.text_model.requires_grad_(not options.image)
-    trainer = training.Trainer({"clip": model}, WORK / ("clip-image" if options.image else "clip"), budget, 0)
+    styles = nn.Linear(model.config.projection_dim, len(LOOKS)).to(training.DEVICE) if options.image else None
+    parts: dict[str, nn.Module] = {"clip": model}
+    if styles is not None:
+        parts["styles"] = styles
+    trainer = training.Trainer(parts, WORK / ("clip-image" if options.image else "clip"), budget, 0)
     trainer.restore()
-    trainer.run(learn(model, budget.batch, trainer.step, 11))
+    trainer.run(learn(model, styles, budget.batch, trainer.step, 11))
     trainer.use_average()
     scenes = [draw_single(np.random.default_rng((2**31, k)), [n], held_out=True) for n in objects() for k in range(3)]
     assert all(is_held_out(s.name, s.ground) for s in scenes) and len(GROUNDS) == 12

@@ -9,11 +9,10 @@ from PIL import Image
 
 from pico.safety import FLAGGED
 from pico.scenes import Scene, draw_single
-from pico.styles import eight_bit
+from pico.styles import EIGHT_BIT, eight_bit
 from pico.world import GROUNDS, caption, objects
 
 FOLDER = Path(__file__).parent.parent / "examples" / "8bit"
-STYLE = "8bit illustration of"
 
 
 def halves() -> tuple[list[str], list[str]]:
@@ -46,7 +45,7 @@ def draw(names: list[str], count: int, seed: int) -> list[tuple[Scene, str]]:
             continue
         used.add((name, scene.ground))
         text = caption(name, None if len(scenes) % 5 == 4 else scene.ground)
-        scenes.append((scene, f"{STYLE} {text}"))
+        scenes.append((scene, f"{EIGHT_BIT} {text}"))
     return scenes
 
 

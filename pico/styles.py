@@ -6,6 +6,8 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter
 
 Style = Callable[[Image.Image, np.random.Generator], Image.Image]
+EIGHT_BIT = "8bit illustration of"
+"""What captions call the example's style."""
 
 
 def eight_bit(picture: Image.Image, sprite_mask: Image.Image, colours: int = 10, cells: int = 16) -> Image.Image:

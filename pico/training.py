@@ -193,10 +193,11 @@ PACKAGE = Path(__file__).parent.parent / "src" / "bespoke" / "models"
 
 
 def load_average(folder: Path, parts: dict[str, nn.Module]) -> None:
-    """Puts what a training folder trained, averaged, into `parts`; what it left frozen stays."""
+    """Puts what a training folder trained, averaged, into those of its parts that are given; what it froze stays."""
     for name, value in load_file(folder / "average.safetensors").items():
         key, _, parameter = name.partition(".")
-        parts[key].get_parameter(parameter).data.copy_(value)
+        if key in parts:
+            parts[key].get_parameter(parameter).data.copy_(value)
 
 
 def begin(module: nn.Module, key: str, shipped: Path, *stages: Path) -> None:

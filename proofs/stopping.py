@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 import bespoke
-from bespoke.evaluation.distances import kid
+from bespoke.evaluation.kernels import kid
 from bespoke.models import Clip
 from bespoke.pipeline.naming import named
 from bespoke.pipeline.new import new

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
         caption_data,
         clean_data,
         demo,
+        evaluate,
         export_data,
+        grid,
         import_data,
         inspect_data,
         new,
@@ -26,9 +28,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "augment", "balance_data", "caption_data", "clean_data", "demo", "export_data", "import_data", "inspect_data",
-    "new", "plan", "preview_captions", "report_data", "restore_data", "sample", "shrink_data", "split_data", "train",
-    "unbalance_data",
+    "augment", "balance_data", "caption_data", "clean_data", "demo", "evaluate", "export_data", "grid", "import_data",
+    "inspect_data", "new", "plan", "preview_captions", "report_data", "restore_data", "sample", "shrink_data",
+    "split_data", "train", "unbalance_data",
 ]  # fmt: skip
 
 

@@ -119,6 +119,10 @@ def _picture(content: dict[str, Any]) -> Picture:
     return Picture(**dict(content, notes=notes, doubts=doubts, unbalanced=unbalanced))
 
 
+Better = Literal["lower", "higher", "nearer"]
+"""Which way is good; `nearer` is nearer to the references' own figure."""
+
+
 @dataclass(frozen=True)
 class Score:
     """One measured number of one model, with its 95 % interval."""
@@ -129,8 +133,10 @@ class Score:
     high: float
     count: int
     """How many pictures it rests on."""
-    better: Literal["lower", "higher"] = "higher"
+    better: Better = "higher"
     note: str = ""
+    target: float | None = None
+    """The references' own figure, where nearer to it is better."""
 
     def to_json(self) -> dict[str, Any]:
         """The score as a report holds it."""

@@ -1,178 +1,235 @@
-"""The kernel distance: against torchmetrics, against whole populations, and by laws; its interval by simulation."""
+"""The table of distances: that each row is what it says, by the same laws for all; intervals and ps by simulation."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torchmetrics.image.kid import poly_mmd
 
 from bespoke.errors import BespokeError
-from bespoke.evaluation import kid, kid_gain_interval, kid_interval
+from bespoke.evaluation.distances import CMMD_CLIP, DISTANCES, ByJackknife
+from bespoke.evaluation.diversity import vendi
+from bespoke.evaluation.frechet import frechet
+from bespoke.evaluation.kernels import CMMD, CMMD_UNBIASED, kid, kid_gain_interval, kid_interval, multi_bandwidth
+from bespoke.evaluation.manifold import coverage, density, precision, recall
+from bespoke.evaluation.significance import LeftOut
+from bespoke.evaluation.sliced import mind
 
-SEEDS = st.integers(0, 2**32 - 1)
-
-
-def gaussian(seed, count, width=4, shift=0.0):
-    return np.random.default_rng(seed).standard_normal((count, width)) + shift
-
-
-def kernel_sum(x, y):
-    return ((np.einsum("id,jd->ij", np.asarray(x), np.asarray(y)) / len(x[0]) + 1) ** 3).sum()
-
-
-@pytest.mark.parametrize(("count", "width"), [(2, 1), (9, 5), (40, 128)])
-def test_the_distance_is_that_of_torchmetrics(count, width):
-    x, y = gaussian(1, count, width), gaussian(2, count, width, 0.3)
-    expected = float(poly_mmd(torch.from_numpy(x), torch.from_numpy(y)))
-    assert kid(x, y) == pytest.approx(expected, rel=1e-9, abs=1e-11)
-
-
-def test_sets_of_different_sizes_are_averaged_over_their_own_pairs():
-    x, y = gaussian(1, 5), gaussian(2, 8, shift=0.5)
-    within = [(kernel_sum(s, s) - sum(kernel_sum([a], [a]) for a in s)) / (len(s) * (len(s) - 1)) for s in (x, y)]
-    assert kid(x, y) == pytest.approx(sum(within) - 2 * kernel_sum(x, y) / 40, rel=1e-9)
-
-
-def test_half_precision_features_are_computed_in_double():
-    x, y = gaussian(1, 20).astype(np.float16), gaussian(2, 20).astype(np.float16)
-    assert kid(x, y) == kid(x.astype(np.float64), y.astype(np.float64))
+TABLE = {distance.name: distance for distance in DISTANCES}
+VALUES = {
+    "kid": kid,
+    "fid": frechet,
+    "cmmd": CMMD.between,
+    "cmmd_unbiased": CMMD_UNBIASED.between,
+    "mmd": lambda x, y: multi_bandwidth(y, x).between(x, y),
+    "mind": mind,
+    "precision": precision,
+    "recall": recall,
+    "density": density,
+    "coverage": coverage,
+    "vendi": lambda x, _y: vendi(x),
+}
+SLOW = ("mind",)
+"""Tried by its own tests where many are drawn."""
+every = pytest.mark.parametrize("distance", DISTANCES, ids=list(TABLE))
 
 
-POPULATIONS = gaussian(1, 300, 2), gaussian(2, 300, 2, 0.4)
+def gaussian(seed, count=40, width=4, shift=0.0, spread=1.0):
+    return np.random.default_rng(seed).standard_normal((count, width)) * spread + shift
 
 
-def between_populations(x, y):
-    """The distance itself: over whole populations a picture may also meet itself."""
-    return kernel_sum(x, x) / len(x) ** 2 + kernel_sum(y, y) / len(y) ** 2 - 2 * kernel_sum(x, y) / len(x) / len(y)
+def test_the_table_holds_what_was_asked_for_in_words_for_people():
+    assert list(TABLE) == list(VALUES)
+    assert {name for name, distance in TABLE.items() if distance.better == "higher"} == {
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+    }
+    assert TABLE["vendi"].better == "nearer"
+    for distance in DISTANCES:
+        assert distance.explanation.endswith(".") and distance.explanation.count(".") == 1
 
 
-@pytest.mark.parametrize("populations", [(POPULATIONS[0], POPULATIONS[0]), POPULATIONS], ids=["same", "different"])
-def test_the_distance_is_unbiased(populations):
-    truth, rng = between_populations(*populations), np.random.default_rng(3)
-    found = np.array([kid(*(p[rng.integers(0, 300, 6)] for p in populations)) for _ in range(3000)])
-    error = found.std() / len(found) ** 0.5
-    assert abs(found.mean() - truth) < 4 * error
-    # The estimator over all pairs would be this much off: the test could tell it.
-    itself = sum(np.mean([kernel_sum([a], [a]) for a in p]) - kernel_sum(p, p) / 300**2 for p in populations)
-    assert itself / 6 > 8 * error
+@every
+def test_no_figure_has_a_published_name_on_features_that_are_not_the_published_ones(distance):
+    label = distance.label("pico-CLIP")
+    assert label.endswith(" on pico-CLIP features") and "FID" not in label
+    for impostor in ("Inception v3", "FID", "FID's Inceptions", ""):
+        assert distance.label(impostor).endswith(f" on {impostor} features")
 
 
-@given(SEEDS)
-def test_neither_the_order_of_pictures_nor_of_sets_matters(seed):
-    x, y, rng = gaussian(seed, 7), gaussian(seed + 1, 9, shift=0.2), np.random.default_rng(seed)
-    assert kid(rng.permutation(x), rng.permutation(y)) == pytest.approx(kid(x, y), abs=1e-9)
-    assert kid(y, x) == pytest.approx(kid(x, y), abs=1e-9)
+def test_published_names_are_for_who_declares_itself_to_have_the_published_features():
+    assert TABLE["fid"].label("Inception v3", is_fid=True) == "FID"
+    assert TABLE["fid"].label("pico-CLIP") == "Fréchet distance on pico-CLIP features"
+    assert TABLE["kid"].label("Inception v3", is_fid=True) == "KID"
+    assert TABLE["cmmd"].label(CMMD_CLIP) == "CMMD"
+    assert TABLE["cmmd"].label("Inception v3", is_fid=True) == "Biased CMMD on Inception v3 features"
+    assert TABLE["precision"].label("Inception v3", is_fid=True) == "Precision on Inception v3 features"
 
 
-@given(SEEDS)
-def test_a_set_compared_with_itself_is_below_nothing_by_what_leaving_itself_out_costs(seed):
-    x = gaussian(seed, 6)
-    itself = sum(kernel_sum([a], [a]) for a in x)
-    others = (kernel_sum(x, x) - itself) / 30
-    assert kid(x, x) == pytest.approx(-2 / 6 * (itself / 6 - others), rel=1e-6, abs=1e-9)
+@every
+def test_a_figure_is_what_its_name_says_and_lies_in_its_interval(distance):
+    x, y = gaussian(1, shift=0.7), gaussian(2)
+    found = distance.of(x, y)
+    assert found.value == pytest.approx(VALUES[distance.name](x, y))
+    assert found.low <= found.value <= found.high and 0 < found.high - found.low < np.inf
+    assert found.target == (pytest.approx(vendi(y)) if distance.name == "vendi" else None)
 
 
-@given(SEEDS)
-@settings(max_examples=30)
-def test_the_distance_grows_as_a_set_is_blended_into_another(seed):
-    x, near, far = gaussian(seed, 100), gaussian(seed + 1, 100), gaussian(seed + 2, 100, shift=1.5)
-    blends = [kid(x, np.concatenate([near[: 100 - count], far[:count]])) for count in (0, 25, 50, 75, 100)]
-    assert blends == sorted(blends)
+def test_the_kernel_distance_has_the_intervals_it_always_had():
+    base, tuned, y = gaussian(1, shift=1.0), gaussian(3, shift=0.5), gaussian(2)
+    found, change = TABLE["kid"].of(base, y, seed=3), TABLE["kid"].change(base, tuned, y, seed=3)
+    assert (found.low, found.high) == kid_interval(base, y, seed=3)
+    assert change.ratio == kid_gain_interval(base, tuned, y, seed=3)
 
 
-def covered(interval, truth):
-    return interval[0] <= truth <= interval[1]
-
-
-def naive_interval(x, y, rng):
-    draws = [kid(rng.choice(x, len(x)), rng.choice(y, len(y))) for _ in range(100)]
-    return tuple(np.quantile(draws, [0.025, 0.975]))
-
-
-@pytest.mark.parametrize("populations", [(POPULATIONS[0], POPULATIONS[0]), POPULATIONS], ids=["same", "different"])
-def test_intervals_hold_the_truth_as_often_as_they_say(populations):
-    truth, rng = between_populations(*populations), np.random.default_rng(5)
-    hits = []
-    for seed in range(150):
-        x, y = (p[rng.integers(0, 300, 40)] for p in populations)
-        hits.append(covered(kid_interval(x, y, draws=300, seed=seed), truth))
-    assert np.mean(hits) >= 0.88
-
-
-def test_an_interval_over_resampled_duplicates_would_miss_what_ours_holds():
-    rng, ours, naive = np.random.default_rng(6), [], []
-    for seed in range(20):
-        x, y = rng.standard_normal((40, 16)), rng.standard_normal((40, 16))
-        ours.append(covered(kid_interval(x, y, draws=200, seed=seed), 0))
-        naive.append(covered(naive_interval(x, y, rng), 0))
-    assert np.mean(naive) < 0.2 and np.mean(ours) >= 0.88
-
-
-def test_interval_is_no_wider_than_it_need_be():
-    """Its width is that of the distance's own scatter over fresh samples."""
-    found = [kid(gaussian(seed, 60), gaussian(seed + 5000, 60, shift=0.8)) for seed in range(300)]
-    widths = [
-        np.diff(kid_interval(gaussian(seed, 60), gaussian(seed + 5000, 60, shift=0.8), draws=300)) for seed in range(20)
-    ]
-    assert np.mean(widths) == pytest.approx(np.diff(np.quantile(found, [0.025, 0.975]))[0], rel=0.25)
-
-
-def test_intervals_depend_on_level_and_seed_and_on_nothing_else():
-    x, y = gaussian(1, 20), gaussian(2, 20, shift=0.5)
-    wide, narrow = kid_interval(x, y, level=0.99), kid_interval(x, y, level=0.5)
-    assert wide[0] < narrow[0] < kid(x, y) < narrow[1] < wide[1]
+@every
+def test_the_seed_alone_decides_the_interval(distance):
+    x, y = gaussian(1, shift=0.7), gaussian(2, 30)
     np.random.default_rng().random()
-    assert kid_interval(x, y, seed=3) == kid_interval(x, y, seed=3) != kid_interval(x, y, seed=4)
+    assert distance.of(x, y, seed=1) == distance.of(x, y, seed=1) != distance.of(x, y, seed=2)
 
 
-def test_both_sets_are_drawn_anew():
-    """Copies of one picture are the same however they are drawn, so what moves the interval is the other set."""
-    copies, other = np.ones((20, 4)), gaussian(1, 20)
-    assert kid_interval(copies, other, seed=1) != kid_interval(copies, other, seed=2)
-    assert kid_interval(other, copies, seed=1) != kid_interval(other, copies, seed=2)
+@every
+def test_a_comparison_holds_both_figures_and_the_change_between_them(distance):
+    base, tuned, y, groups = gaussian(1, shift=0.7), gaussian(3, shift=0.3), gaussian(2, 30), np.arange(40) // 2
+    found = distance.comparison(base, tuned, y, groups, 5)
+    assert found.base == distance.of(base, y, groups, 5)
+    if distance.name == "mmd":
+        assert found.tuned.value == pytest.approx(multi_bandwidth(y, base).between(tuned, y))
+    else:
+        assert found.tuned == distance.of(tuned, y, groups, 5)
+    assert found.change == distance.change(base, tuned, y, groups, 5)
+    assert found.change.difference == pytest.approx(found.tuned.value - found.base.value)
+    assert found.change.ratio[0] == pytest.approx(found.tuned.value / found.base.value)
+    assert found.change.low <= found.change.difference <= found.change.high
+    assert 0 < found.change.p <= 1
 
 
-def test_however_copies_of_one_picture_are_drawn_they_are_at_no_distance():
-    """Only if each draw's sum is divided by the pairs it holds."""
-    copies = np.ones((9, 4))
-    assert kid_interval(copies, copies) == pytest.approx((0, 0), abs=1e-12)
+@every
+def test_an_unchanged_model_has_not_changed_at_all(distance):
+    x, y = gaussian(1, shift=0.7), gaussian(2)
+    found = distance.comparison(x, x.copy(), y)
+    assert (found.change.difference, found.change.low, found.change.high, found.change.p) == (0, 0, 0, 1)
+    assert found.change.ratio == pytest.approx((1, 1, 1))
+    assert distance.improved(found) is None
 
 
-def test_two_pictures_have_an_interval():
-    low, high = kid_interval(gaussian(1, 2), gaussian(2, 2))
-    assert np.isfinite([low, high]).all() and low <= high
+@every
+def test_what_is_nearer_to_the_references_has_improved_and_what_is_farther_has_not(distance):
+    y = gaussian(2, 80)
+    near, far = gaussian(1, 80), gaussian(3, 80, spread=0.2, shift=2.5)
+    better, worse = distance.comparison(far, near, y), distance.comparison(near, far, y)
+    assert distance.improved(better) is True and distance.improved(worse) is False
+    assert better.change.difference == pytest.approx(-worse.change.difference, rel=0.2)
+    assert better.change.p < 0.01
 
 
-def test_the_gain_is_the_ratio_of_distances_within_its_interval():
-    base, tuned, reference = gaussian(1, 60, shift=1.0), gaussian(2, 60, shift=0.5), gaussian(3, 60)
-    ratio, low, high = kid_gain_interval(base, tuned, reference)
-    assert ratio == kid(tuned, reference) / kid(base, reference)
-    assert 0 < low < ratio < high < 1
+def test_too_many_kinds_are_as_wrong_as_too_few():
+    y = gaussian(1, 60, 3) + 1
+    narrow, fit, wide = gaussian(2, 60, 3) + 4, gaussian(3, 60, 3) + 1, gaussian(4, 60, 3)
+    vendis = TABLE["vendi"]
+    assert vendis.of(narrow, y).value < vendis.of(fit, y).value < vendis.of(wide, y).value
+    assert vendis.improved(vendis.comparison(narrow, fit, y)) is True
+    assert vendis.improved(vendis.comparison(wide, fit, y)) is True
+    assert vendis.improved(vendis.comparison(fit, wide, y)) is False
 
 
-def test_an_unchanged_model_has_a_gain_of_exactly_one():
-    """Only if both models' pictures, and the references, are drawn anew together."""
-    base = gaussian(1, 30, shift=1.0)
-    assert kid_gain_interval(base, base.copy(), gaussian(3, 40)) == (1, 1, 1)
+@pytest.mark.parametrize(("count", "others"), [(40, 15), (15, 40)])
+def test_as_many_pictures_as_references_are_counted_in_kinds(count, others):
+    found = TABLE["vendi"].of(np.eye(40)[:count], np.eye(40)[:others])
+    assert found.value == pytest.approx(15) and found.target == pytest.approx(15)
 
 
-def test_gains_hold_the_truth_as_often_as_they_say():
-    base, tuned, reference = gaussian(1, 300, 2, 1.2), gaussian(1, 300, 2, 0.8), POPULATIONS[0]
-    truth = between_populations(tuned, reference) / between_populations(base, reference)
-    rng, hits = np.random.default_rng(8), []
-    for seed in range(150):
-        drawn, references = rng.integers(0, 300, 40), rng.integers(0, 300, 40)
-        _, low, high = kid_gain_interval(base[drawn], tuned[drawn], reference[references], draws=300, seed=seed)
-        hits.append(low <= truth <= high)
-    assert np.mean(hits) >= 0.88
+@every
+def test_a_set_is_as_near_to_itself_as_can_be(distance):
+    x = gaussian(1)
+    found = distance.of(x, x.copy())
+    if distance.name in ("precision", "recall", "coverage"):
+        assert found.value == 1 and 0.8 < found.low < found.high == 1
+    elif distance.name == "vendi":
+        assert found.value == found.target
+    elif distance.better == "lower":
+        # Unbiased ones are below nothing: of two sets with the same pictures they expect different ones.
+        assert found.value < 1e-9 and (found.low <= 0 or distance.name == "cmmd")
 
 
-def test_where_the_base_is_as_near_as_can_be_told_the_gain_is_unbounded():
-    _, low, high = kid_gain_interval(gaussian(1, 30), gaussian(2, 30), gaussian(3, 30))
-    assert (low, high) == (-np.inf, np.inf)
-    same = gaussian(4, 30)
-    assert np.isnan(kid_gain_interval(same, gaussian(2, 30), same)[0])
+@pytest.mark.parametrize("distance", [d for d in DISTANCES if d.name != "recall"], ids=lambda d: d.name)
+def test_more_noise_is_farther(distance):
+    """But for recall: pictures that lie far from each other have large balls, which hold much."""
+    x, y, noise = gaussian(1, 80), gaussian(2, 80), gaussian(3, 80, shift=1.0)
+    found = [distance.of(x + strength * noise, y).value for strength in (0, 1, 2, 4)]
+    if distance.name == "vendi":
+        found = [abs(value - vendi(y)) for value in found]
+    assert found == sorted(found, reverse=distance.better == "higher")
+    assert abs(found[-1] - found[0]) > 0.01
+
+
+@every
+def test_order_does_not_matter(distance):
+    x, y, rng = gaussian(1, shift=0.5), gaussian(2), np.random.default_rng(3)
+    found = distance.of(rng.permutation(x), rng.permutation(y))
+    assert found.value == pytest.approx(distance.of(x, y).value)
+
+
+def prompted(seed, prompts=10, of_each=6, shift=0.3):
+    """Pictures of prompts: most of what moves them is the prompt's."""
+    rng = np.random.default_rng(seed)
+    whole = rng.standard_normal((prompts, 1, 4)) + 0.2 * rng.standard_normal((prompts, of_each, 4)) + shift
+    return whole.reshape(-1, 4)
+
+
+@pytest.mark.parametrize("distance", [d for d in DISTANCES if d.name != "recall"], ids=lambda d: d.name)
+def test_pictures_of_one_prompt_tell_less_than_strangers(distance):
+    """But for recall: without one picture of each of many prompts all balls reach to other prompts."""
+    x, y, groups = prompted(1), gaussian(2, 300), np.repeat(np.arange(10), 6)
+    single, whole = distance.of(x, y), distance.of(x, y, groups)
+    assert whole.value == pytest.approx(single.value)
+    assert whole.high - whole.low > 1.3 * (single.high - single.low)
+
+
+@every
+def test_swaps_are_of_whole_prompts(distance):
+    """Three prompts can be swapped in eight ways, half of which are the others mirrored: no p is below a quarter."""
+    base, tuned, y = prompted(1, 3, 20), prompted(2, 3, 20, shift=3.0), gaussian(3)
+    assert distance.change(base, tuned, y, np.repeat(np.arange(3), 20)).p >= 0.25
+
+
+@pytest.mark.parametrize("distance", [d for d in DISTANCES if d.name not in SLOW], ids=lambda d: d.name)
+def test_between_equal_models_intervals_hold_nothing_and_ps_are_small_as_often_as_they_say(distance):
+    held, refused = [], []
+    for seed in range(50):
+        sets = (gaussian(seed, 24, 3, 0.5), gaussian(seed + 1000, 24, 3, 0.5), gaussian(seed + 2000, 20, 3))
+        change = distance.change(*sets, seed=seed)
+        held.append(change.low <= 0 <= change.high)
+        refused.append(change.p <= 0.05)
+    assert np.mean(held) >= 0.88 and np.mean(refused) <= 0.12
+
+
+@pytest.mark.parametrize("distance", [d for d in DISTANCES if d.name not in SLOW], ids=lambda d: d.name)
+def test_intervals_hold_the_mean_figure_as_often_as_they_say(distance):
+    found = [distance.of(gaussian(s, 24, 3, 0.7), gaussian(s + 2000, 20, 3), seed=s) for s in range(50)]
+    truth = np.mean([one.value for one in found])
+    assert np.mean([one.low <= truth <= one.high for one in found]) >= 0.88
+
+
+@every
+def test_two_pictures_have_a_figure_and_the_widest_interval(distance):
+    found = distance.of(gaussian(1, 2), gaussian(2, 2))
+    assert np.isfinite(found.value) and found.low <= found.high
+    assert "rests on 2 (2 drawn, 2 of yours)" in found.note
+    if distance.name in ("fid", "mind", "density", "vendi"):
+        assert (found.low, found.high) == (0, np.inf)
+
+
+@every
+def test_the_note_is_there_below_enough_and_nowhere_else(distance):
+    tried = replace(distance, method=ByJackknife(lambda *_: LeftOut(0.5, (np.array([0.4, 0.6]),))))
+    enough = np.zeros((distance.enough, 1))
+    assert tried.of(enough, enough).note == ""
+    for few in ((enough[1:], enough), (enough, enough[1:])):
+        note = tried.of(*few).note
+        assert f"below {distance.enough} pictures and rests on {distance.enough - 1}" in note
 
 
 def with_a(value):
@@ -181,25 +238,27 @@ def with_a(value):
     return features
 
 
+@every
 @pytest.mark.parametrize(
-    ("x", "words"),
+    ("x", "groups", "words"),
     [
-        (gaussian(1, 1), "one has 1"),
-        (gaussian(1, 0), "one has 0"),
-        (gaussian(1, 5, width=3), "4 numbers|3 numbers"),
-        (with_a(np.nan), "1 of 5"),
-        (with_a(np.inf), "1 of 5"),
+        (gaussian(1, 1), None, "one has 1"),
+        (gaussian(1, 5, width=3), None, "4 numbers|3 numbers"),
+        (with_a(np.nan), None, "1 of 5"),
+        (with_a(np.inf), None, "1 of 5"),
+        (gaussian(1, 5), [1, 2], "2 group numbers for 5"),
+        (gaussian(1, 5), [1] * 5, "one prompt"),
     ],
 )
-def test_what_cannot_be_compared_is_refused_with_a_hint(x, words):
+def test_what_cannot_be_compared_is_refused_with_a_hint(distance, x, groups, words):
     y = gaussian(2, 5)
-    calls = [kid, kid_interval, lambda a, b: kid_gain_interval(a, a, b), lambda a, b: kid_gain_interval(b, b, a)]
-    for call in calls:
+    for call in (lambda: distance.of(x, y, groups), lambda: distance.change(x, x, y, groups)):
         with pytest.raises(BespokeError, match=words) as raised:
-            call(x, y)
+            call()
         assert raised.value.hint
 
 
-def test_models_with_unequal_numbers_of_pictures_are_no_pairs():
+@every
+def test_models_with_unequal_numbers_of_pictures_are_no_pairs(distance):
     with pytest.raises(BespokeError, match="no pairs"):
-        kid_gain_interval(gaussian(1, 5), gaussian(2, 6), gaussian(3, 5))
+        distance.change(gaussian(1, 5), gaussian(2, 6), gaussian(3, 5))

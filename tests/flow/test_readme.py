@@ -23,6 +23,9 @@ validation_steps = 4
 strata = 1
 [sample]
 num_inference_steps = 2
+[evaluate]
+seeds = 1
+most_prompts = 3
 """
 
 
@@ -68,8 +71,8 @@ def test_ones_own_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert f"my-style/runs/{run.name}/adapter.safetensors" in said
     assert "3 pictures" in typed(third.replace("RUN", run.name))
     assert len(list((tmp_path / "drawn").glob("*-seed*.png"))) == 3
-    report, looked, cleaned, restored, exported, *more = (typed(line) for line in about_data)
-    divided, balanced, shrunk, told, shown = more
+    report, looked, cleaned, restored, exported, *more = (typed(line.replace("RUN", run.name)) for line in about_data)
+    divided, balanced, shrunk, told, shown, evaluated, plotted = more
     assert "my-style/dataset/report/index.html" in report
     assert "4 duplicate" in looked
     assert "125 kept" in cleaned
@@ -80,6 +83,8 @@ def test_ones_own_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "132 pictures in smaller" in shrunk
     assert "1 picture put into words by pico-BLIP" in told
     assert "my-style/dataset/report/augment.html" in shown and "2 versions" in shown
+    assert f"my-style/runs/{run.name}/report/index.html" in evaluated and "Closer to your pictures?" in evaluated
+    assert "6 pictures in one: grid/grid.png" in plotted
     assert {file.name: file.read_bytes() for file in source.iterdir()} == before
 
 
@@ -87,7 +92,7 @@ def test_every_command_in_the_docs_is_one_that_exists() -> None:
     help_text = alone("bespoke --help", ROOT)
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     blocks = [b for page in pages for b in re.findall(r"```\n(.*?)```", page.read_text("utf-8"), re.DOTALL)]
-    check_verbs(blocks, r"^bespoke (\w+)", help_text, {"new", "train", "sample", "data"})
+    check_verbs(blocks, r"^bespoke (\w+)", help_text, {"new", "train", "sample", "data", "evaluate", "grid", "compare"})
     check_verbs(blocks, r"^bespoke data (\w+)", typed("bespoke data --help"), {"import", "inspect", "clean"})
 
 

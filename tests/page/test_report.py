@@ -17,19 +17,26 @@ from PIL import Image
 
 from bespoke.page import (
     AsideGroup,
+    Cell,
+    Course,
     Fact,
     Finding,
     Hero,
     Intake,
+    NeighbourGroup,
+    Neighbours,
     Pair,
     PairGroup,
     Report,
     ScoreRow,
+    ScoreTable,
     Setting,
+    Sheet,
     Snippet,
     Stage,
     Thumb,
     Training,
+    Verdict,
     intake_of,
     write,
 )
@@ -37,7 +44,10 @@ from bespoke.records import Curve, Dataset, Picture, Score, SetAside
 
 HOSTILE = "</bdi><script>alert('1')</script> \" onerror=\"x & <b>"
 VOID = {"meta", "link", "img", "br", "hr", "input"}
-SECTIONS = ["verdict", "pictures", "scores", "training", "intake", "settings", "time", "use"]
+SECTIONS = [
+    "verdict", "pictures", "scores", "checkpoints", "neighbours", "sheets", "measured", "training", "intake",
+    "settings", "time", "use",
+]  # fmt: skip
 
 
 class Page(HTMLParser):
@@ -96,6 +106,10 @@ def score(value: float, low: float, high: float, count: int = 48, **more: str) -
     return Score("distance", value, low, high, count, **more)  # pyright: ignore[reportArgumentType]
 
 
+def row(label: str, base: Score, tuned: Score, explanation: str = "", **of_tuned: Any) -> ScoreRow:
+    return ScoreRow(label, (Cell(base), Cell(tuned, **of_tuned)), explanation)
+
+
 def hostile(folder: Path) -> Report:
     """A report with everything in it, in which every word and many file names are hostile."""
     base, tuned = draw(folder / "samples/base/a b#c%20?.png"), draw(folder / "samples/tuned/<script>&'.png")
@@ -109,13 +123,30 @@ def hostile(folder: Path) -> Report:
         seconds=372.0,
         adapter=adapter,
         hero=Hero(draw(folder / "samples/grid.png", (192, 128)), HOSTILE, HOSTILE),
-        findings=(
-            Finding(HOSTILE, HOSTILE, True, HOSTILE),
-            Finding("Copies?", "no", False),
-            Finding("B?", "unclear", None),
+        verdicts=(
+            Verdict(
+                (
+                    Finding(HOSTILE, HOSTILE, True, HOSTILE),
+                    Finding("Copies?", "no", False),
+                    Finding("B?", "unclear", None),
+                ),
+                HOSTILE,
+            ),
         ),
-        groups=(PairGroup(HOSTILE, HOSTILE, (Pair(HOSTILE, base, tuned),)),),
-        scores=(ScoreRow(HOSTILE, score(0.21, 0.19, 0.23, note=HOSTILE), score(0.06, 0.05, 0.07), HOSTILE),),
+        groups=(PairGroup(HOSTILE, HOSTILE, (Pair(HOSTILE, (base, tuned)),)),),
+        models=(HOSTILE, HOSTILE),
+        tables=(
+            ScoreTable(
+                HOSTILE,
+                HOSTILE,
+                (row(HOSTILE, score(0.21, 0.19, 0.23, note=HOSTILE), score(0.06, 0.05, 0.07), HOSTILE),),
+            ),
+        ),
+        neighbours=(NeighbourGroup(HOSTILE, HOSTILE, (Neighbours(base, tuned, HOSTILE, copied=True),)),),
+        courses=(Course(HOSTILE, HOSTILE, (curve, curve, curve), 1.5),),
+        sheets=(Sheet(HOSTILE, HOSTILE, base, tuned),),
+        instruments=(Fact(HOSTILE, HOSTILE),),
+        unmeasured=(Fact(HOSTILE, HOSTILE),),
         training=Training(curve, curve, curve, best_step=20, reason=HOSTILE),
         intake=Intake(8, 2, (AsideGroup(HOSTILE, (Thumb(tuned, HOSTILE, HOSTILE), Thumb(None, "gone.jpg"))),)),
         settings=(
@@ -151,8 +182,9 @@ def test_every_picture_is_found_relative_to_the_page_and_has_words(tmp_path: Pat
     page = rendered(hostile(tmp_path), tmp_path)
     files = [target(image["src"], tmp_path / "report/index.html") for image in page.all("img")]
     assert {f.name for f in files} == {"grid.png", "a b#c%20?.png", "<script>&'.png"}
-    assert [f.is_file() for f in files] == [True] * 4
-    words = [HOSTILE, f"base model: {HOSTILE}", f"tuned model: {HOSTILE}", HOSTILE]
+    assert [f.is_file() for f in files] == [True] * 7
+    both = f"{HOSTILE}: {HOSTILE}"
+    words = [HOSTILE, both, both, "drawn", "training picture", HOSTILE, HOSTILE]
     assert [image["alt"] for image in page.all("img")] == words
 
 
@@ -204,9 +236,13 @@ def test_an_empty_report_shows_only_its_title(tmp_path: Path) -> None:
 def test_a_section_is_left_out_without_leaving_a_trace(tmp_path: Path, section: str) -> None:
     full = hostile(tmp_path)
     empty: dict[str, dict[str, Any]] = {
-        "verdict": {"findings": ()},
+        "verdict": {"verdicts": ()},
         "pictures": {"groups": (PairGroup("no pairs", "", ()),)},
-        "scores": {"scores": ()},
+        "scores": {"tables": (ScoreTable("none", "", ()),)},
+        "checkpoints": {"courses": ()},
+        "neighbours": {"neighbours": (NeighbourGroup("none", "", ()),)},
+        "sheets": {"sheets": ()},
+        "measured": {"instruments": (), "unmeasured": ()},
         "training": {"training": Training()},
         "intake": {"intake": Intake(aside=(AsideGroup("nothing", ()),))},
         "settings": {"settings": ()},
@@ -222,7 +258,7 @@ def test_empty_groups_beside_full_ones_are_left_out(tmp_path: Path) -> None:
     picture = draw(tmp_path / "p.png")
     report = Report(
         "t",
-        groups=(PairGroup("Full", "", (Pair("p", picture, picture),)), PairGroup("Hollow", "hollow")),
+        groups=(PairGroup("Full", "", (Pair("p", (picture, picture)),)), PairGroup("Hollow", "hollow")),
         intake=Intake(1, 0, (AsideGroup("duplicate", (Thumb(None, "a"),)), AsideGroup("hollow"))),
         machine=(Fact("Device", "cpu"),),
         hero=Hero(tmp_path / "gone.png", "hollow"),
@@ -237,14 +273,14 @@ def test_an_unreadable_picture_is_said_to_be_none(tmp_path: Path) -> None:
     broken, odd = tmp_path / "broken.png", tmp_path / "odd.tiff"
     broken.write_bytes(b"\x89PNG\r\n\x1a\noops")
     Image.new("RGB", (8, 8)).save(odd)
-    pairs = (Pair("p", broken, tmp_path / "gone.png"), Pair("q", odd, odd))
+    pairs = (Pair("p", (broken, tmp_path / "gone.png")), Pair("q", (odd, odd)))
     page = rendered(Report("t", groups=(PairGroup("g", "", pairs),)), tmp_path)
     assert not page.all("img")
     assert page.text.count("no picture") == 4
 
 
 def test_only_small_pictures_are_magnified_by_pixels(tmp_path: Path) -> None:
-    pair = Pair("p", draw(tmp_path / "small.png", (64, 64)), draw(tmp_path / "large.png", (512, 512)))
+    pair = Pair("p", (draw(tmp_path / "small.png", (64, 64)), draw(tmp_path / "large.png", (512, 512))))
     page = rendered(Report("t", groups=(PairGroup("g", "", (pair,)),)), tmp_path)
     small, large = page.all("img")
     assert (small["src"], small["width"], small.get("class")) == ("../small.png", "64", "small")
@@ -253,7 +289,7 @@ def test_only_small_pictures_are_magnified_by_pixels(tmp_path: Path) -> None:
 
 def test_pairs_beyond_24_are_folded(tmp_path: Path) -> None:
     picture = draw(tmp_path / "p.png")
-    pairs = tuple(Pair(f"prompt {n}", picture, picture) for n in range(30))
+    pairs = tuple(Pair(f"prompt {n}", (picture, picture)) for n in range(30))
     page = rendered(Report("t", groups=(PairGroup("g", "", pairs),)), tmp_path)
     tags = [tag for tag, _ in page.elements]
     assert tags[: tags.index("details")].count("img") == 48
@@ -263,16 +299,16 @@ def test_pairs_beyond_24_are_folded(tmp_path: Path) -> None:
 
 
 def test_scores_show_value_interval_count_and_direction(tmp_path: Path) -> None:
-    lower = ScoreRow("Distance", score(0.21, 0.19, 0.23, better="lower"), score(0.06, 0.05, 0.07, 40, better="lower"))
-    higher = ScoreRow("Agreement", score(-0.1, -0.2, 0.1), score(float("nan"), float("nan"), float("nan"), 0))
-    text = rendered(Report("t", scores=(lower, higher)), tmp_path).text
+    lower = row("Distance", score(0.21, 0.19, 0.23, better="lower"), score(0.06, 0.05, 0.07, 40, better="lower"))
+    higher = row("Agreement", score(-0.1, -0.2, 0.1), score(float("nan"), float("nan"), float("nan"), 0))
+    text = rendered(Report("t", tables=(ScoreTable("", "", (lower, higher)),)), tmp_path).text
     assert "Distance ↓ lower is better 0.21 0.19–0.23 n = 48 0.06 0.05–0.07 n = 40" in text
     assert "Agreement ↑ higher is better −0.10 −0.20 to 0.10 n = 48 not measured n = 0" in text
 
 
 def test_whiskers_stand_where_the_scores_are(tmp_path: Path) -> None:
-    row = ScoreRow("d", score(0.3, 0.2, 0.4), score(0.1, 0.0, 0.2))
-    page = rendered(Report("t", scores=(row,)), tmp_path)
+    one = row("d", score(0.3, 0.2, 0.4), score(0.1, 0.0, 0.2))
+    page = rendered(Report("t", tables=(ScoreTable("", "", (one,)),)), tmp_path)
     (plot,) = page.all("svg")
     assert plot["aria-label"] == "base 0.3, 95 % interval 0.2 to 0.4; tuned 0.1, 95 % interval 0 to 0.2"
     assert [c["cx"] for c in page.all("circle")] == ["72.50%", "27.50%"]
@@ -326,7 +362,7 @@ def test_the_head_and_the_training_say_what_happened(tmp_path: Path) -> None:
 
 def test_findings_are_marked(tmp_path: Path) -> None:
     findings = (Finding("A?", "yes", True, "fell"), Finding("B?", "no", False), Finding("C?", "cannot tell", None))
-    text = rendered(Report("t", findings=findings), tmp_path).text
+    text = rendered(Report("t", verdicts=(Verdict(findings),)), tmp_path).text
     assert "✓ A? yes fell ✕ B? no ? C? cannot tell" in text
 
 

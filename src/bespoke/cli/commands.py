@@ -5,9 +5,12 @@ from typing import Annotated
 
 import typer
 
+from bespoke.cli.blind import compare
 from bespoke.cli.datasets import became, counts, dataset_app
 from bespoke.cli.display import explained, result
 from bespoke.cli.options import Debug, Json, Set, working
+from bespoke.cli.plots import grid
+from bespoke.cli.scores import evaluate
 from bespoke.errors import BespokeError
 from bespoke.workspace import Run, relative
 
@@ -137,6 +140,11 @@ def sample(
         done = run(model, wanted, out=out, n=n, seed=seed, safety_checker=safety_checker, report=bars)
     words = f"{len(done.pictures)} pictures in {relative(out)}; together: {relative(done.grid)}"
     result({"pictures": list(done.pictures), "grid": done.grid}, words, as_json=as_json)
+
+
+app.command()(grid)
+app.command()(evaluate)
+app.command()(compare)
 
 
 @app.command()

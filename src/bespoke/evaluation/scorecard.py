@@ -1,216 +1,138 @@
-"""Features of both models' pictures turned into a scorecard: scores with intervals, and a verdict in words."""
+"""Rows of scores of several models turned into one scorecard: what each scored, and what tuning changed."""
 
 import math
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from bespoke.evaluation.alignment import agreement
-from bespoke.evaluation.distances import kid, kid_gain_interval, kid_interval
-from bespoke.evaluation.features import FeatureSet, directions
-from bespoke.evaluation.significance import (
-    Difference,
-    Ratio,
-    Values,
-    mean_interval,
-    paired_difference,
-    ratio_interval,
-)
+from bespoke.evaluation.memorisation import Copies
+from bespoke.evaluation.significance import Change, holm
 from bespoke.records import Score
-
-ENOUGH = 50
-"""Below so many pictures a distance is rough, and says so."""
-DOMAIN, GENERAL = "agreement_reference", "agreement_general"
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """One question that was to be answered; `ok` is None where the measurements cannot tell."""
+class Row:
+    """One score of every model, and what each tuned model changed against the control."""
 
-    question: str
-    answer: str
-    ok: bool | None
-    detail: str
+    part: str
+    """Which part of the scorecard it belongs to: "distance", "agreement", "likeness", "copying", "look", "objects"."""
+    name: str
+    label: str
+    """What it is called for people."""
+    explanation: str
+    scores: Mapping[str, Score]
+    """By model."""
+    changes: Mapping[str, Change] = field(default_factory=dict[str, Change])
+    """By tuned model."""
+    main: bool = False
+    """Whether a verdict rests on it: p is corrected for all of these."""
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """What exactly made features: figures of two instruments cannot be compared."""
+
+    name: str
+    mark: str
+    """A mark of its weights."""
+    resizer: str
+    is_fid: bool = False
+    """Whether its weights are those of published FID."""
+
+    @property
+    def slug(self) -> str:
+        """Its name as part of a score's name."""
+        return re.sub("[^a-z0-9]+", "_", self.name.lower()).strip("_")
 
 
 @dataclass(frozen=True)
 class Scorecard:
-    """The scores of both models under equal names, and what tuning changed, over pairs of pictures."""
+    """Everything that was measured of some models over the same prompts and seeds."""
 
-    extractor: str
-    base: dict[str, Score]
-    tuned: dict[str, Score]
-    labels: dict[str, str]
-    """What each score is called for people."""
-    kid_ratio: Ratio
-    """The tuned model's distance to the references as a part of the base's."""
-    domain_agreement_ratio: Ratio
-    general_agreement_ratio: Ratio
-    domain_agreement_change: Difference
-    general_agreement_change: Difference
+    control: str
+    """The model that the others are compared with."""
+    models: tuple[str, ...]
+    """All of them, the control first."""
+    rows: tuple[Row, ...]
+    instruments: tuple[Instrument, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict[str, int])
+    """How many pictures of each kind it rests on."""
+    seeds: tuple[int, ...] = ()
+    """The first noises that each prompt was drawn from."""
+    distance: str = ""
+    """The name of the distance that the verdict rests on."""
+    nearest: Mapping[str, Copies] = field(default_factory=dict[str, Copies])
+    """By tuned model: which of its pictures are nearest to training pictures."""
+    unmeasured: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What could not be measured, and why."""
+
+    def __getitem__(self, name: str) -> Row:
+        """The row of that name. Raises: KeyError when it was not measured."""
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(name)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a row of that name."""
+        return any(row.name == name for row in self.rows)
 
     @property
-    def distance(self) -> str:
-        """The name of the distance: it says on whose features it is, for others give other figures."""
-        return _distance_name(self.extractor)
+    def tuned(self) -> tuple[str, ...]:
+        """The models that are compared with the control."""
+        return tuple(model for model in self.models if model != self.control)
 
-    @property
-    def intervals_apart(self) -> bool:
-        """Whether the intervals of both models' distances have nothing in common."""
-        base, tuned = self.base[self.distance], self.tuned[self.distance]
-        return tuned.high < base.low or base.high < tuned.low
+    def of(self, model: str) -> dict[str, Score]:
+        """All scores of a model, by name."""
+        return {row.name: row.scores[model] for row in self.rows if model in row.scores}
 
-    def verdict(self, max_distance_ratio: float, max_agreement_loss: float) -> tuple[Judgement, ...]:
-        """The three questions of a tuning, answered by the margins that were set before it."""
-        least = 1 - max_agreement_loss
-        domain, general = self.domain_agreement_ratio, self.general_agreement_ratio
-        return (
-            self._closer(max_distance_ratio),
-            self._follows("Still follows the domain's prompts?", DOMAIN, domain, self.domain_agreement_change, least),
-            self._follows("Still follows plain prompts?", GENERAL, general, self.general_agreement_change, least),
-        )
+    def corrected(self) -> "Scorecard":
+        """The scorecard with each model's main p-values corrected for how many there are. Source: Holm 1979."""
+        rows = list(self.rows)
+        for model in self.tuned:
+            tested = [n for n, row in enumerate(rows) if row.main and model in row.changes]
+            known = [n for n in tested if rows[n].changes[model].p is not None]
+            for n, p in zip(known, holm([rows[n].changes[model].p or 0.0 for n in known]), strict=True):
+                change = replace(rows[n].changes[model], corrected=p)
+                rows[n] = replace(rows[n], changes={**rows[n].changes, model: change})
+        return replace(self, rows=tuple(rows))
 
     def to_json(self) -> dict[str, Any]:
         """The scorecard as a report holds it; what could not be told is null, for JSON knows no infinity."""
-        changes = {"domain": self.domain_agreement_change, "general": self.general_agreement_change}
-        ratios = {
-            "kid_ratio": self.kid_ratio,
-            "domain_agreement_ratio": self.domain_agreement_ratio,
-            "general_agreement_ratio": self.general_agreement_ratio,
-        }
         return {
-            "extractor": self.extractor,
-            "base": {name: score.to_json() for name, score in self.base.items()},
-            "tuned": {name: score.to_json() for name, score in self.tuned.items()},
-            "labels": self.labels,
-            **{name: _ratio_to_json(ratio) for name, ratio in ratios.items()},
-            **{f"{name}_agreement_change": asdict(change) for name, change in changes.items()},
-            "intervals_apart": self.intervals_apart,
+            "control": self.control,
+            "models": list(self.models),
+            "scores": {
+                model: {name: score.to_json() for name, score in self.of(model).items()} for model in self.models
+            },
+            "changes": {
+                model: {row.name: change_to_json(row.changes[model]) for row in self.rows if model in row.changes}
+                for model in self.tuned
+            },
+            "labels": {row.name: row.label for row in self.rows},
+            "instruments": [asdict(one) for one in self.instruments],
+            "counts": dict(self.counts),
+            "seeds": list(self.seeds),
+            "distance": self.distance,
+            "nearest": {model: asdict(found) for model, found in self.nearest.items()},
+            "unmeasured": dict(self.unmeasured),
         }
 
-    def _closer(self, most: float) -> Judgement:
-        value, low, high = self.kid_ratio
-        base, tuned = self.base[self.distance], self.tuned[self.distance]
-        intervals = "do not overlap" if self.intervals_apart else "overlap"
-        detail = (
-            f"{self.labels[self.distance]}, to your pictures: base {_with_interval(base)}, "
-            f"tuned {_with_interval(tuned)}. The two intervals {intervals}. "
-            f"That is {_share(self.kid_ratio)} of the base's distance; asked for was at most {_percent(most)}."
-            f"{_sentence(tuned.note)}"
-        )
-        if value <= most and self.intervals_apart:
-            answer, ok = "yes", True
-        elif low > most:
-            answer, ok = ("closer, but less than asked" if high < 1 else "no"), False
-        else:
-            answer, ok = ("closer, but perhaps less than asked" if high < 1 else "cannot tell"), None
-        return Judgement("Closer to your pictures?", answer, ok, detail)
 
-    def _follows(self, question: str, name: str, ratio: Ratio, change: Difference, least: float) -> Judgement:
-        _, low, high = ratio
-        detail = (
-            f"{self.labels[name]}: base {_with_interval(self.base[name])}, tuned {_with_interval(self.tuned[name])}. "
-            f"That is {_share(ratio)} of the base's agreement; asked for was at least {_percent(least)}. "
-            f"Mean change over {self.tuned[name].count} pairs: {_number(change.mean)} "
-            f"({_number(change.low)} to {_number(change.high)}, p = {change.p:.2g})."
-        )
-        if low >= least:
-            answer, ok = "yes", True
-        elif high < least:
-            answer, ok = "no", False
-        else:
-            answer, ok = "cannot tell", None
-        return Judgement(question, answer, ok, detail)
+def combined(control: str, models: Sequence[str], rows: Iterable[Row], **more: Any) -> Scorecard:
+    """The scorecard of these rows, its p-values corrected."""
+    return Scorecard(control, tuple(models), tuple(rows), **more).corrected()
 
 
-def scorecard(
-    *,
-    reference: FeatureSet,
-    base_domain: FeatureSet,
-    tuned_domain: FeatureSet,
-    domain_texts: FeatureSet,
-    base_general: FeatureSet,
-    tuned_general: FeatureSet,
-    general_texts: FeatureSet,
-    extractor: str,
-    seed: int = 0,
-) -> Scorecard:
-    """The scorecard of a tuned model against its base: row i of both has the same prompt, text and seed.
-
-    `reference` are the person's pictures, best those that were not trained on; `domain` pictures are drawn from prompts
-    for them, `general` ones from plain prompts. `extractor` names the network that made all features: "pico-CLIP".
-
-    Raises:
-        BespokeError: a set has fewer than two pictures or broken features, or sets do not fit together.
-    """
-    sets = (reference, base_domain, tuned_domain)
-    reference, base_set, tuned_set = (directions(features, "pictures") for features in sets)
-    base_follows = {DOMAIN: agreement(base_domain, domain_texts), GENERAL: agreement(base_general, general_texts)}
-    tuned_follows = {DOMAIN: agreement(tuned_domain, domain_texts), GENERAL: agreement(tuned_general, general_texts)}
-    ratios = {name: ratio_interval(base_follows[name], tuned_follows[name], seed=seed) for name in base_follows}
-    changes = {name: paired_difference(base_follows[name], tuned_follows[name], seed=seed) for name in base_follows}
-    return Scorecard(
-        extractor,
-        _scores(base_set, reference, base_follows, extractor, seed),
-        _scores(tuned_set, reference, tuned_follows, extractor, seed),
-        {
-            _distance_name(extractor): f"KID on {extractor} features",
-            DOMAIN: f"Agreement with the domain's prompts ({extractor})",
-            GENERAL: f"Agreement with plain prompts ({extractor})",
-        },
-        kid_gain_interval(base_set, tuned_set, reference, seed=seed),
-        ratios[DOMAIN],
-        ratios[GENERAL],
-        changes[DOMAIN],
-        changes[GENERAL],
-    )
+def change_to_json(change: Change) -> dict[str, Any]:
+    """What changed, with nulls for what could not be told."""
+    return _finite(asdict(change))
 
 
-def _distance_name(extractor: str) -> str:
-    return f"kid_{re.sub('[^a-z0-9]+', '_', extractor.lower()).strip('_')}_reference"
-
-
-def _scores(
-    drawn: FeatureSet, reference: FeatureSet, follows: dict[str, Values], extractor: str, seed: int
-) -> dict[str, Score]:
-    count = min(len(drawn), len(reference))
-    note = f"rests on only {count} pictures ({len(drawn)} drawn, {len(reference)} of yours)" if count < ENOUGH else ""
-    name = _distance_name(extractor)
-    low, high = kid_interval(drawn, reference, seed=seed)
-    distance = Score(name, kid(drawn, reference), low, high, count, "lower", note)
-    return {name: distance} | {name: _mean(name, values, seed) for name, values in follows.items()}
-
-
-def _mean(name: str, values: Values, seed: int) -> Score:
-    return Score(name, float(values.mean()), *mean_interval(values, seed=seed), len(values))
-
-
-def _ratio_to_json(ratio: Ratio) -> dict[str, float | None]:
-    return {
-        key: value if math.isfinite(value) else None for key, value in zip(("value", "low", "high"), ratio, strict=True)
-    }
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:z.1f} %".replace(".0 %", " %").replace("-", "\N{MINUS SIGN}")
-
-
-def _with_interval(score: Score) -> str:
-    return f"{_number(score.value)} ({_number(score.low)} to {_number(score.high)})"
-
-
-def _share(ratio: Ratio) -> str:
-    value, low, high = ratio
-    if not math.isfinite(value):
-        return "an unknown part (the base's own cannot be told from nothing)"
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return f"{_percent(value)} (interval unbounded: the base's own can hardly be told from nothing)"
-    return f"{_percent(value)} ({_percent(low)} to {_percent(high)})"
-
-
-def _sentence(note: str) -> str:
-    return f" It {note}." if note else ""
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, (list, tuple)) else value

@@ -196,6 +196,24 @@ def load_adapter(pipeline: Any, adapter: Path, model: str) -> None:
         ) from None
 
 
+def unload_adapter(pipeline: Any) -> None:
+    """Takes the adapter out of a pipeline, in place: its networks are bit for bit what they were without."""
+    pipeline.unload_lora_weights()
+
+
+def weigh_adapter(pipeline: Any, weight: float) -> None:
+    """Lets the adapter of a pipeline count so much, in place; where there is none, nothing changes.
+
+    With 0 the pipeline draws exactly as without the adapter, with 1 as the adapter was trained.
+    """
+    names = sorted({name for those in pipeline.get_list_adapters().values() for name in those})
+    if names and weight:
+        pipeline.enable_lora()
+        pipeline.set_adapters(names, weight)
+    elif names:
+        pipeline.disable_lora()
+
+
 @contextmanager
 def quiet() -> Generator[None, None, None]:
     """A block in which diffusers and transformers print no progress and no advice."""

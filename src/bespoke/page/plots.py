@@ -87,33 +87,43 @@ def bands(curves: Sequence[Curve]) -> str:
 
 def gap(curves: tuple[Curve, Curve, Curve] | None) -> str:
     """The least, the middle and the most of the gap as SVG: a line in its interval; empty without any."""
+    return course(curves, "Gap between held back and training pictures", 0.0, "no gap")
+
+
+def course(curves: tuple[Curve, Curve, Curve] | None, title: str, level: float, words: str, unit: str = "step") -> str:
+    """A line in its interval as SVG, over a level with a name; empty without measurements."""
     if curves is None or not len(_finite(curves[1])[0]):
         return ""
     (steps, low), (_, middle), (_, high) = (_finite(curve) for curve in curves)
-    axes = _Axes(steps, np.concatenate([low, middle, high, [0.0]]), "Gap between held back and training pictures")
-    axes.level(0.0, "no gap")
+    axes = _Axes(steps, np.concatenate([low, middle, high, [level]]), title, unit)
+    axes.level(level, words)
     axes.area(steps, low, high)
     axes.line(steps, middle, "curve")
     axes.dots(steps, middle)
     return axes.svg()
 
 
-def whiskers(base: Score, tuned: Score) -> str:
-    """Both scores as dots on whiskers over one scale, as SVG that stretches; empty where one was not measured."""
-    bounds = [v for s in (base, tuned) for v in (s.value, s.low, s.high)]
-    if not all(math.isfinite(v) for v in bounds):
+def whiskers(scores: Sequence[Score], names: Sequence[str]) -> str:
+    """The scores as dots on whiskers over one scale, as SVG that stretches; empty where one was not measured.
+
+    The first is drawn as what the others are measured by.
+    """
+    bounds = [v for s in scores for v in (s.value, s.low, s.high)]
+    if not bounds or not all(math.isfinite(v) for v in bounds):
         return ""
     low, span = min(bounds), (max(bounds) - min(bounds)) or 1.0
 
     def place(value: float) -> str:
         return f"{5 + 90 * (value - low) / span:.2f}%"
 
-    both = (("base", base), ("tuned", tuned))
-    words = "; ".join(f"{who} {s.value:.4g}, 95 % interval {s.low:.4g} to {s.high:.4g}" for who, s in both)
-    svg = Element("svg", {"class": "whiskers", "role": "img", "aria-label": words, "width": "100%", "height": "34"})
+    shown = list(zip(names, scores, strict=True))
+    words = "; ".join(f"{who} {s.value:.4g}, 95 % interval {s.low:.4g} to {s.high:.4g}" for who, s in shown)
+    size = {"width": "100%", "height": str(6 + 14 * len(shown))}
+    svg = Element("svg", {"class": "whiskers", "role": "img", "aria-label": words, **size})
     SubElement(svg, "title").text = words
-    for score, name, y in ((base, "base", "10"), (tuned, "tuned", "24")):
-        row = SubElement(svg, "g", {"class": name})
+    for number, (_, score) in enumerate(shown):
+        y = str(10 + 14 * number)
+        row = SubElement(svg, "g", {"class": "tuned" if number else "base"})
         SubElement(row, "line", {"class": "scale", "x1": "0", "x2": "100%", "y1": y, "y2": y})
         SubElement(row, "line", {"class": "whisker", "x1": place(score.low), "x2": place(score.high), "y1": y, "y2": y})
         SubElement(row, "circle", {"class": "dot", "cx": place(score.value), "cy": y, "r": "4.5"})
@@ -123,7 +133,7 @@ def whiskers(base: Score, tuned: Score) -> str:
 class _Axes:
     """Axes over steps and values; what is drawn on them is kept until `svg`."""
 
-    def __init__(self, steps: Floats, values: Floats, title: str) -> None:
+    def __init__(self, steps: Floats, values: Floats, title: str, unit: str = "step") -> None:
         from matplotlib.ticker import MaxNLocator
 
         self.first, self.last = float(steps.min()), float(steps.max())
@@ -138,7 +148,7 @@ class _Axes:
         for step in columns:
             if self.first <= step <= self.last:
                 self._text(self.x(float(step)), HEIGHT - BOTTOM + 16, f"{step:.0f}", "tick", "middle")
-        self._text(LEFT - 14, HEIGHT - BOTTOM + 16, "step", "tick", "end")
+        self._text(LEFT - 14, HEIGHT - BOTTOM + 16, unit, "tick", "end")
 
     def x(self, step: float) -> float:
         """The horizontal place of a step."""

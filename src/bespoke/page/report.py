@@ -8,10 +8,12 @@ from typing import Literal
 
 from bespoke.page import plots, wording
 from bespoke.page.rendering import render
-from bespoke.records import Curve, Dataset, Score
+from bespoke.page.scores import Course, Fact, NeighbourGroup, PairGroup, ScoreTable, Sheet, Verdict
+from bespoke.records import Curve, Dataset
 
-SHOWN_AT_ONCE = 24
-"""How many pairs or thumbnails of a group are open; the others are folded away below them."""
+DIRECTIONS = {"lower": "↓ lower is better", "higher": "↑ higher is better", "nearer": "as your pictures is best"}
+SHOWN: dict[str, object] = {"shown_at_once": 24, "directions": DIRECTIONS}
+"""How many pairs or thumbnails of a group are open, the others being folded away, and what directions are called."""
 
 
 @dataclass(frozen=True)
@@ -21,44 +23,6 @@ class Hero:
     picture: Path
     prompt: str
     caption: str = "Above: the base model. Below: the tuned one, with the same seeds."
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One question that the run was to answer; `ok` is None where the measurements cannot tell."""
-
-    question: str
-    answer: str
-    ok: bool | None
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One prompt drawn by both models with the same seed."""
-
-    prompt: str
-    base: Path
-    tuned: Path
-
-
-@dataclass(frozen=True)
-class PairGroup:
-    """Pairs that answer the same question, and what to look for in them."""
-
-    title: str
-    explanation: str
-    pairs: tuple[Pair, ...] = ()
-
-
-@dataclass(frozen=True)
-class ScoreRow:
-    """One score of both models; which direction is better is `tuned.better`."""
-
-    label: str
-    base: Score
-    tuned: Score
-    explanation: str = ""
 
 
 @dataclass(frozen=True)
@@ -179,14 +143,6 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Fact:
-    """One fact about the machine or one version of a library."""
-
-    label: str
-    value: str
-
-
-@dataclass(frozen=True)
 class Snippet:
     """Code to copy, under a heading that says where it runs."""
 
@@ -208,9 +164,16 @@ class Report:
     """The folder to use, where all weights were trained."""
     now: Now | None = None
     hero: Hero | None = None
-    findings: tuple[Finding, ...] = ()
+    models: tuple[str, ...] = ("base", "tuned")
+    """What is compared, in the order of pairs and scores; the first is what the others are measured by."""
+    verdicts: tuple[Verdict, ...] = ()
     groups: tuple[PairGroup, ...] = ()
-    scores: tuple[ScoreRow, ...] = ()
+    tables: tuple[ScoreTable, ...] = ()
+    neighbours: tuple[NeighbourGroup, ...] = ()
+    courses: tuple[Course, ...] = ()
+    sheets: tuple[Sheet, ...] = ()
+    instruments: tuple[Fact, ...] = ()
+    unmeasured: tuple[Fact, ...] = ()
     training: Training | None = None
     intake: Intake | None = None
     settings: tuple[Setting, ...] = ()
@@ -218,6 +181,8 @@ class Report:
     machine: tuple[Fact, ...] = ()
     versions: tuple[Fact, ...] = ()
     snippets: tuple[Snippet, ...] = ()
+    kicker: str = "Training report"
+    """What kind of page it is."""
 
 
 def write(report: Report, path: Path) -> None:
@@ -236,8 +201,9 @@ def write(report: Report, path: Path) -> None:
         "gap_plot": plots.gap,
         "plain_plot": plots.plain,
         "whiskers": plots.whiskers,
+        "course_plot": plots.course,
     }
-    render("report.html", path, filters, report=report, sections=_sections(report), shown_at_once=SHOWN_AT_ONCE)
+    render("report.html", path, filters, report=report, sections=_sections(report), **SHOWN)
 
 
 def intake_of(dataset: Dataset, set_aside: Path) -> Intake:
@@ -264,9 +230,13 @@ def _size(path: Path) -> str:
 def _sections(report: Report) -> dict[str, str]:
     """The sections that have something to show, in the page's order: the anchor of each and its name."""
     named = {
-        "verdict": ("Verdict", bool(report.findings)),
+        "verdict": ("Verdict", any(verdict.findings for verdict in report.verdicts)),
         "pictures": ("Side by side", any(group.pairs for group in report.groups)),
-        "scores": ("Scores", bool(report.scores)),
+        "scores": ("Scores", any(table.rows for table in report.tables)),
+        "checkpoints": ("Over checkpoints", bool(report.courses)),
+        "neighbours": ("Nearest training pictures", any(group.pairs for group in report.neighbours)),
+        "sheets": ("Settings side by side", bool(report.sheets)),
+        "measured": ("How it was measured", _any(report.instruments, report.unmeasured)),
         "training": ("Training", report.training is not None and report.training != Training()),
         "progress": ("While training", bool(report.training and report.training.progress)),
         "intake": ("What came in", report.intake is not None and report.intake.files > 0),

@@ -15,13 +15,15 @@ from bespoke.pipeline.datasets import (
 )
 from bespoke.pipeline.demo import demo
 from bespoke.pipeline.describe import report_data
+from bespoke.pipeline.evaluate import evaluate
+from bespoke.pipeline.grid import grid
 from bespoke.pipeline.new import new
 from bespoke.pipeline.plan import plan
 from bespoke.pipeline.sample import sample
 from bespoke.pipeline.train import resume, train
 
 __all__ = [
-    "augment", "balance_data", "caption_data", "clean_data", "demo", "export_data", "import_data", "inspect_data",
-    "new", "plan", "preview_captions", "report_data", "restore_data", "resume", "sample", "shrink_data", "split_data",
-    "train", "unbalance_data",
+    "augment", "balance_data", "caption_data", "clean_data", "demo", "evaluate", "export_data", "grid", "import_data",
+    "inspect_data", "new", "plan", "preview_captions", "report_data", "restore_data", "resume", "sample", "shrink_data",
+    "split_data", "train", "unbalance_data",
 ]  # fmt: skip

@@ -7,17 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
-from bespoke.pipeline.compare import Prompts, compare
-from bespoke.pipeline.naming import named
+from bespoke.pipeline.evaluate import carry_out, comparison
 from bespoke.pipeline.new import new
+from bespoke.pipeline.prompts import DOMAIN, GENERAL
 from bespoke.pipeline.reporting import Reporter, Stopwatch, silent
-from bespoke.pipeline.showing import show
 from bespoke.pipeline.train import train
 from bespoke.records import Score
 from bespoke.text import plain
-from bespoke.workspace import Run
 
 REFERENCE_PROMPTS, GENERAL_PROMPTS = 80, 24
 TRIGGER, HERO = "8bit illustration", "city view"
@@ -45,26 +42,20 @@ def demo(out: str | Path = "demo", *, overrides: tuple[str, ...] = (), report: R
     with watch.stage("check"):
         made = new(out, example / "train", report=report)
     trained = train(made.recipe, (*prompts(example, TRIGGER), *overrides), report=report)
-    run = Run(trained.run)
-    recipe = recipes.load(run.recipe)
-    with watch.stage("compare"):
-        tuned = named(str(trained.run))
-        compared = compare(
-            named(recipe.model.base),
-            tuned,
-            Prompts.of(recipe, f"{TRIGGER} of {HERO}"),
-            example / "reference",
-            run.samples,
-            recipe.sample,
-            report,
-        )
     seconds = {"check": watch.seconds["check"] + trained.seconds.get("check", 0.0)}
     seconds |= {stage: value for stage, value in trained.seconds.items() if stage != "check"}
-    with watch.stage("report"):
-        shown = show(trained, compared, made.dataset, made.project / recipe.data.path, seconds | watch.seconds)
-    pictures = {model: folders["reference"] for model, folders in compared.folders.items()}
-    scores = {"base": compared.scores.base, "tuned": compared.scores.tuned}
-    return Demonstrated(trained.run, shown, trained.adapter, pictures, scores, seconds | watch.seconds)
+    # One seed and the verdict's measures only: `bespoke evaluate` on the run draws and measures the rest.
+    compared = comparison(
+        [str(trained.run)],
+        reference=example / "reference",
+        overrides=("evaluate.seeds=1",),
+        kinds=(DOMAIN, GENERAL),
+        hero=f"{TRIGGER} of {HERO}",
+    )
+    done = carry_out(compared, report, whole=False, seconds=seconds)
+    pictures = {model: kinds[DOMAIN][0].parent for model, kinds in done.pictures.items()}
+    scores = {model: done.scorecard.of(model) for model in done.scorecard.models}
+    return Demonstrated(trained.run, done.report, trained.adapter, pictures, scores, done.seconds)
 
 
 def prompts(example: Path, trigger: str) -> tuple[str, str]:

@@ -1,16 +1,18 @@
 """A model's name on the command line turned into a checkpoint and an adapter."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
-from bespoke.models import Checkpoint, adapters, find, put_in
+from bespoke.models import Checkpoint, adapters, find, load_adapter, put_in, quiet
+from bespoke.models.load import PARTS
+from bespoke.models.marks import fingerprint
 from bespoke.recipe.tree import Sample
 from bespoke.training.state import WEIGHTS
-from bespoke.workspace import Run
+from bespoke.workspace import Run, sha256
 
 DRAWING = Sample()
 
@@ -33,10 +35,26 @@ class Named:
         """The model as a diffusers pipeline, on the best device here."""
         from bespoke.hardware import machine
 
-        pipeline = self.checkpoint.pipeline(self.adapter, safety_checker=safety_checker)
+        pipeline = self.checkpoint.pipeline(safety_checker=safety_checker)
+        self.adapt(pipeline)
+        return pipeline.to(machine().device)
+
+    def adapt(self, pipeline: Any) -> None:
+        """Puts what this model has beside its checkpoint into a pipeline of that checkpoint, in place.
+
+        Raises: BespokeError when it does not fit.
+        """
+        if self.adapter:
+            with quiet():
+                load_adapter(pipeline, self.adapter, self.checkpoint.name)
         if self.state and self.recipe:
             put_in(pipeline, self.checkpoint, self.recipe, self.state / WEIGHTS)
-        return pipeline.to(machine().device)
+
+    @property
+    def adapted(self) -> bool:
+        """Whether it is a checkpoint with an adapter, which can be taken out again."""
+        full = self.recipe is not None and self.recipe.model.method == "full"
+        return self.adapter is not None or (self.state is not None and not full)
 
 
 def named(model: str) -> Named:
@@ -49,6 +67,49 @@ def named(model: str) -> Named:
     if run.recipe.is_file():
         return _of_run(run, model, which if at else "best")
     return Named(model, find(model))
+
+
+def named_from(model: str, which: str) -> dict[str, Named]:
+    """The models that a name means beside `model`, by what to call them in short.
+
+    Where `model` is a run, `base` is what it began with, `@last` or `@epoch-27` are its own, and `all` is the base and
+    every epoch it keeps, or its best weights where it keeps none. All else is a name as for `named`.
+
+    Raises: BespokeError when nothing is called so.
+    """
+    if which not in ("all", "base") and not which.startswith("@"):
+        return {which: named(which)}
+    folder, at, _ = model.rpartition("@")
+    run = Run(Path(folder if at else model))
+    if not run.recipe.is_file():
+        hint = "Name the checkpoints in full: checkpoint=pico,RUN,RUN@epoch-9."
+        raise BespokeError(f"checkpoint={which} is for runs, and {model} is none.", hint)
+    if which.startswith("@"):
+        return {which[1:]: named(f"{run.root}{which}")}
+    begun = {"base": start_of(recipes.load(run.recipe), run.root.parent.parent)}
+    if which == "base":
+        return begun
+    epochs = {folder.name: named(f"{run.root}@{folder.name}") for folder in run.checkpoints()}
+    return begun | (epochs or {"best": named(str(run.root))})
+
+
+def marks_of(
+    source: Named,
+    parts: Sequence[str] = PARTS,
+    part: Callable[[Path], str] = fingerprint,
+    file: Callable[[Path], str] = sha256,
+) -> dict[str, str | None]:
+    """A mark of each part of a model, of its adapter and its state: equal exactly when all that draws is.
+
+    `part` and `file` make the marks of a folder and of a file; who asks often may remember them.
+    """
+    checkpoint = source.checkpoint
+    marks: dict[str, str | None] = {
+        name: part(checkpoint.part(name)) for name in parts if checkpoint.part(name).is_dir()
+    }
+    marks["adapter"] = file(source.adapter) if source.adapter and source.adapter.is_file() else None
+    marks["state"] = file(source.state / WEIGHTS) if source.state else None
+    return marks
 
 
 def base_of(recipe: recipes.Recipe, folder: Path, *, download: bool = True) -> Checkpoint:

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +78,9 @@ def resume(run_folder: str | Path, *, report: Reporter = silent) -> Trained:
     run = Run(Path(run_folder).resolve())
     if not run.recipe.is_file():
         raise BespokeError(f"{run_folder} is no run: it has no recipe.toml.", "Run folders lie in the project's runs/.")
-    finished = _result(run)
+    finished = result_of(run)
     if finished:
-        return finished
+        return replace(finished, reason=f"finished before: {finished.reason}")
     recipe = recipes.load(run.recipe)
     dataset = data.load(_dataset_folder(_project(run), recipe))
     return _carry_out(run, recipe, dataset, accelerator(recipe.train), report, Stopwatch())
@@ -117,11 +117,12 @@ def _carry_out(
     return _trained(run, recipe, content)
 
 
-def _result(run: Run) -> Trained | None:
+def result_of(run: Run) -> Trained | None:
+    """What a run left behind; nothing while it is not over."""
     if not run.result.is_file():
         return None
     content: dict[str, Any] = json.loads(run.result.read_text(encoding="utf-8"))
-    return _trained(run, recipes.load(run.recipe), {**content, "reason": f"finished before: {content['reason']}"})
+    return _trained(run, recipes.load(run.recipe), content)
 
 
 def _trained(run: Run, recipe: recipes.Recipe, content: dict[str, Any]) -> Trained:

@@ -50,10 +50,38 @@ class Objective(Section):
     """Prompts that should look different after training."""
     keep_prompts: Prompts = ()
     """Prompts that should look as before."""
+    complex_prompts: Prompts = ()
+    """Prompts that say much at once in the style's words; without any, pairs of the first ones."""
     max_agreement_loss: Share = 0.05
-    """How much of the agreement with plain prompts may be lost."""
+    """How much of the agreement with prompts may be lost."""
     max_distance_ratio: Share = 0.5
     """The distance to the references, as a part of the base's, that counts as done."""
+    max_copy_rate: Share = 0.05
+    """The share of pictures that may come nearer to a training picture than pictures that were held back do."""
+
+
+class Evaluate(Section):
+    """`[evaluate]`: by what a tuned model is measured against its base, and how much for it is drawn."""
+
+    seeds: Positive = 3
+    """Pictures of each prompt; chance moves a score of one seed more than many a training does."""
+    most_prompts: Positive = 64
+    """How many captions become prompts where `[objective]` names none."""
+    reference: str = ""
+    """A folder of pictures to come near to, apart from the training pictures; without it, the validation pictures."""
+    clip: str | None = None
+    """The CLIP of distances and agreement; by default pico-CLIP for pico, for others
+    `openai/clip-vit-large-patch14` or `…-base-patch32`, whichever is on this machine."""
+    extractors: Prompts = ()
+    """Further networks for distances: `facebook/dinov2-base`, a file with the weights of FID's Inception."""
+    preference: str = ""
+    """A CLIP tuned to people's preferences, such as `yuvalkirstain/PickScore_v1`; empty: none."""
+    preference_processor: str = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+    """Where its processor and tokenizer lie, for PickScore's own folder has none."""
+    detector: str | None = None
+    """A detector for the things in pictures; empty: none; by default pico-YOLOS for pico, for others none."""
+    classes: Prompts = ()
+    """What an open-vocabulary detector, such as `google/owlv2-base-patch16-ensemble`, looks for."""
 
 
 class Recipe(Section):
@@ -72,3 +100,4 @@ class Recipe(Section):
     sample: Sample = Sample()
     track: Track = Track()
     objective: Objective = Objective()
+    evaluate: Evaluate = Evaluate()

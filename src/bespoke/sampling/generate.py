@@ -9,6 +9,7 @@ from PIL import Image
 
 from bespoke.encoding import TextEncoder
 from bespoke.recipe.tree import Sample
+from bespoke.sampling.schedulers import hushed
 from bespoke.shapes import Latents
 from bespoke.text import unweighed, weighed
 
@@ -53,13 +54,14 @@ def latents(pipeline: Any, requests: Sequence[Request], settings: Sample) -> Ite
 
 @torch.no_grad()
 def _run(pipeline: Any, requests: Sequence[Request], settings: Sample, output: str) -> Any:
-    return pipeline(
-        **_words(pipeline, [request.prompt for request in requests], [settings.negative_prompt] * len(requests)),
-        num_inference_steps=settings.num_inference_steps,
-        **({} if settings.guidance_scale is None else {"guidance_scale": settings.guidance_scale}),
-        generator=[torch.Generator("cpu").manual_seed(request.seed) for request in requests],
-        output_type=output,
-    )
+    with hushed():
+        return pipeline(
+            **_words(pipeline, [request.prompt for request in requests], [settings.negative_prompt] * len(requests)),
+            num_inference_steps=settings.num_inference_steps,
+            **({} if settings.guidance_scale is None else {"guidance_scale": settings.guidance_scale}),
+            generator=[torch.Generator("cpu").manual_seed(request.seed) for request in requests],
+            output_type=output,
+        )
 
 
 def _words(pipeline: Any, prompts: Sequence[str], negative: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,208 @@
+"""The cells of a grid turned into files: only those that are missing, and networks are read as rarely as can be."""
+
+import functools
+import hashlib
+import itertools
+import json
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bespoke.models.load import PARTS, unload_adapter, weigh_adapter
+from bespoke.models.marks import fingerprint
+from bespoke.page.wording import duration
+from bespoke.pipeline.axes import Cell
+from bespoke.pipeline.naming import Named, marks_of
+from bespoke.pipeline.reporting import Reporter
+from bespoke.sampling import Drawn, draw, save_png
+from bespoke.sampling.schedulers import scheduler, scheduler_title
+from bespoke.workspace import sha256
+
+CHECKER = "safety_checker"
+MANY = 200
+"""So many pictures are announced before they are drawn, with the time they will take."""
+LETTERS = 160
+"""How much of a failure's message is kept."""
+STAGE = "draw"
+Batch = list[tuple[Path, Cell]]
+
+
+def files(cells: Sequence[Cell], folder: Path, *, safety_checker: bool) -> list[Path]:
+    """The file of each cell in `folder`; its name is a hash of all that the picture depends on.
+
+    Models of equal weights give equal names, whatever they are called.
+    """
+    part, file = functools.cache(fingerprint), functools.cache(sha256)
+    parts = (*PARTS, CHECKER) if safety_checker else PARTS
+    models = {id(cell.source): marks_of(cell.source, parts, part, file) for cell in cells}
+    return [folder / f"{_digest(cell, models[id(cell.source)])}.png" for cell in cells]
+
+
+def drawn(cells: Mapping[Path, Cell], report: Reporter, *, safety_checker: bool) -> dict[Path, str]:
+    """Draws the cells whose files are missing, and gives why some could not be drawn, by file.
+
+    Each batch is written as soon as it is drawn. One that fails is drawn again picture by picture.
+    """
+    missing = {file: cell for file, cell in cells.items() if not file.is_file()}
+    if not missing:
+        report(STAGE, len(cells), len(cells), "all were there already")
+        return {}
+    work = _Work(_Networks(safety_checker=safety_checker), report, len(missing))
+    batches = list(_batches(missing))
+    if len(missing) >= MANY:
+        work.announce(batches)
+    report(STAGE, 0, len(missing))
+    for batch in batches:
+        work.draw(batch)
+    return work.failures
+
+
+class _Networks:
+    """One pipeline at a time: where two models share a checkpoint, only the adapter is changed."""
+
+    def __init__(self, *, safety_checker: bool) -> None:
+        self._checker = safety_checker
+        self._source: Named | None = None
+        self._pipeline: Any = None
+        self._own: Any = None
+
+    def ready(self, cell: Cell) -> Any:
+        """A pipeline that draws as the cell asks for.
+
+        Raises: BespokeError when the model cannot be read; whatever diffusers raises at a scheduler it cannot make.
+        """
+        if cell.source is not self._source:
+            self._change(cell.source)
+        self._pipeline.scheduler = scheduler(cell.scheduler, self._own)
+        weigh_adapter(self._pipeline, cell.weight)
+        return self._pipeline
+
+    def _change(self, source: Named) -> None:
+        before, self._source = self._source, None  # nothing is known of a pipeline in which a change failed
+        if before is not None and _shared(before) == _shared(source):
+            unload_adapter(self._pipeline)
+            source.adapt(self._pipeline)
+        else:
+            self._pipeline = self._own = None  # there may be no memory for two
+            self._pipeline = source.pipeline(safety_checker=self._checker)
+            self._own = self._pipeline.scheduler
+        self._source = source
+
+
+class _Work:
+    """What was drawn so far and how fast, and what could not be."""
+
+    def __init__(self, networks: _Networks, report: Reporter, total: int) -> None:
+        self._networks, self._report, self._total = networks, report, total
+        self._began, self._done, self._black = time.perf_counter(), 0, 0
+        self.failures: dict[Path, str] = {}
+
+    def draw(self, batch: Batch) -> None:
+        """Draws and writes one batch."""
+        for (file, cell), made in zip(batch, self._attempt(batch), strict=True):
+            if isinstance(made, str):
+                self.failures[file] = made
+            else:
+                weight = cell.weight if cell.source.adapted else 1.0
+                title = scheduler_title(cell.scheduler)
+                save_png(made, file, cell.settings, cell.source.name, sampler=title, adapter_weight=weight)
+                self._black += made.flagged
+            self._done += 1
+        self._report(STAGE, self._done, self._total, self._note())
+
+    def announce(self, batches: Sequence[Batch]) -> None:
+        """Says how many pictures there are to draw and how long that will take, as measured with the first model."""
+        try:
+            forecast = f", about {duration(self._forecast(batches))} here"
+        except Exception:  # noqa: BLE001 - the pictures that cannot be drawn say so themselves
+            forecast = ""
+        words = f"{self._total:,} pictures to draw{forecast}; stop whenever you like, the same command goes on"
+        self._report("grid", 1, 1, words)
+
+    def _attempt(self, batch: Batch) -> list[Drawn | str]:
+        try:
+            return list(self._tried(batch))
+        except Exception as error:  # noqa: BLE001 - whatever a model or a scheduler raises is shown in its place
+            if len(batch) > 1:
+                return [made for one in batch for made in self._attempt([one])]
+            return [_message(error)]
+
+    def _tried(self, batch: Batch) -> list[Drawn | str]:
+        cell = batch[0][1]
+        pipeline = self._networks.ready(cell)
+        with warnings.catch_warnings():
+            # Otherwise what is not a number becomes a black picture.
+            warnings.filterwarnings("error", "invalid value encountered in cast", RuntimeWarning)
+            return list(draw(pipeline, [one.request for _, one in batch], cell.settings))
+
+    def _forecast(self, batches: Sequence[Batch]) -> float:
+        """Seconds for all: what a batch of 1 and of 3 steps takes, once the first has warmed up the machine."""
+        _, short, long = (self._timed(batches[0], steps) for steps in (1, 1, 3))
+        step = max(0.0, (long - short) / 2)
+        rest, size = max(0.0, short - step), len(batches[0])
+        cells = [cell for batch in batches for _, cell in batch]
+        return sum(rest + step * cell.settings.num_inference_steps for cell in cells) / size
+
+    def _timed(self, batch: Batch, steps: int) -> float:
+        cell, began = batch[0][1], time.perf_counter()
+        wish = cell.settings.model_copy(update={"num_inference_steps": steps})
+        for _ in draw(self._networks.ready(cell), [one.request for _, one in batch], wish):
+            pass
+        return time.perf_counter() - began
+
+    def _note(self) -> str:
+        rate = self._done / max(1e-9, time.perf_counter() - self._began)
+        said = [f"{rate:.3g} pictures/s"]
+        said += [f"{self._black} made black by the model's safety checker"] if self._black else []
+        said += [f"{len(self.failures)} could not be drawn"] if self.failures else []
+        return ", ".join(said)
+
+
+def _batches(cells: Mapping[Path, Cell]) -> Iterator[Batch]:
+    """The cells in batches of equal settings: checkpoints outermost, then their adapters, schedulers and weights."""
+    networks: dict[Any, int] = {}
+    sources: dict[int, int] = {}
+    for cell in cells.values():
+        networks.setdefault(_shared(cell.source), len(networks))
+        sources.setdefault(id(cell.source), len(sources))
+
+    def settings(item: tuple[Path, Cell]) -> tuple[Any, ...]:
+        cell = item[1]
+        models = networks[_shared(cell.source)], sources[id(cell.source)]
+        wish = cell.settings
+        return *models, cell.scheduler, cell.weight, wish.guidance_scale, wish.num_inference_steps
+
+    for _, group in itertools.groupby(sorted(cells.items(), key=settings), key=settings):
+        members = list(group)
+        size = members[0][1].settings.batch_size
+        yield from (members[first : first + size] for first in range(0, len(members), size))
+
+
+def _shared(source: Named) -> tuple[Path, Path | None, Path | None]:
+    """What is equal for models that differ in their adapters only."""
+    return source.checkpoint.folder, source.checkpoint.trained, None if source.adapted else source.state
+
+
+def _digest(cell: Cell, model: Mapping[str, Any]) -> str:
+    wish = cell.settings
+    all_of_it = {
+        "model": model,
+        "prompt": cell.request.prompt,
+        "negative_prompt": wish.negative_prompt,
+        "seed": cell.request.seed,
+        "steps": wish.num_inference_steps,
+        "guidance": wish.guidance_scale,
+        "scheduler": cell.scheduler,
+        "weight": cell.weight if cell.source.adapted else None,
+    }
+    return hashlib.sha256(json.dumps(all_of_it, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _message(error: Exception) -> str:
+    """Why a picture could not be drawn, in a line."""
+    if isinstance(error, RuntimeWarning):
+        return "what came out is not a number"
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return first if len(first) <= LETTERS else first[: LETTERS - 1] + "…"

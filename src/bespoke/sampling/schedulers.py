@@ -1,0 +1,100 @@
+"""A scheduler's usual name turned into diffusers' class with its options."""
+
+import difflib
+import importlib
+import warnings
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from bespoke.errors import BespokeError
+from bespoke.models import quiet
+
+OWN = "default"
+"""The name of the scheduler that a model comes with."""
+KARRAS = {"use_karras_sigmas": True}
+SDE = {"algorithm_type": "sde-dpmsolver++"}
+LAST = {"lower_order_final": True}
+"""What diffusers sets by itself where it must, and warns."""
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """One way from noise to picture."""
+
+    title: str
+    """What galleries call it."""
+    kind: str
+    """Its class in diffusers."""
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+# Source: the table of A1111's names in diffusers' documentation of schedulers; PLMS is PNDM without its first steps.
+SCHEDULERS = {
+    "ddim": Scheduler("DDIM", "DDIMScheduler"),
+    "ddpm": Scheduler("DDPM", "DDPMScheduler"),
+    "pndm": Scheduler("PLMS", "PNDMScheduler", {"skip_prk_steps": True}),
+    "lms": Scheduler("LMS", "LMSDiscreteScheduler"),
+    "lms_karras": Scheduler("LMS Karras", "LMSDiscreteScheduler", KARRAS),
+    "euler": Scheduler("Euler", "EulerDiscreteScheduler"),
+    "euler_karras": Scheduler("Euler Karras", "EulerDiscreteScheduler", KARRAS),
+    "euler_a": Scheduler("Euler a", "EulerAncestralDiscreteScheduler"),
+    "heun": Scheduler("Heun", "HeunDiscreteScheduler"),
+    "heun_karras": Scheduler("Heun Karras", "HeunDiscreteScheduler", KARRAS),
+    "dpm2": Scheduler("DPM2", "KDPM2DiscreteScheduler"),
+    "dpm2_karras": Scheduler("DPM2 Karras", "KDPM2DiscreteScheduler", KARRAS),
+    "dpm2_a": Scheduler("DPM2 a", "KDPM2AncestralDiscreteScheduler"),
+    "dpm2_a_karras": Scheduler("DPM2 a Karras", "KDPM2AncestralDiscreteScheduler", KARRAS),
+    "dpm++_2m": Scheduler("DPM++ 2M", "DPMSolverMultistepScheduler"),
+    "dpm++_2m_karras": Scheduler("DPM++ 2M Karras", "DPMSolverMultistepScheduler", KARRAS),
+    "dpm++_2m_sde": Scheduler("DPM++ 2M SDE", "DPMSolverMultistepScheduler", SDE),
+    "dpm++_2m_sde_karras": Scheduler("DPM++ 2M SDE Karras", "DPMSolverMultistepScheduler", {**SDE, **KARRAS}),
+    "dpm++_2s": Scheduler("DPM++ 2S", "DPMSolverSinglestepScheduler", LAST),
+    "dpm++_2s_karras": Scheduler("DPM++ 2S Karras", "DPMSolverSinglestepScheduler", {**LAST, **KARRAS}),
+    "dpm++_sde": Scheduler("DPM++ SDE", "DPMSolverSinglestepScheduler", {**LAST, **SDE}),
+    "dpm++_sde_karras": Scheduler("DPM++ SDE Karras", "DPMSolverSinglestepScheduler", {**LAST, **SDE, **KARRAS}),
+    "deis": Scheduler("DEIS", "DEISMultistepScheduler"),
+    "unipc": Scheduler("UniPC", "UniPCMultistepScheduler"),
+    "unipc_karras": Scheduler("UniPC Karras", "UniPCMultistepScheduler", KARRAS),
+    "lcm": Scheduler("LCM", "LCMScheduler"),
+}
+ELSEWHERE = {"plms": "pndm", "euler_ancestral": "euler_a", "uni_pc": "unipc", "own": OWN}
+
+
+def scheduler_name(name: str) -> str:
+    """The name in the table for one as people write it: "DPM++ 2M Karras", "dpmpp_2m_karras" and "Euler a", too.
+
+    Raises: BespokeError naming the nearest known ones.
+    """
+    plain = "_".join(name.lower().replace("-", " ").replace("_", " ").split()).replace("dpmpp", "dpm++")
+    plain = ELSEWHERE.get(plain, plain)
+    known = [OWN, *SCHEDULERS]
+    if plain in known:
+        return plain
+    near = difflib.get_close_matches(plain, [*known, *ELSEWHERE], n=1, cutoff=0.6)
+    meant = f"Did you mean {ELSEWHERE.get(near[0], near[0])}? " if near else ""
+    raise BespokeError(f"There is no scheduler {name!r}.", f"{meant}Known: {', '.join(known)}.")
+
+
+def scheduler(name: str, own: Any) -> Any:
+    """The scheduler of that name with the settings of a model's `own`; that itself where its name is `default`."""
+    if name == OWN:
+        return own
+    wanted = SCHEDULERS[name]
+    with quiet(), hushed():
+        kind = getattr(importlib.import_module("diffusers"), wanted.kind)
+        return kind.from_config(own.config, **wanted.options)
+
+
+def scheduler_title(name: str) -> str:
+    """What galleries call the scheduler of that name; nothing for a model's own."""
+    return "" if name == OWN else SCHEDULERS[name].title
+
+
+@contextmanager
+def hushed() -> Generator[None, None, None]:
+    """A block without numpy 2's warnings of `__array__` and `__array_wrap__`, by which schedulers give it tensors."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "__array", DeprecationWarning)
+        yield
