@@ -6,7 +6,6 @@ name the one that was trained too hard as over-trained, and the one that copies 
 """
 
 import argparse
-import csv
 import json
 import shutil
 import sys
@@ -24,6 +23,7 @@ from bespoke.models import find
 from bespoke.pipeline.evaluate import Evaluated, evaluate
 from bespoke.pipeline.new import new
 from proofs import results
+from proofs.stopping import readable, table
 
 mpl.use("Agg")
 EXAMPLE = results.ROOT / "examples" / "8bit"
@@ -44,8 +44,7 @@ SHOWN = (
 def example(folder: Path, count: int | None = None) -> Path:
     """The example's training pictures that have captions, or the first `count` of them and others for measuring."""
     folder.mkdir(parents=True)
-    with (EXAMPLE / "train" / "metadata.csv").open(encoding="utf-8", newline="") as table:
-        rows = [row for row in csv.DictReader(table) if row["text"]]
+    rows = [row for row in table(EXAMPLE / "train") if row["text"] and readable(EXAMPLE / "train" / row["file_name"])]
     lines = ["file_name,text,split"]
     for number, row in enumerate(rows[: count and count + 2 * FEW]):
         shutil.copyfile(EXAMPLE / "train" / row["file_name"], folder / row["file_name"])
