@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist, pdist
 
 from bespoke.errors import BespokeError
 from bespoke.evaluation.clusters import k_means, nearest_centres, principal_axes
-from bespoke.evaluation.groups import drawn, numbered
+from bespoke.evaluation.significance import drawn_groups, numbered
 
 
 def points(seed, count, width=3):
@@ -80,15 +80,15 @@ def test_points_fewer_than_clusters_have_a_centre_each():
 
 
 def test_groups_are_numbered_and_drawn_whole():
-    groups = numbered([7, 3, 7, 9], 4)
+    groups = numbered(4, [7, 3, 7, 9])
     assert groups.tolist() == [1, 0, 1, 2]
-    counts = drawn(groups, 500, 0)
+    counts = drawn_groups(groups, 500, 0)
     assert counts.shape == (500, 4) and (counts[:, 0] == counts[:, 2]).all()
     assert (counts[:, [0, 1, 3]].sum(axis=1) == 3).all()
-    assert numbered(None, 3).tolist() == [0, 1, 2]
+    assert numbered(3, None).tolist() == [0, 1, 2]
 
 
 def test_group_numbers_must_be_one_for_each_picture():
-    with pytest.raises(BespokeError, match="4 pictures and group numbers for 3") as raised:
-        numbered([1, 2, 3], 4)
+    with pytest.raises(BespokeError, match="3 group numbers for 4 pictures") as raised:
+        numbered(4, [1, 2, 3])
     assert raised.value.hint

@@ -37,6 +37,19 @@ def test_agreement_falls_as_a_caption_is_made_wrong_word_by_word(captions: list[
     assert (np.diff(agreements) < -2).all(), agreements
 
 
+@pytest.mark.parametrize("captions", WORSE)
+def test_a_shot_that_was_cut_and_made_brighter_is_still_the_same_shot(captions: list[str]) -> None:
+    clip, pictures = Clip(), [opened(caption[0]) for caption in WORSE]
+    shown = opened(captions[0])
+    large = shown.resize((256, 256), Image.Resampling.BICUBIC).crop((8, 8, 248, 248))
+    cut = large.point(lambda level: min(255, round(level * 1.06))).resize((64, 64), Image.Resampling.BOX)
+    features = clip.pictures([cut, shown, *(other for other in pictures if other != shown)])
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    same, *others = features[0] @ features[1:].T
+    # `clean.minimum_likeness` is 0.9.
+    assert same > 0.9 and max(others) < 0.8
+
+
 def test_the_detector_finds_things_where_they_are() -> None:
     (found,) = Detector().things([opened("a rocket above a pizza on a white background")])
     for name, middle in (("rocket", 18), ("pizza", 46)):

@@ -10,8 +10,7 @@ from numpy import fft
 from scipy import ndimage
 
 from bespoke.errors import BespokeError
-from bespoke.evaluation.groups import Groups, drawn, numbered
-from bespoke.evaluation.significance import Values, percentiles
+from bespoke.evaluation.significance import Groups, Values, drawn_groups, numbered, percentiles
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
 Plane = Float[np.ndarray, "_ _"]
@@ -182,8 +181,8 @@ def burnt(
         BespokeError: a set has fewer than two pictures, or the models' pictures are no pairs.
     """
     _checked(tuned, base, reference)
-    of_models = drawn(numbered(groups, len(tuned)), draws, seed, "burnt", "models")
-    of_reference = drawn(numbered(None, len(reference)), draws, seed, "burnt", "reference")
+    of_models = drawn_groups(numbered(len(tuned), groups), draws, seed, "burnt", "models")
+    of_reference = drawn_groups(numbered(len(reference), None), draws, seed, "burnt", "reference")
     compared: list[Compared] = []
     for statistic in STATISTICS:
         ours, bases, yours = (_values(some, statistic) for some in (tuned, base, reference))

@@ -10,8 +10,7 @@ from scipy import stats
 from bespoke.errors import BespokeError
 from bespoke.evaluation.clusters import principal_axes
 from bespoke.evaluation.features import FeatureSet, directions, measurable
-from bespoke.evaluation.groups import Groups, Labels, drawn, numbered
-from bespoke.evaluation.significance import Values, percentiles
+from bespoke.evaluation.significance import Groups, Labels, Values, drawn_groups, numbered, percentiles
 
 Rows = Int[np.ndarray, "_"]
 Measure = Literal["cosine", "euclidean"]
@@ -145,7 +144,7 @@ def copies(
             held-out pictures are copies of training ones.
     """
     placed = _placed(measure, pictures=tuned, base=base, training=training, held_out=held_out)
-    of_tuned, of_base = (numbered(groups, len(placed[name])) for name in ("pictures", "base"))
+    of_tuned, of_base = (numbered(len(placed[name]), groups) for name in ("pictures", "base"))
     nearest, distances = _nearest(placed["pictures"], placed["training"])
     _, base_distances = _nearest(placed["base"], placed["training"])
     doubtful, usual = _apart(_nearest(placed["held_out"], placed["training"])[1])
@@ -179,7 +178,7 @@ def authenticity(pictures: FeatureSet, training: FeatureSet, groups: Groups = No
     nearest, distances = _nearest(placed["pictures"], placed["training"])
     copied, which = np.unique(nearest, return_inverse=True)
     _, among = _nearest(placed["training"][copied], placed["training"], copied)
-    return _share(among[which] < distances, numbered(groups, len(pictures)), level)
+    return _share(among[which] < distances, numbered(len(pictures), groups), level)
 
 
 def copying_z(
@@ -210,8 +209,8 @@ def copying_z(
     of_pictures, fresh = (_nearest(axes(placed[name]), known)[1] for name in ("pictures", "held_out"))
     further = (np.sign(of_pictures[:, None] - fresh) + 1) / 2
     spread = _u_spread(of_pictures, fresh)
-    drawn_pictures = drawn(numbered(groups, len(pictures)), draws, seed, "copying", "pictures")
-    drawn_fresh = drawn(numbered(None, len(fresh)), draws, seed, "copying", "held-out")
+    drawn_pictures = drawn_groups(numbered(len(pictures), groups), draws, seed, "copying", "pictures")
+    drawn_fresh = drawn_groups(numbered(len(fresh), None), draws, seed, "copying", "held-out")
     parts = ((drawn_pictures @ further) * drawn_fresh).sum(axis=1)
     parts /= drawn_pictures.sum(axis=1) * drawn_fresh.sum(axis=1)
     low, high = percentiles(parts, level)
@@ -310,7 +309,8 @@ def _wilson(share: float, count: float, level: float) -> tuple[float, float]:
     z = float(stats.norm.ppf((1 + level) / 2))
     middle, width = share + z**2 / (2 * count), z * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
     low, high = ((middle + sign * width) / (1 + z**2 / count) for sign in (-1, 1))
-    return max(0.0, low), min(1.0, high)
+    # Where all or none are hits, rounding would leave the share itself outside.
+    return max(0.0, min(low, share)), min(1.0, max(high, share))
 
 
 def _difference(tuned: Measured, base: Measured) -> Measured:

@@ -12,8 +12,16 @@ from bespoke import seeds
 from bespoke.errors import BespokeError
 from bespoke.evaluation.clusters import Numbers, Points, k_means, nearest_centres, principal_axes
 from bespoke.evaluation.features import measurable
-from bespoke.evaluation.groups import Groups, Labels, numbered
-from bespoke.evaluation.significance import Ratio, Values, multiplicities, percentiles, ratio_of
+from bespoke.evaluation.significance import (
+    Groups,
+    Labels,
+    Ratio,
+    Values,
+    multiplicities,
+    numbered,
+    percentiles,
+    ratio_of,
+)
 from bespoke.evaluation.things import Divergence, Divergences, Facts, Mode, ObjectClass, Objects, Things
 
 Counts = Float[np.ndarray, "_ _"]
@@ -105,7 +113,7 @@ def objects(
     """
     sets = {"original": original, "base": base, "tuned": tuned}
     _checked(sets)
-    labels = {name: numbered(None if name == "original" else groups, things.pictures) for name, things in sets.items()}
+    labels = {name: numbered(things.pictures, None if name == "original" else groups) for name, things in sets.items()}
     chance = _chance(labels, draws, min(exchanges, MATCHED) if mode == "matched" else exchanges, seed)
     counts = {name: _counts(name, sets) for name in sorted(set().union(*(things.crops for things in sets.values())))}
     measured = [name for name, numbers in counts.items() if min(numbers) >= least]

@@ -89,7 +89,7 @@ def members(count: int, groups: Groups) -> Labels:
     Raises:
         BespokeError: there is not one group number per picture, or all pictures are in one group.
     """
-    labels = _numbered(count, groups)
+    labels = numbered(count, groups)
     if groups is not None and number_of(labels) < 2:
         raise BespokeError(
             "All pictures have one prompt, so an interval over prompts cannot be had.",
@@ -103,7 +103,12 @@ def number_of(labels: Labels) -> int:
     return int(labels.max()) + 1
 
 
-def _numbered(count: int, groups: Groups) -> Labels:
+def numbered(count: int, groups: Groups) -> Labels:
+    """As `members`; all pictures may be in one group.
+
+    Raises:
+        BespokeError: there is not one group number per picture.
+    """
     if groups is None:
         return np.arange(count)
     if len(groups) != count:
@@ -120,6 +125,14 @@ def multiplicities(count: int, draws: int, *key: seeds.Key) -> Float[np.ndarray,
     # Row r counts in its own range of numbers, so that one pass counts all rows.
     chosen += count * np.arange(draws)[:, None]
     return np.bincount(chosen.ravel(), minlength=draws * count).reshape(draws, count).astype(np.float64)
+
+
+def drawn_groups(labels: Labels, draws: int, *key: seeds.Key) -> Float[np.ndarray, "draws _"]:
+    """How often each picture comes up in each bootstrap sample of whole groups.
+
+    Source: Davison & Hinkley 1997, "Bootstrap Methods and their Application", section 3.8 (whole groups).
+    """
+    return multiplicities(number_of(labels), draws, *key)[:, labels]
 
 
 def percentiles(statistics: Values, level: float) -> tuple[float, float]:
@@ -240,7 +253,7 @@ def blocks(count: int, groups: Groups = None, *, seed: int = 0, most: int = BLOC
     Raises:
         BespokeError: there is not one group number per picture.
     """
-    labels = _numbered(count, groups)
+    labels = numbered(count, groups)
     dealt = (seeds.permutation(number_of(labels), seed, "blocks") % most)[labels]
     return dealt if count - np.bincount(dealt).max() >= 2 else np.full(count, -1)
 
