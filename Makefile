@@ -44,3 +44,4 @@ check: $(STAMP)
 proof: $(STAMP)
 	$(OFFLINE) $(BIN)/python -m proofs.resume
 	$(OFFLINE) $(BIN)/python -m proofs.stopping
+	$(OFFLINE) $(BIN)/python -m proofs.scorecard

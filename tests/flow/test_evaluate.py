@@ -16,7 +16,7 @@ import bespoke
 from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
 from bespoke.evaluation import agreement
-from bespoke.models import Clip
+from bespoke.models import PICO, Clip
 from bespoke.pipeline.evaluate import comparison, draw_all
 from bespoke.pipeline.new import new
 from bespoke.pipeline.pictures import file_name, opened
@@ -168,6 +168,7 @@ def test_both_models_draw_the_same_prompts_from_the_same_noise(run, folder, tmp_
         (["nowhere"], {}, "nowhere"),
         (["pico"], {"against": "pico", "reference": "nowhere"}, "no folder"),
         (["pico"], {"against": "pico", "checkpoints": True}, "no run"),
+        (["pico", str(PICO)], {"against": "pico"}, "with itself"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_words(models, options, problem, tmp_path, monkeypatch):

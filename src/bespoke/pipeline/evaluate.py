@@ -88,6 +88,8 @@ def comparison(
     if checkpoints:
         found |= _checkpoints(run, names[0])
     called = [TUNED] if len(found) == 1 else list(found)
+    if against in called:
+        raise BespokeError(f"{against} would be compared with itself.", "Name it once: as MODEL or with --against.")
     own = references(recipe, run.root.parent.parent if run else None, reference)
     return Compared(
         {against: control, **dict(zip(called, found.values(), strict=True))},
