@@ -43,6 +43,8 @@ SHOWN = (
 
 def example(folder: Path, count: int | None = None) -> Path:
     """The example's training pictures that have captions, or the first `count` of them and others for measuring."""
+    if folder.is_dir():
+        return folder
     folder.mkdir(parents=True)
     rows = [row for row in table(EXAMPLE / "train") if row["text"] and readable(EXAMPLE / "train" / row["file_name"])]
     lines = ["file_name,text,split"]
@@ -56,6 +58,8 @@ def example(folder: Path, count: int | None = None) -> Path:
 
 def random_weights(folder: Path) -> Path:
     """The model pico with a UNet that has learnt nothing, as a diffusers folder."""
+    if folder.is_dir():
+        return folder
     pipeline = find("pico").pipeline(safety_checker=False)
     torch.manual_seed(0)
     pipeline.unet = type(pipeline.unet).from_config(pipeline.unet.config)
@@ -64,7 +68,10 @@ def random_weights(folder: Path) -> Path:
 
 
 def trained(place: Path, name: str, source: Path, settings: dict[str, Any]) -> Path:
-    """A run with these settings."""
+    """A run with these settings; one that ended before is not made again."""
+    over = sorted((place / name).glob("runs/*/result.json"))
+    if over:
+        return over[-1].parent
     made = new(place / name, source)
     whole = {
         "track.mlflow": "false",
@@ -177,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=800, help="of the whole training")
     parser.add_argument("--prompts", type=int, default=64, help="of each seed; three seeds are drawn")
-    parser.add_argument("--keep", type=Path, help="a folder for runs, pictures and pages, to look at")
+    parser.add_argument("--keep", type=Path, help="a folder for runs, pictures and pages, to look at and to go on from")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         place = options.keep or Path(scratch)

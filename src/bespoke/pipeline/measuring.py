@@ -49,8 +49,8 @@ WORDS = {
         "The same for prompts that ask for several things at once.",
     ),
 }
-HELD_BACK = 10
-"""Fewer held back pictures tell no copy from a likeness."""
+KNOWN, HELD_BACK = 2, 10
+"""Fewer training pictures have no nearest one, fewer pictures that were held back tell no copy from a likeness."""
 
 
 @dataclass(frozen=True)
@@ -226,9 +226,9 @@ def _by_detector(clip: Clip, given: Comparison, found: Found) -> None:
 def _copying(clip: Clip, given: Comparison, seen: Pictures, found: Found) -> None:
     """Whether models redraw their training pictures; where that cannot be told, why."""
     training, held = _files(given.own.training), _files(given.own.held_back)
-    if len(training) < HELD_BACK or len(held) < HELD_BACK:
+    if len(training) < KNOWN or len(held) < HELD_BACK:
         found.unmeasured["Copies of training pictures"] = (
-            f"{len(training)} training pictures are known and {len(held)} held back; it takes {HELD_BACK} of each."
+            f"{len(training)} training pictures are known and {len(held)} held back; it takes {KNOWN} and {HELD_BACK}."
         )
         return
     known = features(clip, training, given.report, f"training pictures, {clip.name}")
