@@ -10,6 +10,7 @@ from numpy import fft
 from scipy import ndimage
 
 from bespoke.errors import BespokeError
+from bespoke.evaluation.features import check_pairs
 from bespoke.evaluation.significance import Groups, Values, drawn_groups, numbered, percentiles
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
@@ -235,11 +236,7 @@ def _outside(distances: Values) -> tuple[int, ...]:
 
 
 def _checked(tuned: Sequence[Look], base: Sequence[Look], reference: Sequence[Look]) -> None:
-    if len(tuned) != len(base):
-        raise BespokeError(
-            f"The base model has {len(base)} pictures and the tuned one {len(tuned)}: they are no pairs.",
-            "Draw both with the same prompts and seeds.",
-        )
+    check_pairs(len(base), len(tuned))
     few = min(len(tuned), len(reference))
     if few < 2:
         raise BespokeError(

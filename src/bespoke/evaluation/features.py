@@ -24,6 +24,19 @@ def measurable(features: FeatureSet, what: str) -> FeatureSet:
     return features.astype(np.float64)
 
 
+def check_pairs(base: int, tuned: int) -> None:
+    """Nothing, where both models have as many pictures: row i of both then has the same prompt and seed.
+
+    Raises:
+        BespokeError: they have not.
+    """
+    if base != tuned:
+        raise BespokeError(
+            f"The base model has {base} pictures and the tuned one {tuned}: they are no pairs.",
+            "Draw both with the same prompts and seeds.",
+        )
+
+
 def directions(features: FeatureSet, what: str) -> FeatureSet:
     """The features scaled to length √d each, so that a·b/d is the cosine of two of them. `what` names them in errors.
 

@@ -10,7 +10,16 @@ from scipy import stats
 from bespoke.errors import BespokeError
 from bespoke.evaluation.clusters import principal_axes
 from bespoke.evaluation.features import FeatureSet, directions, measurable
-from bespoke.evaluation.significance import Groups, Labels, Values, drawn_groups, numbered, percentiles
+from bespoke.evaluation.significance import (
+    Estimate,
+    Groups,
+    Labels,
+    Values,
+    drawn_groups,
+    numbered,
+    percentiles,
+    score_interval,
+)
 
 Rows = Int[np.ndarray, "_"]
 Measure = Literal["cosine", "euclidean"]
@@ -23,15 +32,6 @@ DIMENSIONS = 64
 """So many principal components at most are compared by C_T."""
 PAIRS = 2**22
 """So many distances are in memory at a time."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A figure and its interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class Copies:
     """The part of fresh pictures that counts by chance."""
     chance_high: float
     """What that part may come to: the upper end of its interval, which is wide with few held-out pictures."""
-    tuned: Measured
-    base: Measured
+    tuned: Estimate
+    base: Estimate
     """The control: the base model never saw the training pictures."""
-    change: Measured
+    change: Estimate
     """Tuned − base."""
     nearest: tuple[Neighbour, ...]
     """All the tuned model's pictures, the most alike first."""
@@ -76,14 +76,14 @@ class Memorisation:
     """All that tells whether the tuned model redraws its training pictures, beside what the base does."""
 
     copies: Copies
-    authenticity: Measured
+    authenticity: Estimate
     """The tuned model's; see `authenticity`."""
-    base_authenticity: Measured
-    held_out_authenticity: Measured
+    base_authenticity: Estimate
+    held_out_authenticity: Estimate
     """What fresh pictures have: this, not 1, is what a model that copies nothing comes to."""
-    copying_z: Measured
+    copying_z: Estimate
     """The tuned model's; see `copying_z`."""
-    base_copying_z: Measured
+    base_copying_z: Estimate
 
 
 def memorisation(
@@ -164,7 +164,7 @@ def copies(
     )
 
 
-def authenticity(pictures: FeatureSet, training: FeatureSet, groups: Groups = None, *, level: float = 0.95) -> Measured:
+def authenticity(pictures: FeatureSet, training: FeatureSet, groups: Groups = None, *, level: float = 0.95) -> Estimate:
     """The part of pictures that are further from their nearest training picture than that one is from the others.
 
     AuthPct is 100 times it. Pictures copied from training ones that come twice seem authentic as soon as they differ at
@@ -190,7 +190,7 @@ def copying_z(
     draws: int = 2000,
     seed: int = 0,
     level: float = 0.95,
-) -> Measured:
+) -> Estimate:
     """C_T: whether pictures lie nearer to training than held-out ones do, in standard deviations of chance.
 
     About 0 for a model that copies nothing, below −3 for one that copies, above 3 for one that draws something else
@@ -214,7 +214,9 @@ def copying_z(
     parts = ((drawn_pictures @ further) * drawn_fresh).sum(axis=1)
     parts /= drawn_pictures.sum(axis=1) * drawn_fresh.sum(axis=1)
     low, high = percentiles(parts, level)
-    return Measured(*(float((part - 0.5) / spread) if spread else 0.0 for part in (further.mean(), low, high)))
+    ends = (further.mean(), low, high)
+    value, low, high = (float((part - 0.5) / spread) if spread else 0.0 for part in ends)
+    return Estimate(value, low, high)
 
 
 def _placed(measure: Measure, **sets: FeatureSet) -> dict[str, FeatureSet]:
@@ -290,7 +292,7 @@ def _note(held_out: int, doubtful: int, chance: float, asked: float) -> str:
     return " ".join(notes)
 
 
-def _share(hits: Bool[np.ndarray, " count"], groups: Labels, level: float) -> Measured:
+def _share(hits: Bool[np.ndarray, " count"], groups: Labels, level: float) -> Estimate:
     """The share of hits and its interval, which is as wide as the groups' agreement with themselves makes it.
 
     Where all or none are hits their agreement cannot be seen, so each group then counts as one picture.
@@ -302,18 +304,10 @@ def _share(hits: Bool[np.ndarray, " count"], groups: Labels, level: float) -> Me
     if 0 < value < 1 and len(sizes) > 1:
         scatter = ((found - value * sizes) ** 2).sum() * len(sizes) / (len(sizes) - 1) / count**2
         effect = float(np.clip(scatter / (value * (1 - value) / count), 1, worst))
-    return Measured(value, *_wilson(value, count / effect, level))
+    return Estimate(value, *score_interval(value, count / effect, float(stats.norm.ppf((1 + level) / 2))))
 
 
-def _wilson(share: float, count: float, level: float) -> tuple[float, float]:
-    z = float(stats.norm.ppf((1 + level) / 2))
-    middle, width = share + z**2 / (2 * count), z * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
-    low, high = ((middle + sign * width) / (1 + z**2 / count) for sign in (-1, 1))
-    # Where all or none are hits, rounding would leave the share itself outside.
-    return max(0.0, min(low, share)), min(1.0, max(high, share))
-
-
-def _difference(tuned: Measured, base: Measured) -> Measured:
+def _difference(tuned: Estimate, base: Estimate) -> Estimate:
     """Tuned − base of shares, its interval made of theirs, as if the models' pictures had nothing in common.
 
     Source: Newcombe 1998, "Interval estimation for the difference between independent proportions", method 10.
@@ -321,7 +315,7 @@ def _difference(tuned: Measured, base: Measured) -> Measured:
     value = tuned.value - base.value
     below = ((tuned.value - tuned.low) ** 2 + (base.high - base.value) ** 2) ** 0.5
     above = ((tuned.high - tuned.value) ** 2 + (base.value - base.low) ** 2) ** 0.5
-    return Measured(value, value - below, value + above)
+    return Estimate(value, value - below, value + above)
 
 
 def _u_spread(x: Values, y: Values) -> float:

@@ -11,7 +11,7 @@ from scipy.spatial.distance import cdist
 from bespoke import seeds
 from bespoke.errors import BespokeError
 from bespoke.evaluation.clusters import Numbers, Points, k_means, nearest_centres, principal_axes
-from bespoke.evaluation.features import measurable
+from bespoke.evaluation.features import check_pairs, measurable
 from bespoke.evaluation.significance import (
     Groups,
     Labels,
@@ -161,12 +161,7 @@ def _kl(first: Counts, second: Counts) -> Values:
 
 
 def _checked(sets: Mapping[str, Things]) -> None:
-    base, tuned = sets["base"].pictures, sets["tuned"].pictures
-    if base != tuned:
-        raise BespokeError(
-            f"The base model has {base} pictures and the tuned one {tuned}: they are no pairs.",
-            "Draw both with the same prompts and seeds.",
-        )
+    check_pairs(sets["base"].pictures, sets["tuned"].pictures)
     few = min(things.pictures for things in sets.values())
     if few < 2:
         raise BespokeError(

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from bespoke.errors import BespokeError
-from bespoke.evaluation.significance import Values, multiplicities, percentiles, ratio_of
+from bespoke.evaluation.significance import Values, multiplicities, percentiles, ratio_of, score_interval
 
 PRIOR = 1.0
 """How many ties each two models begin with: without them a model that never lost would have no finite strength."""
@@ -102,11 +102,7 @@ def wilson(wins: int | float, count: int | float, level: float = 0.95) -> tuple[
     assert 0 < level < 1
     if not count:
         return 0.0, 1.0
-    z, rate = _normal(level), wins / count
-    centre = (rate + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z * sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
-    # At the ends the two are equal but for rounding.
-    return (0.0 if wins == 0 else centre - half), (1.0 if wins == count else centre + half)
+    return score_interval(wins / count, float(count), _normal(level))
 
 
 def votes_needed(rate: float, *, power: float = 0.8, level: float = 0.95) -> int:

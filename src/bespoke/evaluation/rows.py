@@ -9,7 +9,7 @@ from bespoke.evaluation.alignment import agreement
 from bespoke.evaluation.distances import DISTANCES, Distance
 from bespoke.evaluation.diversity import inception_score
 from bespoke.evaluation.features import FeatureSet, directions
-from bespoke.evaluation.memorisation import Measured, Memorisation
+from bespoke.evaluation.memorisation import Memorisation
 from bespoke.evaluation.scorecard import Instrument, Row
 from bespoke.evaluation.significance import (
     Change,
@@ -122,7 +122,7 @@ def copying_rows(found: Mapping[str, Memorisation], control: str, count: int) ->
     """The rows of copying, from what was found of each model beside the control, of `count` pictures of each."""
     first = next(iter(found.values()))
     shares = {control: first.copies.base, **{model: one.copies.tuned for model, one in found.items()}}
-    rates = {model: _measured("copy_rate", one, count, "lower") for model, one in shares.items()}
+    rates = {model: _score("copy_rate", one, count, "lower") for model, one in shares.items()}
     rates |= {model: replace(rates[model], note=one.copies.note) for model, one in found.items()}
     changes = {m: _changed(one.copies.change, one.copies.tuned, one.copies.base) for m, one in found.items()}
     words = "The share of pictures nearer to a training picture than pictures that were held back come to be."
@@ -141,8 +141,8 @@ def copying_rows(found: Mapping[str, Memorisation], control: str, count: int) ->
     yield _copying_row("copying_z", "Data copying (C_T)", words, others, count)
 
 
-def _copying_row(name: str, label: str, explanation: str, found: Mapping[str, Measured], count: int) -> Row:
-    scores = {model: _measured(name, one, count, "higher") for model, one in found.items()}
+def _copying_row(name: str, label: str, explanation: str, found: Mapping[str, Estimate], count: int) -> Row:
+    scores = {model: _score(name, one, count, "higher") for model, one in found.items()}
     return Row(COPYING, name, label, explanation, scores)
 
 
@@ -181,11 +181,7 @@ def _score(name: str, found: Estimate, count: int, better: Better) -> Score:
     return Score(name, found.value, found.low, found.high, count, better, found.note, found.target)
 
 
-def _measured(name: str, found: Measured, count: int, better: Better) -> Score:
-    return Score(name, found.value, found.low, found.high, count, better)
-
-
-def _changed(change: Measured, tuned: Measured, base: Measured) -> Change:
+def _changed(change: Estimate, tuned: Estimate, base: Estimate) -> Change:
     known = base.value > 0 and base.low > 0
     ratio = (tuned.value / base.value, tuned.low / base.high, tuned.high / base.low) if known else UNKNOWN
     return Change(change.value, change.low, change.high, ratio)

@@ -1,7 +1,7 @@
 """Sets of features that are to be compared: checked in words for the person, and how far their pictures lie apart."""
 
 from bespoke.errors import BespokeError
-from bespoke.evaluation.features import FeatureSet, measurable
+from bespoke.evaluation.features import FeatureSet, check_pairs, measurable
 
 SAME = 1e-12
 """Squared distances below this part of the squared lengths are rounding: the two pictures are the same."""
@@ -35,11 +35,7 @@ def compared(base: FeatureSet, tuned: FeatureSet, reference: FeatureSet) -> tupl
     """
     base, reference = comparable(base, reference)
     tuned, _ = comparable(tuned, reference)
-    if len(base) != len(tuned):
-        raise BespokeError(
-            f"The base model has {len(base)} pictures and the tuned one {len(tuned)}: they are no pairs.",
-            "Draw both with the same prompts and seeds.",
-        )
+    check_pairs(len(base), len(tuned))
     return base, tuned, reference
 
 

@@ -13,6 +13,7 @@ from scipy import stats
 
 from bespoke import seeds
 from bespoke.errors import BespokeError
+from bespoke.evaluation.features import check_pairs
 
 Values = Float[np.ndarray, "_"]
 """One number per picture; that paired values are equally many is checked in words for the person."""
@@ -281,6 +282,14 @@ def share_interval(found: LeftOut, count: int, *, level: float = 0.95) -> tuple[
     if not np.isfinite(variance):
         return 0.0, 1.0
     size = share * (1 - share) / variance if variance > 0 and 0 < share < 1 else count
+    return score_interval(share, float(size), reach)
+
+
+def score_interval(share: float, size: float, reach: float) -> tuple[float, float]:
+    """The interval, within 0 and 1 and around it, of a share of `size` pictures, `reach` standard errors to each side.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", p. 210.
+    """
     shrink = 1 + reach**2 / size
     centre = (share + reach**2 / (2 * size)) / shrink
     half = reach / shrink * np.sqrt(share * (1 - share) / size + reach**2 / (4 * size**2))
@@ -353,11 +362,7 @@ def _finite(values: Values) -> Values:
 
 
 def _pairs(base: Values, tuned: Values) -> tuple[Values, Values]:
-    if len(base) != len(tuned):
-        raise BespokeError(
-            f"The base model has {len(base)} pictures and the tuned one {len(tuned)}: they are no pairs.",
-            "Draw both with the same prompts and seeds.",
-        )
+    check_pairs(len(base), len(tuned))
     return _finite(base), _finite(tuned)
 
 

@@ -4,7 +4,6 @@ Source: Szegedy et al. 2016, arXiv 1512.00567 (the network); the TensorFlow grap
 measured with, in the layout of pytorch-fid's `pt_inception-2015-12-05-6726825d.pth`, which torch-fidelity also reads.
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from bespoke.errors import BespokeError
+from bespoke.workspace import sha256
 
 SIDE = 299
 CLASSES = 1008
@@ -78,8 +78,7 @@ def _parts(pictures: Sequence[Image.Image]) -> list[Sequence[Image.Image]]:
 
 def _digest(file: Path) -> str:
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        return sha256(file)
     except OSError as error:
         hint = 'Name the file of its weights: evaluate.extractors = ["pt_inception-2015-12-05-6726825d.pth"]'
         raise BespokeError(f"{file} cannot be read: {error.strerror}.", hint) from None

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from PIL import Image
@@ -80,14 +81,17 @@ class _Drawing:
 
     def files(self, model: str) -> dict[str, Path]:
         """A model's pictures, by their names."""
-        folder = home(self.sources[model], self.settings, self.root)
-        return {Path(name).stem: folder / name for name in map(file_name, self.requests)}
+        return {Path(name).stem: self._homes[model] / name for name in map(file_name, self.requests)}
 
     def carry_out(self, report: Reporter) -> None:
         """Draws what is not there."""
         for model, source in self.sources.items():
-            folder = home(source, self.settings, self.root)
-            drawn(source, self.requests, folder, self.settings, report, f"draw with {model}")
+            drawn(source, self.requests, self._homes[model], self.settings, report, f"draw with {model}")
+
+    @cached_property
+    def _homes(self) -> dict[str, Path]:
+        """Each model's folder, found once: all weights are hashed for it."""
+        return {model: home(source, self.settings, self.root) for model, source in self.sources.items()}
 
 
 def blind(

@@ -14,7 +14,7 @@ from bespoke.pipeline.axes import Given
 from bespoke.pipeline.compared import Compared, Shown
 from bespoke.pipeline.grid import grid as plot
 from bespoke.pipeline.measuring import measure
-from bespoke.pipeline.naming import Named, named, named_from
+from bespoke.pipeline.naming import Named, named, named_from, run_of
 from bespoke.pipeline.pictures import drawn, home, opened
 from bespoke.pipeline.prompts import DOMAIN, KINDS, prompts
 from bespoke.pipeline.references import references
@@ -121,7 +121,7 @@ def carry_out(
     with watch.stage("grids"):
         sheets = _sheets(compared, report) if whole else ()
     times = {**(seconds or {}), **watch.seconds}
-    shown = Shown(compared, made, verdicts, drawings, _hero(compared, report), sheets)
+    shown = Shown(compared, made, verdicts, drawings, _hero(compared, drawings, report), sheets)
     page = scorepage.write(shown, times)
     content = page.with_name("report.json")
     write_json(content, _content(made, verdicts))
@@ -140,13 +140,6 @@ def draw_all(compared: Compared, report: Reporter) -> dict[str, dict[str, tuple[
             for kind, requests in compared.requests.items()
         }
     return drawings
-
-
-def run_of(model: str) -> Run | None:
-    """The run that a model's name means, with or without `@`; nothing where it means something else."""
-    folder, at, _ = model.rpartition("@")
-    run = Run(Path(folder if at else model))
-    return run if run.recipe.is_file() else None
 
 
 def _recipe(run: Run | None, overrides: Sequence[str]) -> Recipe:
@@ -178,13 +171,15 @@ def _checkpoints(run: Run | None, name: str) -> dict[str, Named]:
     return {one: named(one) for one in kept}
 
 
-def _hero(compared: Compared, report: Reporter) -> tuple[Path, str]:
+def _hero(
+    compared: Compared, drawings: Mapping[str, Mapping[str, Sequence[Path]]], report: Reporter
+) -> tuple[Path, str]:
     """One prompt drawn three times by the control and the first tuned model, as one picture, and the prompt."""
     prompt = compared.hero or compared.prompts.kinds[DOMAIN][0]
     requests = [Request(prompt, compared.settings.seed + n) for n in range(3)]
     files: list[Path] = []
     for model, source in list(compared.models.items())[:2]:
-        folder = home(source, compared.settings, compared.out / "pictures") / "hero"
+        folder = drawings[model][DOMAIN][0].parent.parent / "hero"  # as `home` has it, which hashes all weights
         files += drawn(source, requests, folder, compared.settings, report, f"draw hero, {model}")
     path = compared.out / "hero.png"
     with atomic_file(path) as temporary:

@@ -152,7 +152,9 @@ def _by_clip(clip: Clip, given: Comparison, found: Found, *, whole: bool) -> Non
     """Distances, agreement, likeness and copying, by one CLIP."""
     instrument = _instrument(clip)
     found.instruments.append(instrument)
-    goal = features(clip, _files(given.own.goal), given.report, f"your pictures, {clip.name}")
+    files = _of_all(given.own)
+    own = dict(zip(files, features(clip, files, given.report, f"your pictures, {clip.name}"), strict=True))
+    goal = _rows(own, given.own.goal)
     chosen = DISTANCES if whole else tuple(one for one in DISTANCES if one.name == MAIN)
     for kind in given.prompts.kinds:
         seen = _seen(clip, given, kind)
@@ -160,7 +162,7 @@ def _by_clip(clip: Clip, given: Comparison, found: Found, *, whole: bool) -> Non
         texts = clip.texts([unweighed(request.prompt) for request in given.prompts.requests(kind)])
         if kind == DOMAIN:
             found.rows += rows.distance_rows(seen, goal, instrument, cosine=True, chosen=chosen, main=MAIN)
-            _copying(clip, given, seen, found)
+            _copying(own, given, seen, found)
         found.rows.append(rows.agreement_row(seen, texts, name, f"Agreement with {words} ({clip.name})", explanation))
         if kind == DOMAIN and whole:
             found.rows.append(rows.likeness_row(seen, goal, instrument, "CLIP-I"))
@@ -223,16 +225,15 @@ def _by_detector(clip: Clip, given: Comparison, found: Found) -> None:
         found.unmeasured["Looks of things"] = f"No class has {LEAST} things in your pictures and in each model's."
 
 
-def _copying(clip: Clip, given: Comparison, seen: Pictures, found: Found) -> None:
-    """Whether models redraw their training pictures; where that cannot be told, why."""
-    training, held = _files(given.own.training), _files(given.own.held_back)
+def _copying(own: Mapping[Path, np.ndarray], given: Comparison, seen: Pictures, found: Found) -> None:
+    """Whether models redraw training pictures, by features of the person's; where that cannot be told, why."""
+    training, held = given.own.training, given.own.held_back
     if len(training) < KNOWN or len(held) < HELD_BACK:
         found.unmeasured["Copies of training pictures"] = (
             f"{len(training)} training pictures are known and {len(held)} held back; it takes {KNOWN} and {HELD_BACK}."
         )
         return
-    known = features(clip, training, given.report, f"training pictures, {clip.name}")
-    fresh = features(clip, held, given.report, f"pictures held back, {clip.name}")
+    known, fresh = _rows(own, training), _rows(own, held)
     told: dict[str, Memorisation] = {}
     for model in seen.others:
         told[model] = memorisation(
@@ -255,6 +256,11 @@ def _seen(made: Extractor, given: Comparison, kind: str) -> Pictures:
 
 def _instrument(made: Extractor) -> Instrument:
     return Instrument(made.name, made.mark, made.resizer, made.is_fid)
+
+
+def _rows(features_of: Mapping[Path, np.ndarray], own: Sequence[Own]) -> np.ndarray:
+    """The features of some of the person's pictures, [n d]."""
+    return np.stack([features_of[one.file] for one in own])
 
 
 def _files(own: Sequence[Own]) -> list[Path]:

@@ -62,11 +62,18 @@ def named(model: str) -> Named:
 
     Raises: BespokeError when nothing is called so.
     """
-    folder, at, which = model.rpartition("@")
+    run = run_of(model)
+    if run is None:
+        return Named(model, find(model))
+    _, at, which = model.rpartition("@")
+    return _of_run(run, model, which if at else "best")
+
+
+def run_of(model: str) -> Run | None:
+    """The run that a model's name means, with or without `@`; nothing where it means something else."""
+    folder, at, _ = model.rpartition("@")
     run = Run(Path(folder if at else model))
-    if run.recipe.is_file():
-        return _of_run(run, model, which if at else "best")
-    return Named(model, find(model))
+    return run if run.recipe.is_file() else None
 
 
 def named_from(model: str, which: str) -> dict[str, Named]:
@@ -79,9 +86,8 @@ def named_from(model: str, which: str) -> dict[str, Named]:
     """
     if which not in ("all", "base") and not which.startswith("@"):
         return {which: named(which)}
-    folder, at, _ = model.rpartition("@")
-    run = Run(Path(folder if at else model))
-    if not run.recipe.is_file():
+    run = run_of(model)
+    if run is None:
         hint = "Name the checkpoints in full: checkpoint=pico,RUN,RUN@epoch-9."
         raise BespokeError(f"checkpoint={which} is for runs, and {model} is none.", hint)
     if which.startswith("@"):

@@ -55,10 +55,11 @@ def file_name(request: Request) -> str:
 def opened(files: Sequence[Path]) -> Iterator[list[Image.Image]]:
     """The pictures of the files in RGB, some at a time, however many there are."""
     for start in range(0, len(files), READ_AT_ONCE):
-        yield [_opened(file) for file in files[start : start + READ_AT_ONCE]]
+        yield [in_rgb(file) for file in files[start : start + READ_AT_ONCE]]
 
 
-def _opened(file: Path) -> Image.Image:
+def in_rgb(file: Path) -> Image.Image:
+    """The picture in a file that we wrote or have checked."""
     with Image.open(file) as picture:
         return picture.convert("RGB")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from bespoke.pipeline.naming import Named
+from bespoke.pipeline.pictures import in_rgb
 from bespoke.pipeline.reporting import silent
 from bespoke.pipeline.sample import file_name, write
 from bespoke.recipe import Recipe
@@ -126,7 +126,7 @@ class Progress:
         """All columns as one picture."""
         drawn = columns(self._run, self._requests)
         sheet = table(
-            [[_opened(file) for file in column.pictures] for column in drawn],
+            [[in_rgb(file) for file in column.pictures] for column in drawn],
             [column.head for column in drawn],
             [request.prompt for request in self._requests],
         )
@@ -158,8 +158,3 @@ def _captions(recipe: Recipe, dataset: Dataset) -> list[str]:
     """Captions of training pictures, always the same ones while they are there."""
     train = sorted(dataset.part("train"), key=lambda p: (uniform(recipe.sample.seed, "progress", p.pixels), p.file))
     return list(dict.fromkeys(picture.text for picture in train))[:FEW]
-
-
-def _opened(file: Path) -> Image.Image:
-    with Image.open(file) as picture:
-        return picture.convert("RGB")
