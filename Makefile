@@ -44,4 +44,5 @@ check: $(STAMP)
 proof: $(STAMP)
 	$(OFFLINE) $(BIN)/python -m proofs.resume
 	$(OFFLINE) $(BIN)/python -m proofs.stopping
+	$(OFFLINE) $(BIN)/python -m proofs.stopping --whole --seeds 3
 	$(OFFLINE) $(BIN)/python -m proofs.scorecard

@@ -15,8 +15,8 @@ from bespoke.workspace import write_json
 ROOT = Path(__file__).parents[1]
 
 
-def write(name: str, figures: dict[str, Any]) -> Path:
-    """The file, written."""
+def write(name: str, figures: dict[str, Any], part: str = "") -> Path:
+    """The file, written; `part` where one proof has several."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     content = {
         "command": f"python -m proofs.{name} {' '.join(sys.argv[1:])}".strip(),
@@ -25,6 +25,6 @@ def write(name: str, figures: dict[str, Any]) -> Path:
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__},
         "figures": figures,
     }
-    path = ROOT / "docs" / "results" / f"{name}.json"
+    path = ROOT / "docs" / "results" / f"{name}-{part}.json".replace("-.json", ".json")
     write_json(path, content)
     return path

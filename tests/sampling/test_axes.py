@@ -78,6 +78,7 @@ def test_a_range_has_its_ends_and_its_count_at_equal_distances(first, last, coun
         ("steps=1..5..0", "first..last..count"),
         ("steps=1..5..2..2", "first..last..count"),
         ("cfg=-1", "at least 0"),
+        ("cfg_end=1.5", "from 0 to 1"),
         ("cfg=nan", "at least 0"),
         ("cfg=1..inf..3", "first..last..count"),
         ("cfg=high", "'high'"),

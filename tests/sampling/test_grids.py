@@ -171,6 +171,18 @@ def test_a_cell_is_what_sample_draws_with_the_same_settings(tmp_path):
                 assert one.text == two.text
 
 
+def test_where_guidance_ends_is_an_axis_and_settings_are_changed_for_one_grid(tmp_path):
+    done = bespoke.grid(
+        "pico", PROMPT, x="cfg_end=1,0.5", out=tmp_path / "grid", seed=11, safety_checker=False,
+        overrides=["sample.num_inference_steps=4", "sample.guidance_scale=4"],
+    )  # fmt: skip
+    for picture, end in zip(done.pictures, (1.0, 0.5), strict=True):
+        wish = Sample(num_inference_steps=4, guidance_scale=4.0, guidance_end=end)
+        theirs = sample("pico", [PROMPT], out=tmp_path / "alone", seed=11, settings=wish, safety_checker=False)
+        assert apart(picture, theirs.pictures[0]) <= 1
+    assert apart(*done.pictures) > 1
+
+
 def test_a_run_draws_as_its_recipe_says_and_python_calls_it_as_the_others(run, tmp_path):
     done = bespoke.grid(str(run), PROMPT, x={"checkpoint": "all"}, out=tmp_path, safety_checker=False)
     assert len(done.pictures) == 3 and len({pixels(picture).tobytes() for picture in done.pictures}) == 3

@@ -1,5 +1,6 @@
 """Pictures are those of plain diffusers, whoever is drawn beside them, and say how they were made."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,64 @@ def test_latents_are_the_pictures_before_they_are_decoded(pipeline):
     shown = pipeline.image_processor.postprocess(decoded)
     for one, other in zip(draw(pipeline, REQUESTS, QUICK), shown, strict=True):
         assert close(one.picture, other)
+
+
+# --- guidance that ends before the steps do ---
+
+
+def guided(pipeline, request, steps, switch, wish):
+    """What plain diffusers draws, with guidance up to the `switch`-th step, by its own recipe for guidance that changes."""
+
+    def leave_off(pipe, step, timestep, states):
+        if step == switch - 1:
+            states["prompt_embeds"] = states["prompt_embeds"].chunk(2)[-1]
+            pipe._guidance_scale = 0.0
+        return states
+
+    return pipeline(
+        request.prompt, negative_prompt=wish.negative_prompt, num_inference_steps=steps,
+        guidance_scale=wish.guidance_scale, generator=torch.Generator("cpu").manual_seed(request.seed),
+        callback_on_step_end=leave_off, callback_on_step_end_tensor_inputs=["prompt_embeds"],
+    ).images[0]  # fmt: skip
+
+
+@pytest.mark.parametrize(("end", "switch"), [(0.5, 3), (0.8, 5), (0.01, 1)])
+def test_guidance_ends_where_it_is_told_to(pipeline, plain, end, switch):
+    wish = QUICK.model_copy(update={"num_inference_steps": 6, "guidance_end": end, "negative_prompt": "red"})
+    fully = wish.model_copy(update={"guidance_end": 1.0})
+    for one, other in zip(draw(pipeline, REQUESTS, wish), draw(pipeline, REQUESTS, fully), strict=True):
+        assert close(one.picture, guided(plain, one.request, 6, switch, wish))
+        assert not close(one.picture, other.picture)
+
+
+def test_guidance_that_ends_at_once_is_none(pipeline):
+    none = draw(pipeline, REQUESTS, QUICK.model_copy(update={"guidance_end": 0.0}))
+    plainly = draw(pipeline, REQUESTS, QUICK.model_copy(update={"guidance_scale": 1.0}))
+    assert all((np.asarray(a.picture) == np.asarray(b.picture)).all() for a, b in zip(none, plainly, strict=True))
+
+
+def test_after_guidance_ended_the_next_pictures_are_guided_again(pipeline):
+    before = next(draw(pipeline, REQUESTS[:1], QUICK)).picture
+    list(draw(pipeline, REQUESTS[:2], QUICK.model_copy(update={"guidance_end": 0.3})))
+    assert np.array_equal(next(draw(pipeline, REQUESTS[:1], QUICK)).picture, before)
+
+
+def test_the_steps_without_guidance_take_half_the_work(pipeline):
+    rows: list[int] = []
+    hook = pipeline.unet.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    list(draw(pipeline, REQUESTS[:1], QUICK.model_copy(update={"num_inference_steps": 5, "guidance_end": 0.4})))
+    hook.remove()
+    assert rows == [2, 2, 1, 1, 1]
+
+
+def test_weighted_words_keep_their_weights_when_guidance_ends(pipeline):
+    wish = QUICK.model_copy(update={"num_inference_steps": 6, "guidance_end": 0.5})
+    request = Request("a cat with a (red hat:1.5)", 3)
+    beside = list(draw(pipeline, [Request("a dog", 4), request], wish))[1]
+    (alone,) = draw(pipeline, [request], wish)
+    assert close(alone.picture, beside.picture)
+    (plainly,) = draw(pipeline, [Request(unweighed(request.prompt), 3)], wish)
+    assert not close(alone.picture, plainly.picture)
 
 
 # --- words with weights ---
@@ -202,6 +261,32 @@ def test_the_command_writes_one_file_for_each_seed_and_a_grid(tmp_path, plain):
     with Image.open(done.pictures[3]) as read, Image.open(done.grid) as sheet:
         assert close(read, theirs) and read.text["parameters"].startswith("a dog\n")
         assert sheet.size == (2 * 198 + 6, 2 * 198 + 6)
+
+
+def test_single_settings_are_changed_for_one_command(tmp_path, pipeline):
+    overrides = ["sample.guidance_scale=4", "sample.num_inference_steps=3", "sample.guidance_end=0.5"]
+    done = sample("pico", ["a cat"], out=tmp_path, seed=7, overrides=overrides, safety_checker=False)
+    wish = QUICK.model_copy(update={"guidance_end": 0.5})
+    (ours,) = draw(pipeline, [Request("a cat", 7)], wish)
+    with Image.open(done.pictures[0]) as read:
+        assert close(read, ours.picture)
+        assert "Steps: 3" in read.text["parameters"] and "Guidance end: 0.5" in read.text["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("model.rank=8", r"does not change how pictures are drawn.*In \[sample\]: num_inference_steps, guidance_scale"),
+        ("sample.guidence_end=0.5", "Did you mean .*guidance_end"),
+        ("sample.guidance_end=2", "less than or equal to 1"),
+        ("steps=3", "section.key=value"),
+    ],
+)
+def test_a_setting_that_draws_nothing_is_refused(tmp_path, override, words):
+    with pytest.raises(BespokeError) as told:
+        sample("pico", ["a cat"], out=tmp_path / "drawn", overrides=[override])
+    assert re.search(words, str(told.value), re.DOTALL)
+    assert not (tmp_path / "drawn").exists()
 
 
 def test_nothing_to_draw_is_refused():

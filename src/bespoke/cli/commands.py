@@ -128,6 +128,7 @@ def sample(
     seed: Annotated[int | None, typer.Option(help="Seed of the first picture; the next has the next.")] = None,
     out: Annotated[Path, typer.Option(help="The folder of the pictures.")] = Path("drawn"),
     safety_checker: Annotated[bool, typer.Option(help="Use the model's safety checker, where it has one.")] = True,
+    settings: Set = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -137,7 +138,10 @@ def sample(
         from bespoke.pipeline.sample import sample as run
 
         wanted = [*(prompts or []), *(read_prompts(file) if file else [])]
-        done = run(model, wanted, out=out, n=n, seed=seed, safety_checker=safety_checker, report=bars)
+        changed = tuple(settings or ())
+        done = run(
+            model, wanted, out=out, n=n, seed=seed, overrides=changed, safety_checker=safety_checker, report=bars
+        )
     words = f"{len(done.pictures)} pictures in {relative(out)}; together: {relative(done.grid)}"
     result({"pictures": list(done.pictures), "grid": done.grid}, words, as_json=as_json)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bespoke.cli.display import THEIRS, result
-from bespoke.cli.options import Debug, Json, working
+from bespoke.cli.options import Debug, Json, Set, working
 from bespoke.workspace import relative
 
 FEW = 5
@@ -31,6 +31,7 @@ def grid(
         "grid"
     ),
     safety_checker: Annotated[bool, typer.Option(help="Use the model's safety checker, where it has one.")] = True,
+    settings: Set = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -41,7 +42,8 @@ def grid(
     with working(debug=debug) as bars:
         from bespoke.pipeline.grid import grid as run
 
-        done = run(model, prompt, x=x, y=y, z=z, out=out, seed=seed, safety_checker=safety_checker, report=bars)
+        wish = {"seed": seed, "overrides": tuple(settings or ()), "safety_checker": safety_checker}
+        done = run(model, prompt, x=x, y=y, z=z, out=out, **wish, report=bars)
     content = {"grid": done.grid, "page": done.page, "pictures": done.pictures, "failures": done.failures}
     lines = [f"{len(done.pictures)} pictures in one: {relative(done.grid)}", f"Page: {relative(done.page)}"]
     if done.failures:

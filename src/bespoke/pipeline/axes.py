@@ -46,6 +46,7 @@ class Cell:
         """Everything that an axis can change but the prompt: "pico, cfg 2, 20 steps, seed 0"."""
         said = [self.source.name, f"cfg {self.settings.guidance_scale:g}", f"{self.settings.num_inference_steps} steps"]
         said += [f"seed {self.request.seed}"]
+        said += [f"guided to {self.settings.guidance_end:g}"] if self.settings.guidance_end != 1 else []
         said += [f"scheduler {self.scheduler}"] if self.scheduler != OWN else []
         said += [f"adapter's weight {self.weight:g}"] if self.source.adapted and self.weight != 1 else []
         return ", ".join(said)
@@ -91,7 +92,7 @@ def cell(start: Cell, chosen: Sequence[tuple[Axis, int]]) -> Cell:
     """
     values = {axis.setting: axis.values[place] for axis, place in chosen}
     swapped = {axis.values[0]: axis.values[place] for axis, place in chosen if axis.setting == PROMPT}
-    known = {key: value for key, value in values.items() if key in ("guidance_scale", "num_inference_steps")}
+    known = {key: value for key, value in values.items() if key in Sample.model_fields and key != "seed"}
     return replace(
         start,
         source=values.get("checkpoint", start.source),
@@ -205,6 +206,7 @@ def _label(setting: str, value: Any) -> str:
 
 SETTINGS = {
     "guidance_scale": ("cfg", "cfg_scale", "guidance"),
+    "guidance_end": ("cfg_end",),
     "num_inference_steps": ("steps",),
     "seed": (),
     "checkpoint": ("model", "ckpt"),
@@ -213,11 +215,12 @@ SETTINGS = {
     PROMPT: ("prompt_s/r",),
 }
 """What an axis can change, with its other names."""
-SHORT = {"guidance_scale": "cfg", "num_inference_steps": "steps"}
+SHORT = {"guidance_scale": "cfg", "guidance_end": "cfg end", "num_inference_steps": "steps"}
 """What most people call them."""
 WHOLE = {"num_inference_steps", "seed"}
 NUMBERS = {
     "guidance_scale": (0, math.inf, "no number of at least 0"),
+    "guidance_end": (0, math.nextafter(1, 2), "no number from 0 to 1"),
     "num_inference_steps": (1, math.inf, "no whole number of at least 1"),
     "seed": (0, SEEDS, "no whole number from 0 to 2⁶³ − 1"),
     "weight": (-math.inf, math.inf, "no number"),

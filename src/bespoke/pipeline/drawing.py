@@ -172,7 +172,7 @@ def _batches(cells: Mapping[Path, Cell]) -> Iterator[Batch]:
         cell = item[1]
         models = networks[_shared(cell.source)], sources[id(cell.source)]
         wish = cell.settings
-        return *models, cell.scheduler, cell.weight, wish.guidance_scale, wish.num_inference_steps
+        return *models, cell.scheduler, cell.weight, wish.guidance_scale, wish.guidance_end, wish.num_inference_steps
 
     for _, group in itertools.groupby(sorted(cells.items(), key=settings), key=settings):
         members = list(group)
@@ -194,6 +194,7 @@ def _digest(cell: Cell, model: Mapping[str, Any]) -> str:
         "seed": cell.request.seed,
         "steps": wish.num_inference_steps,
         "guidance": wish.guidance_scale,
+        "guidance_end": wish.guidance_end,
         "scheduler": cell.scheduler,
         "weight": cell.weight if cell.source.adapted else None,
     }

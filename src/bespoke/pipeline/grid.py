@@ -60,6 +60,7 @@ def grid(
     out: str | Path = "grid",
     seed: int | None = None,
     settings: Sample | None = None,
+    overrides: Sequence[str] = (),
     safety_checker: bool = True,
     report: Reporter = silent,
 ) -> Plotted:
@@ -73,7 +74,7 @@ def grid(
     if not prompt.strip():
         raise BespokeError("There is nothing to draw.", 'Give a prompt: bespoke grid pico "a red apple" --x cfg=1,2,4')
     source = named(model)
-    wish = settled(settings or source.settings, source.checkpoint)
+    wish = settled(settings or source.settings, source.checkpoint, overrides)
     start = Cell(source, Request(prompt, wish.seed if seed is None else seed), wish)
     axes = [Axis() if given is None else axis(given, model, prompt) for given in (z, y, x)]
     different(axes)
@@ -144,6 +145,7 @@ def _facts(start: Cell, axes: Sequence[Axis], count: int) -> list[Fact]:
     said = {
         "checkpoint": ("Model", start.source.name),
         "guidance_scale": ("Guidance", f"{wish.guidance_scale:g}"),
+        "guidance_end": ("Guidance ends", f"{wish.guidance_end:g}"),
         "num_inference_steps": ("Steps", f"{wish.num_inference_steps}"),
         "seed": ("Seed", f"{start.request.seed}"),
     }

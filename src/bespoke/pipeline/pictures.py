@@ -14,7 +14,7 @@ from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request, draw, save_png
 
 READ_AT_ONCE = 64
-CHOICES = ("num_inference_steps", "guidance_scale", "negative_prompt")
+CHOICES = ("num_inference_steps", "guidance_scale", "guidance_end", "negative_prompt")
 """The settings that decide what a picture looks like; the batch does not."""
 
 

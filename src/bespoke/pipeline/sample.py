@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
 from bespoke.models import Checkpoint
 from bespoke.pipeline.naming import named
@@ -31,17 +32,20 @@ def sample(
     n: int = 1,
     seed: int | None = None,
     settings: Sample | None = None,
+    overrides: Sequence[str] = (),
     safety_checker: bool = True,
     report: Reporter = silent,
 ) -> Sampled:
     """`n` pictures of each prompt by the model, with seeds `seed`, `seed + 1`, …, one row of the grid for each prompt.
 
-    Raises: BespokeError when there is no such model, or no prompt.
+    A run draws as its recipe says, unless `settings` say something else; `overrides` change single ones of them.
+
+    Raises: BespokeError when there is no such model or setting, or no prompt.
     """
     if not prompts or n < 1:
         raise BespokeError("There is nothing to draw.", 'Give at least one prompt: bespoke sample pico "a red apple"')
     source = named(model)
-    settings = settled(settings or source.settings, source.checkpoint)
+    settings = settled(settings or source.settings, source.checkpoint, overrides)
     first = settings.seed if seed is None else seed
     requests = [Request(prompt, first + k) for prompt in prompts for k in range(n)]
     folder = Path(out)
@@ -53,8 +57,18 @@ def sample(
     return Sampled(tuple(folder / file_name(k, r) for k, r in enumerate(requests)), sheet)
 
 
-def settled(settings: Sample, checkpoint: Checkpoint) -> Sample:
-    """The settings with nothing left open, for a model."""
+def settled(settings: Sample, checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> Sample:
+    """The settings with nothing left open, for a model, after `overrides` such as `sample.guidance_scale=3`.
+
+    Raises: BespokeError when an override is wrong, or changes what has nothing to do with drawing.
+    """
+    content: dict[str, Any] = {"sample": settings.model_dump(exclude_none=True)}
+    for override in overrides:
+        content = recipes.put(content, override)
+        if len(content) > 1:
+            known = ", ".join(Sample.model_fields)
+            raise BespokeError(f"--set {override} does not change how pictures are drawn.", f"In [sample]: {known}.")
+    settings = recipes.parse(content, "--set").sample if overrides else settings
     if settings.guidance_scale is not None:
         return settings
     return settings.model_copy(update={"guidance_scale": guidance(checkpoint.resolution)[0]})

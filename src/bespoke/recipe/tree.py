@@ -16,6 +16,8 @@ class Sample(Section):
     """Steps from noise to picture."""
     guidance_scale: float | None = Field(default=None, ge=0)
     """How strongly the prompt pulls, 1 is no pull beyond the model's own; by default 7.5, for small models 2."""
+    guidance_end: Share = 1.0
+    """Part of the steps that the prompt's pull guides; those after it are drawn without it, in about half the time."""
     negative_prompt: str = ""
     """What pictures are pulled away from."""
     seed: int = 0

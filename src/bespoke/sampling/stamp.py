@@ -32,6 +32,7 @@ def _parameters(drawn: Drawn, settings: Sample, model: str, sampler: str, adapte
         "Steps": settings.num_inference_steps,
         **({"Sampler": sampler} if sampler else {}),
         "CFG scale": settings.guidance_scale,
+        **({"Guidance end": f"{settings.guidance_end:g}"} if settings.guidance_end != 1 else {}),
         "Seed": drawn.request.seed,
         "Size": f"{width}x{height}",
         "Model": model,
