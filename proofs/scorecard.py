@@ -36,6 +36,7 @@ SHOWN = (
     "agreement_reference",
     "agreement_general",
     "copy_rate",
+    "membership_auc",
     "coverage_pico_clip_reference",
 )
 """What the table and the plot show."""
@@ -133,7 +134,8 @@ def plot(rungs: dict[str, dict[str, Any]]) -> None:
 
     figure, panels = plt.subplots(1, len(SHOWN), figsize=(3.4 * len(SHOWN), 0.5 * len(rungs) + 1.2), sharey=True)
     titles = ("KID to unseen references\n(lower is nearer)", "agreement, style prompts", "agreement, plain prompts",
-              "copies of training pictures", "coverage of the references")  # fmt: skip
+              "copies of training pictures",
+              "training pictures redrawn\nwhen asked for (0.5: none)", "coverage of the references")  # fmt: skip
     for panel, name, title in zip(panels, SHOWN, titles, strict=True):
         for place, rung in enumerate(rungs.values()):
             if name in rung["scores"]:
@@ -168,7 +170,8 @@ def faults(rungs: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _copies(said: dict[str, str]) -> bool:
-    return said["Copies training pictures?"].startswith("yes")
+    questions = ("Copies training pictures?", "Redraws training pictures when asked with their captions?")
+    return any(said[question].startswith("yes") for question in questions)
 
 
 def _burnt(said: dict[str, str]) -> bool:

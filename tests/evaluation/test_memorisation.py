@@ -229,34 +229,6 @@ def test_the_interval_of_a_rate_is_wilsons():
     assert copies(**given_sets, level=0.5).tuned.low > found.tuned.low
 
 
-def test_the_interval_of_the_difference_is_newcombes():
-    """His worked example 56/70 and 48/80: 0.2, from 0.0524 to 0.3339."""
-    tuned, base = (
-        module._share(np.arange(count) < hits, np.arange(count), 0.95) for hits, count in ((56, 70), (48, 80))
-    )
-    found = module._difference(tuned, base)
-    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
-
-
-@pytest.mark.parametrize("together", [False, True])
-def test_intervals_over_prompts_hold_the_truth_as_often_as_they_say(together):
-    """Whether pictures of one prompt are copied together or not."""
-    hits = []
-    prompts = np.repeat(np.arange(30), 6)
-    for seed in range(400):
-        rng = np.random.default_rng(seed)
-        of_prompts, alone = rng.random(30) < 0.3, rng.random(180) < 0.3
-        found = module._share(of_prompts[prompts] if together else alone, prompts, 0.95)
-        hits.append(found.low <= 0.3 <= found.high)
-    assert 0.90 <= np.mean(hits) <= 0.99
-
-
-def test_prompts_drawn_several_times_widen_the_interval_where_nothing_is_copied():
-    one = module._share(np.zeros(60, bool), np.arange(60), 0.95)
-    grouped = module._share(np.zeros(60, bool), np.repeat(np.arange(15), 4), 0.95)
-    assert one.high < grouped.high == pytest.approx(module._share(np.zeros(15, bool), np.arange(15), 0.95).high)
-
-
 def test_groups_reach_every_figure():
     given_sets = sets(tuned=lambda training: np.repeat(copied(training, 9, 50, 0.8), 4, axis=0))
     groups = np.repeat(np.arange(50), 4)

@@ -5,6 +5,7 @@ import pytest
 
 from bespoke.errors import BespokeError
 from bespoke.evaluation import DISTANCES, agreement, kid, mean_interval, paired_difference, ratio_interval
+from bespoke.evaluation.membership import Asked, membership
 from bespoke.evaluation.memorisation import memorisation
 from bespoke.evaluation.rows import (
     Pictures,
@@ -12,6 +13,7 @@ from bespoke.evaluation.rows import (
     copying_rows,
     distance_rows,
     likeness_row,
+    membership_row,
     posterior_row,
     preference_row,
 )
@@ -120,6 +122,24 @@ def test_a_model_that_copies_is_seen_beside_one_that_does_not():
     assert [row.scores["base"] for row in copying_rows(found, "base", 60)] == [
         row.scores["base"] for row in copying_rows({"honest": found["honest"]}, "base", 60)
     ]
+
+
+def test_a_model_that_redraws_is_seen_beside_its_base_and_an_honest_one():
+    def of(seed, learnt, count):
+        rng = np.random.default_rng(seed)
+        own, numbers = rng.standard_normal((count, 16)), np.repeat(np.arange(count), 3)
+        drawn = learnt * own[numbers] + rng.standard_normal((3 * count, 16))
+        return Asked(drawn, numbers, own, np.arange(count))
+
+    found = {
+        model: membership(of(seed, learnt, 60), of(seed + 1, 1.0, 120))
+        for model, seed, learnt in (("base", 1, 1.0), ("copier", 3, 9.0), ("honest", 5, 1.0))
+    }
+    row = membership_row(found, "base")
+    assert (row.part, row.name, list(row.scores)) == ("copying", "membership_auc", ["base", "copier", "honest"])
+    assert row.scores["copier"].low > 0.85 and row.scores["copier"].count == 60
+    assert row.changes["copier"].low > 0.2 and row.changes["honest"].low < 0 < row.changes["honest"].high
+    assert "base" not in row.changes
 
 
 def test_pictures_that_are_no_pairs_are_refused():

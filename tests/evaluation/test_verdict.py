@@ -8,7 +8,7 @@ from bespoke.evaluation import Change, Margins, Row, combined, verdict
 from bespoke.records import Score
 
 INF, NAN = float("inf"), float("nan")
-MARGINS = Margins(max_distance_ratio=0.5, max_agreement_loss=0.05, max_copy_rate=0.05)
+MARGINS = Margins(max_distance_ratio=0.5, max_agreement_loss=0.05, max_copy_rate=0.05, max_membership=0.75)
 PERHAPS, LESS = "closer, but perhaps less than asked", "closer, but less than asked"
 KID = "kid_pico_clip_reference"
 
@@ -39,6 +39,12 @@ def copies(base=(0.01, 0.0, 0.03), tuned=(0.01, 0.0, 0.03), change=(0.0, -0.02, 
         scores,
         {"tuned": Change(change[0], change[1], change[2], (NAN, -INF, INF))},
     )
+
+
+def redrawn(auc, change):
+    copied = copies((0.5, 0.4, 0.6), auc, change)
+    scores = {model: figure("membership_auc", (s.value, s.low, s.high), "lower") for model, s in copied.scores.items()}
+    return replace(copied, name="membership_auc", label="Redrawn", scores=scores)
 
 
 def look(name, note=""):
@@ -116,6 +122,21 @@ def test_agreement_is_judged_by_its_whole_interval(name, ratio, ok):
 def test_copying_is_judged_beside_a_model_that_saw_nothing(tuned, change, answer, ok):
     (found,) = judged(copies(tuned=tuned, change=change))
     assert (found.answer, found.ok) == (answer, ok)
+
+
+@pytest.mark.parametrize(
+    ("auc", "change", "answer", "ok"),
+    [
+        ((0.55, 0.45, 0.65), (0.05, -0.1, 0.2), "no", True),
+        ((0.97, 0.8, 0.99), (0.47, 0.25, 0.6), "yes: nearer to them than to unseen ones 97 % of the time", False),
+        ((0.97, 0.8, 0.99), (0.0, -0.1, 0.1), "cannot tell", None),  # so does the base: these captions are easier
+        ((0.8, 0.6, 0.9), (0.3, 0.1, 0.4), "cannot tell", None),
+    ],
+)
+def test_redrawing_is_judged_beside_captions_of_unseen_pictures(auc, change, answer, ok):
+    (found,) = judged(redrawn(auc, change))
+    assert (found.answer, found.ok, found.name) == (answer, ok, "membership_auc")
+    assert found.question == "Redraws training pictures when asked with their captions?"
 
 
 def test_a_look_beyond_both_is_named():

@@ -10,6 +10,9 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
+from PIL import Image
+from scipy import stats
+from scipy.spatial.distance import cdist
 from typer.testing import CliRunner
 
 import bespoke
@@ -18,6 +21,7 @@ from bespoke.errors import BespokeError
 from bespoke.evaluation import agreement
 from bespoke.models import PICO, Clip
 from bespoke.pipeline.evaluate import comparison, draw_all
+from bespoke.pipeline.measuring import measure
 from bespoke.pipeline.new import new
 from bespoke.pipeline.pictures import file_name, opened
 from bespoke.pipeline.reporting import silent
@@ -99,6 +103,9 @@ def test_a_score_is_what_its_instrument_says_of_the_files_that_lie_there(content
 
 
 def test_what_could_not_be_measured_is_told_with_its_reason(content):
+    assert (
+        "captions of pictures which were held back" in content["unmeasured"]["Training pictures redrawn when asked for"]
+    )
     assert "nobody/here" in " ".join(content["unmeasured"])
     assert "evaluate.preference" in content["unmeasured"]["Preference"]
 
@@ -134,6 +141,34 @@ def test_a_second_call_draws_nothing_and_gives_the_same_scores(content, run, fol
     assert list(again.verdicts) == ["tuned"]
 
 
+def test_training_captions_are_told_from_unseen_ones_by_the_files_that_lie_there(run, folder, tmp_path):
+    settings = ("evaluate.seeds=2", "evaluate.most_prompts=12", "sample.num_inference_steps=2")
+    given = comparison([str(run)], reference=folder / "goal", out=tmp_path, overrides=settings,
+                       kinds=("reference", "training"))  # fmt: skip
+    drawings = draw_all(given, silent)
+    card = measure(given.recipe, drawings, given.prompts, given.references, silent, whole=False)
+    clip = Clip()
+
+    def likeness(model: str, kind: str, own) -> list[float]:
+        """Of each prompt the mean cosine of its pictures to the pictures with that caption."""
+        found: list[float] = []
+        for n, prompt in enumerate(given.prompts.kinds[kind]):
+            theirs = [clip.pictures([Image.open(one.file).convert("RGB")])[0] for one in own if one.text == prompt]
+            ours = clip.pictures([Image.open(file) for file in drawings[model][kind][2 * n : 2 * n + 2]])
+            cosines = 1 - cdist(ours, np.stack(theirs), "cosine")
+            found.append(float(cosines.max(axis=1).mean()))
+        return found
+
+    for model in ("base", "tuned"):
+        known = likeness(model, "training", given.references.training)
+        fresh = likeness(model, "reference", given.references.goal)
+        expected = stats.mannwhitneyu(known, fresh).statistic / (len(known) * len(fresh))
+        score = card["membership_auc"].scores[model]
+        assert score.value == pytest.approx(expected, abs=1e-9) and score.count == 24
+        assert "12 of pictures that were held back" in score.note
+    assert len(card.redrawn["tuned"].nearest) == 24
+
+
 def test_what_a_kill_left_is_gone_on_from(run, folder, tmp_path):
     given = comparison([str(run)], reference=folder / "goal", out=tmp_path, overrides=SMALL)
 
@@ -144,7 +179,8 @@ def test_what_a_kill_left_is_gone_on_from(run, folder, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         draw_all(given, dies)
     there = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.png")}
-    assert len(there) == 10 + 4 + 8 + 9  # the base's domain, plain and complex pictures, and nine of the tuned model's
+    # The base's domain, plain and complex pictures and those of 24 training captions, and nine of the tuned model's.
+    assert len(there) == 10 + 4 + 8 + 48 + 9
     drawn = draw_all(given, silent)
     assert {file: file.stat().st_mtime_ns for file in there} == there
     assert all(file.is_file() for kinds in drawn.values() for files in kinds.values() for file in files)

@@ -85,7 +85,7 @@ def test_latents_are_the_pictures_before_they_are_decoded(pipeline):
 
 
 def guided(pipeline, request, steps, switch, wish):
-    """What plain diffusers draws, with guidance up to the `switch`-th step, by its own recipe for guidance that changes."""
+    """What plain diffusers draws with guidance up to the `switch`-th step, as its documentation changes guidance."""
 
     def leave_off(pipe, step, timestep, states):
         if step == switch - 1:

@@ -4,28 +4,24 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Int
-from scipy import stats
+from jaxtyping import Int
 
 from bespoke.errors import BespokeError
 from bespoke.evaluation.clusters import principal_axes
 from bespoke.evaluation.features import FeatureSet, directions, measurable
+from bespoke.evaluation.rates import QUANTILE, difference, limit, share
 from bespoke.evaluation.significance import (
     Estimate,
     Groups,
-    Labels,
     Values,
     drawn_groups,
     numbered,
     percentiles,
-    score_interval,
 )
 
 Rows = Int[np.ndarray, "_"]
 Measure = Literal["cosine", "euclidean"]
 """What two pictures' similarity is: the cosine of their features, or minus their distance."""
-QUANTILE = 0.99
-"""The part of fresh pictures that the threshold of copies should hold to be no copies."""
 DOUBTFUL = 0.25
 """A held-out picture this much nearer to a training one than held-out pictures usually are is taken for its copy."""
 DIMENSIONS = 64
@@ -148,16 +144,16 @@ def copies(
     nearest, distances = _nearest(placed["pictures"], placed["training"])
     _, base_distances = _nearest(placed["base"], placed["training"])
     doubtful, usual = _apart(_nearest(placed["held_out"], placed["training"])[1])
-    limit, chance, chance_high = _limit(usual, quantile, level)
-    rates = _share(distances < limit, of_tuned, level), _share(base_distances < limit, of_base, level)
+    reach, chance, chance_high = limit(usual, quantile, level)
+    rates = share(distances < reach, of_tuned, level), share(base_distances < reach, of_base, level)
     order = np.argsort(distances, kind="stable")
     neighbours = (Neighbour(int(row), int(nearest[row]), _similarity(float(distances[row]), measure)) for row in order)
     return Copies(
-        _similarity(limit, measure),
+        _similarity(reach, measure),
         chance,
         chance_high,
         *rates,
-        _difference(*rates),
+        difference(*rates),
         tuple(neighbours),
         tuple(doubtful.tolist()),
         _note(len(usual), len(doubtful), chance, 1 - quantile),
@@ -178,7 +174,7 @@ def authenticity(pictures: FeatureSet, training: FeatureSet, groups: Groups = No
     nearest, distances = _nearest(placed["pictures"], placed["training"])
     copied, which = np.unique(nearest, return_inverse=True)
     _, among = _nearest(placed["training"][copied], placed["training"], copied)
-    return _share(among[which] < distances, numbered(len(pictures), groups), level)
+    return share(among[which] < distances, numbered(len(pictures), groups), level)
 
 
 def copying_z(
@@ -265,17 +261,6 @@ def _apart(distances: Values) -> tuple[Rows, Values]:
     return np.flatnonzero(near), distances[~near]
 
 
-def _limit(distances: Values, quantile: float, level: float) -> tuple[float, float, float]:
-    """The distance below which a picture is a copy, the chance that a fresh one is below it, and what it may come to.
-
-    Source: David & Nagaraja 2003, "Order Statistics", section 2.3 (the part below an order statistic is beta).
-    """
-    count = len(distances)
-    rank = max(1, int((count + 1) * (1 - quantile) + 1e-9))
-    high = stats.beta.ppf((1 + level) / 2, rank, count + 1 - rank)
-    return float(np.sort(distances)[rank - 1]), rank / (count + 1), float(high)
-
-
 def _similarity(distance: float, measure: Measure) -> float:
     return float(1 - distance**2 / 2 if measure == "cosine" else -distance)
 
@@ -290,32 +275,6 @@ def _note(held_out: int, doubtful: int, chance: float, asked: float) -> str:
     if doubtful:
         notes.append(f"{doubtful} held-out pictures look like copies of training ones and did not count.")
     return " ".join(notes)
-
-
-def _share(hits: Bool[np.ndarray, " count"], groups: Labels, level: float) -> Estimate:
-    """The share of hits and its interval, which is as wide as the groups' agreement with themselves makes it.
-
-    Where all or none are hits their agreement cannot be seen, so each group then counts as one picture.
-    Source: Wilson 1927 (interval); Kish 1965, "Survey Sampling", section 8.2 (the effect of groups on it).
-    """
-    sizes, found = np.bincount(groups).astype(np.float64), np.bincount(groups, hits)
-    count, value = len(hits), float(hits.mean())
-    effect = worst = float((sizes**2).sum()) / count
-    if 0 < value < 1 and len(sizes) > 1:
-        scatter = ((found - value * sizes) ** 2).sum() * len(sizes) / (len(sizes) - 1) / count**2
-        effect = float(np.clip(scatter / (value * (1 - value) / count), 1, worst))
-    return Estimate(value, *score_interval(value, count / effect, float(stats.norm.ppf((1 + level) / 2))))
-
-
-def _difference(tuned: Estimate, base: Estimate) -> Estimate:
-    """Tuned − base of shares, its interval made of theirs, as if the models' pictures had nothing in common.
-
-    Source: Newcombe 1998, "Interval estimation for the difference between independent proportions", method 10.
-    """
-    value = tuned.value - base.value
-    below = ((tuned.value - tuned.low) ** 2 + (base.high - base.value) ** 2) ** 0.5
-    above = ((tuned.high - tuned.value) ** 2 + (base.value - base.low) ** 2) ** 0.5
-    return Estimate(value, value - below, value + above)
 
 
 def _u_spread(x: Values, y: Values) -> float:

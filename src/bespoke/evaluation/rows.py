@@ -9,7 +9,9 @@ from bespoke.evaluation.alignment import agreement
 from bespoke.evaluation.distances import DISTANCES, Distance
 from bespoke.evaluation.diversity import inception_score
 from bespoke.evaluation.features import FeatureSet, directions
+from bespoke.evaluation.membership import Membership
 from bespoke.evaluation.memorisation import Memorisation
+from bespoke.evaluation.rates import difference
 from bespoke.evaluation.scorecard import Instrument, Row
 from bespoke.evaluation.significance import (
     Change,
@@ -139,6 +141,21 @@ def copying_rows(found: Mapping[str, Memorisation], control: str, count: int) ->
         "below −3 it copies."
     )
     yield _copying_row("copying_z", "Data copying (C_T)", words, others, count)
+
+
+def membership_row(found: Mapping[str, Membership], control: str) -> Row:
+    """The row of training captions told from unseen ones, from what was found of each model."""
+    scores = {m: _score("membership_auc", one.auc, len(one.nearest), "lower") for m, one in found.items()}
+    changes = {
+        model: _changed(difference(one.auc, found[control].auc), one.auc, found[control].auc)
+        for model, one in found.items()
+        if model != control
+    }
+    words = (
+        "How often a training caption leads nearer to its picture than a caption of a picture that no training saw to "
+        "its: 50 % where nothing was learnt by heart, 100 % where training pictures are redrawn."
+    )
+    return Row(COPYING, "membership_auc", "Training pictures redrawn when asked for", words, scores, changes)
 
 
 def _copying_row(name: str, label: str, explanation: str, found: Mapping[str, Estimate], count: int) -> Row:

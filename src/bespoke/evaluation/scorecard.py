@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from bespoke.evaluation.membership import Membership
 from bespoke.evaluation.memorisation import Copies
 from bespoke.evaluation.significance import Change, holm
 from bespoke.records import Score
@@ -64,6 +65,8 @@ class Scorecard:
     """The name of the distance that the verdict rests on."""
     nearest: Mapping[str, Copies] = field(default_factory=dict[str, Copies])
     """By tuned model: which of its pictures are nearest to training pictures."""
+    redrawn: Mapping[str, Membership] = field(default_factory=dict[str, Membership])
+    """By tuned model: whether it redraws training pictures when asked with their captions."""
     unmeasured: Mapping[str, str] = field(default_factory=dict[str, str])
     """What could not be measured, and why."""
 
@@ -116,6 +119,7 @@ class Scorecard:
             "seeds": list(self.seeds),
             "distance": self.distance,
             "nearest": {model: asdict(found) for model, found in self.nearest.items()},
+            "redrawn": {model: asdict(found) for model, found in self.redrawn.items()},
             "unmeasured": dict(self.unmeasured),
         }
 

@@ -9,7 +9,7 @@ from bespoke.evaluation.significance import Change, Ratio
 from bespoke.records import Score
 
 DOMAIN, GENERAL, COMPLEX = "agreement_reference", "agreement_general", "agreement_complex"
-COPIES, LOOK = "copy_rate", "look_"
+COPIES, REDRAWN, LOOK = "copy_rate", "membership_auc", "look_"
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Margins:
     """How much of the agreement with prompts may be lost."""
     max_copy_rate: float
     """The share of pictures that may be copies of training pictures."""
+    max_membership: float
+    """How often training captions may be told from unseen ones by what is drawn of them."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ def verdict(card: Scorecard, model: str, margins: Margins) -> tuple[Judgement, .
         (GENERAL, lambda row: _follows("Still follows plain prompts?", row, card.control, model, margins)),
         (COMPLEX, lambda row: _follows("Still follows prompts that say much?", row, card.control, model, margins)),
         (COPIES, lambda row: _copies(row, card.control, model, margins.max_copy_rate)),
+        (REDRAWN, lambda row: _redraws(row, card.control, model, margins.max_membership)),
     )
     found = [judge(card[name]) for name, judge in asked if name in card]
     looks = [row for row in card.rows if row.name.startswith(LOOK)]
@@ -86,6 +89,16 @@ def _follows(question: str, row: Row, control: str, model: str, margins: Margins
 
 def _copies(row: Row, control: str, model: str, most: float) -> Judgement:
     """Whether more pictures than allowed come nearer to training pictures than held back ones do."""
+    return _rate("Copies training pictures?", "{} of its pictures", row, control, model, most)
+
+
+def _redraws(row: Row, control: str, model: str, most: float) -> Judgement:
+    """Whether training captions lead nearer to their pictures than unseen captions to theirs, more than allowed."""
+    question = "Redraws training pictures when asked with their captions?"
+    return _rate(question, "nearer to them than to unseen ones {} of the time", row, control, model, most)
+
+
+def _rate(question: str, much: str, row: Row, control: str, model: str, most: float) -> Judgement:
     base, tuned, change = row.scores[control], row.scores[model], row.changes[model]
     detail = (
         f"{row.label}: {control} {_shares(base)}, {model} {_shares(tuned)}; at most {percent(most)} were allowed. "
@@ -94,12 +107,12 @@ def _copies(row: Row, control: str, model: str, most: float) -> Judgement:
     if tuned.high <= most:
         answer, ok = "no", True
     elif tuned.low > most and change.low > 0:
-        answer, ok = f"yes: {percent(tuned.value)} of its pictures", False
+        answer, ok = f"yes: {much.format(percent(tuned.value))}", False
     elif tuned.value <= most:
         answer, ok = "hardly", True if change.low <= 0 else None
     else:
         answer, ok = "cannot tell", None
-    return Judgement("Copies training pictures?", answer, ok, detail, row.name)
+    return Judgement(question, answer, ok, detail, row.name)
 
 
 def _burnt(rows: list[Row], model: str) -> Judgement:

@@ -95,7 +95,7 @@ def comparison(
         {against: control, **dict(zip(called, found.values(), strict=True))},
         recipe,
         settled(recipe.sample, control.checkpoint),
-        prompts(recipe, own.captions, kinds),
+        prompts(recipe, own.captions, own.learnt, kinds),
         own,
         Path(out) if out else run.root / "evaluation" if run else Path("evaluation"),
         run,
@@ -116,7 +116,10 @@ def carry_out(
     with watch.stage("measure"):
         made = measure(compared.recipe, drawings, compared.prompts, compared.references, report, whole=whole)
     objective = compared.recipe.objective
-    margins = Margins(objective.max_distance_ratio, objective.max_agreement_loss, objective.max_copy_rate)
+    margins = Margins(
+        objective.max_distance_ratio, objective.max_agreement_loss, objective.max_copy_rate,
+        objective.max_membership,
+    )  # fmt: skip
     verdicts = {model: verdict(made, model, margins) for model in made.tuned}
     with watch.stage("grids"):
         sheets = _sheets(compared, report) if whole else ()

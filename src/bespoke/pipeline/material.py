@@ -154,7 +154,8 @@ class Encoder:
             mean = torch.cat(batches)
             return torch.cat([mean, torch.full_like(mean, CERTAIN)], dim=1)
 
-        drawing = f"{settings.num_inference_steps} {settings.guidance_scale} {settings.guidance_end} {settings.negative_prompt!r} {seed}"
+        drawing = f"{settings.num_inference_steps} {settings.guidance_scale} {settings.guidance_end} "
+        drawing += f"{settings.negative_prompt!r} {seed}"
         keys = [_key(drawing, str(n), caption) for n, caption in enumerate(captions)]
         return cache.rows(keys, encode)
 

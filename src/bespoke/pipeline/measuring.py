@@ -10,6 +10,8 @@ from PIL import Image
 from bespoke.errors import BespokeError
 from bespoke.evaluation import Instrument, Row, Scorecard, combined, rows
 from bespoke.evaluation.distances import DISTANCES
+from bespoke.evaluation.membership import LEAST as FRESH
+from bespoke.evaluation.membership import Asked, Membership, membership
 from bespoke.evaluation.memorisation import Copies, Memorisation, memorisation
 from bespoke.evaluation.objects import LEAST
 from bespoke.evaluation.rows import Pictures
@@ -18,9 +20,10 @@ from bespoke.models import Clip, Extractor, extractor
 from bespoke.models.inception import Inception
 from bespoke.models.local import at_hand
 from bespoke.pipeline import things
+from bespoke.pipeline.asking import asked_for, said
 from bespoke.pipeline.looking import look_rows
 from bespoke.pipeline.pictures import opened
-from bespoke.pipeline.prompts import COMPLEX, DOMAIN, GENERAL, Prompts
+from bespoke.pipeline.prompts import COMPLEX, DOMAIN, GENERAL, TRAINED, Prompts
 from bespoke.pipeline.references import Own, References
 from bespoke.pipeline.reporting import Reporter
 from bespoke.recipe import Recipe
@@ -49,6 +52,7 @@ WORDS = {
         "The same for prompts that ask for several things at once.",
     ),
 }
+REDRAWN = "Training pictures redrawn when asked for"
 KNOWN, HELD_BACK = 2, 10
 """Fewer training pictures have no nearest one, fewer pictures that were held back tell no copy from a likeness."""
 
@@ -86,6 +90,7 @@ class Found:
     instruments: list[Instrument] = field(default_factory=list[Instrument])
     unmeasured: dict[str, str] = field(default_factory=dict[str, str])
     copies: dict[str, Copies] = field(default_factory=dict[str, Copies])
+    redrawn: dict[str, Membership] = field(default_factory=dict[str, Membership])
 
 
 def measure(
@@ -99,7 +104,9 @@ def measure(
         hint = "Name some, or give the pictures captions."
         raise BespokeError(f"There is nothing to draw. {prompts.missing[DOMAIN]}", hint)
     given, found = Comparison(recipe, drawings, prompts, own, report), Found()
-    found.unmeasured |= {f"Agreement with {WORDS[kind][1]}": why for kind, why in prompts.missing.items()}
+    found.unmeasured |= {
+        f"Agreement with {WORDS[kind][1]}" if kind in WORDS else REDRAWN: why for kind, why in prompts.missing.items()
+    }
     clip = Clip(clip_for(recipe), machine().device)
     _by_clip(clip, given, found, whole=whole)
     if whole:
@@ -112,7 +119,7 @@ def measure(
     return combined(
         given.control, list(drawings), found.rows, instruments=tuple(found.instruments), counts=counts | own_counts,
         seeds=prompts.seeds, distance=f"{MAIN}_{_instrument(clip).slug}_reference", nearest=found.copies,
-        unmeasured=found.unmeasured | ({"The comparison itself": own.note} if own.note else {}),
+        redrawn=found.redrawn, unmeasured=found.unmeasured | ({"The comparison itself": own.note} if own.note else {}),
     )  # fmt: skip
 
 
@@ -156,8 +163,12 @@ def _by_clip(clip: Clip, given: Comparison, found: Found, *, whole: bool) -> Non
     own = dict(zip(files, features(clip, files, given.report, f"your pictures, {clip.name}"), strict=True))
     goal = _rows(own, given.own.goal)
     chosen = DISTANCES if whole else tuple(one for one in DISTANCES if one.name == MAIN)
-    for kind in given.prompts.kinds:
-        seen = _seen(clip, given, kind)
+    drawn = {kind: _seen(clip, given, kind) for kind in given.prompts.kinds}
+    if TRAINED in drawn:
+        _redrawing(own, given, drawn, found)
+    for kind, seen in drawn.items():
+        if kind not in WORDS:
+            continue
         name, words, explanation = WORDS[kind]
         texts = clip.texts([unweighed(request.prompt) for request in given.prompts.requests(kind)])
         if kind == DOMAIN:
@@ -242,6 +253,25 @@ def _copying(own: Mapping[Path, np.ndarray], given: Comparison, seen: Pictures, 
         )  # fmt: skip
     found.copies |= {model: one.copies for model, one in told.items()}
     found.rows += rows.copying_rows(told, seen.control, len(seen.features[seen.control]))
+
+
+def _redrawing(own: Mapping[Path, np.ndarray], given: Comparison, drawn: Mapping[str, Pictures], found: Found) -> None:
+    """Whether models redraw training pictures when asked with their captions, beside captions of unseen ones."""
+    training, fresh = (
+        said(given.prompts, *part) for part in ((TRAINED, given.own.training), (DOMAIN, given.own.fresh))
+    )
+    if len({one.text for one in fresh}) < FRESH:
+        found.unmeasured[REDRAWN] = (
+            f"It takes {FRESH} prompts in the style's words that are captions of pictures which were held back."
+        )
+        return
+
+    def asked(kind: str, model: str, pictures: Sequence[Own]) -> Asked:
+        return asked_for(given.prompts.requests(kind), drawn[kind].features[model], pictures, _rows(own, pictures))
+
+    told = {m: membership(asked(TRAINED, m, training), asked(DOMAIN, m, fresh)) for m in given.drawings}
+    found.redrawn |= {model: one for model, one in told.items() if model != given.control}
+    found.rows.append(rows.membership_row(told, given.control))
 
 
 def _seen(made: Extractor, given: Comparison, kind: str) -> Pictures:

@@ -9,9 +9,9 @@ from bespoke.sampling import Request
 from bespoke.seeds import uniform
 from bespoke.text import plain
 
-DOMAIN, GENERAL, COMPLEX = "reference", "general", "complex"
-"""The kinds of prompts: in the style's words, without them, and such that say much at once in them."""
-KINDS: tuple[str, ...] = (DOMAIN, GENERAL, COMPLEX)
+DOMAIN, GENERAL, COMPLEX, TRAINED = "reference", "general", "complex", "training"
+"""The kinds of prompts: in the style's words, without them, such that say much at once, and training captions."""
+KINDS: tuple[str, ...] = (DOMAIN, GENERAL, COMPLEX, TRAINED)
 FEW = 24
 """So many prompts are made where the recipe names none of a kind that is not the first."""
 
@@ -44,20 +44,23 @@ class Prompts:
         return [n for n, _ in enumerate(self.kinds[kind]) for _ in self.seeds]
 
 
-def prompts(recipe: Recipe, captions: Sequence[str], wanted: Sequence[str] = KINDS) -> Prompts:
+def prompts(recipe: Recipe, captions: Sequence[str], trained: Sequence[str], wanted: Sequence[str] = KINDS) -> Prompts:
     """The recipe's own prompts; where it names none, the captions, these without the style's words, and pairs of them.
 
-    `captions` are what is said of the pictures to come near to; `wanted` are the kinds to draw.
+    `captions` are what is said of the pictures to come near to, `trained` what a training was told of its own; `wanted`
+    are the kinds to draw.
     """
     asked, trigger = recipe.objective, recipe.text.trigger or ""
     domain = asked.change_prompts or _some(captions, recipe.evaluate.most_prompts, recipe.sample.seed)
     general = asked.keep_prompts or _without(domain, trigger)
     both = asked.complex_prompts or _pairs(domain, trigger)
-    kinds = {DOMAIN: tuple(domain), GENERAL: tuple(general), COMPLEX: tuple(both)}
+    asked_for = _some(trained, FEW, recipe.sample.seed)
+    kinds = {DOMAIN: tuple(domain), GENERAL: tuple(general), COMPLEX: tuple(both), TRAINED: tuple(asked_for)}
     why = {
         DOMAIN: "The pictures to come near to have no captions, and objective.change_prompts names none.",
         GENERAL: "objective.keep_prompts names none, and captions have no common words to leave out of them.",
         COMPLEX: "objective.complex_prompts names none, and there are fewer than two prompts to join.",
+        TRAINED: "No training captions are known.",
     }
     seeds = tuple(recipe.sample.seed + k for k in range(recipe.evaluate.seeds))
     held = {kind: kinds[kind] for kind in wanted if kinds[kind]}

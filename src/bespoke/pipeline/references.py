@@ -41,6 +41,17 @@ class References:
         said = [own.text for own in self.goal if own.text] or [own.text for own in self.training if own.text]
         return list(dict.fromkeys(said))
 
+    @property
+    def learnt(self) -> list[str]:
+        """What is said of the training pictures, each once."""
+        return list(dict.fromkeys(own.text for own in self.training if own.text))
+
+    @property
+    def fresh(self) -> list[Own]:
+        """The pictures that were held back and of which something is said that no training was told."""
+        told = set(self.learnt)
+        return [own for own in self.held_back if own.text and own.text not in told]
+
 
 def references(recipe: Recipe, project: Path | None, folder: Path | None) -> References:
     """The pictures of a recipe's dataset in `project`, and those in `folder`, which no training saw.

@@ -13,8 +13,9 @@ from bespoke.evaluation.significance import Change
 from bespoke.evaluation.verdict import percent
 from bespoke.hardware import versions
 from bespoke.pipeline import progress, runpage
+from bespoke.pipeline.asking import said
 from bespoke.pipeline.compared import Shown
-from bespoke.pipeline.prompts import COMPLEX, DOMAIN, GENERAL
+from bespoke.pipeline.prompts import COMPLEX, DOMAIN, GENERAL, TRAINED
 from bespoke.pipeline.train import result_of
 from bespoke.records import Curve, Score
 from bespoke.workspace import Run, relative
@@ -23,6 +24,7 @@ GROUPS = {
     DOMAIN: ("In the style", "Prompts in the style's words. The style should be there."),
     GENERAL: ("Without the style's words", "Plain prompts. The style should not be there."),
     COMPLEX: ("Much at once", "Prompts that ask for several things in the style's words. All should be there."),
+    TRAINED: ("Training captions", "Asked for your training pictures in their own words. It should not be those."),
 }
 TABLES = {
     "agreement": ("Do pictures show what prompts say?", ""),
@@ -58,7 +60,7 @@ def write(shown: Shown, seconds: Mapping[str, float]) -> Path:
         verdicts=tuple(_verdicts(shown)),
         groups=tuple(_groups(shown)),
         tables=tuple(_tables(card.rows, card.models)),
-        neighbours=tuple(_neighbours(shown)),
+        neighbours=(*_neighbours(shown), *_redrawn(shown)),
         courses=tuple(_courses(shown)),
         sheets=shown.sheets,
         instruments=tuple(_instruments(shown)),
@@ -176,6 +178,30 @@ def _neighbours(shown: Shown) -> Iterator[page.NeighbourGroup]:
             "there a picture counts as a copy."
         )
         yield page.NeighbourGroup(model, words, pairs)
+
+
+def _redrawn(shown: Shown) -> Iterator[page.NeighbourGroup]:
+    """Of each training caption the picture that is most like its own, by every tuned model."""
+    training = (
+        said(shown.compared.prompts, TRAINED, shown.compared.references.training) if shown.scorecard.redrawn else []
+    )
+    for model, found in shown.scorecard.redrawn.items():
+        files = shown.drawings[model][TRAINED]
+        pairs = tuple(
+            page.Neighbours(
+                files[one.picture],
+                training[one.training].file,
+                f"likeness {one.similarity:.3f}",
+                one.similarity > found.most,
+            )
+            for one in found.nearest
+        )
+        words = (
+            "Of each training caption what was drawn most like its own picture, the most alike first. Captions that no "
+            f"training was told lead to a likeness of {found.usual:.3f} in the middle and at most {found.most:.3f}; "
+            "what lies beyond that is marked."
+        )
+        yield page.NeighbourGroup(f"{model}, asked with training captions", words, pairs)
 
 
 def _courses(shown: Shown) -> Iterator[page.Course]:

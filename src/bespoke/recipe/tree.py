@@ -60,6 +60,8 @@ class Objective(Section):
     """The distance to the references, as a part of the base's, that counts as done."""
     max_copy_rate: Share = 0.05
     """The share of pictures that may come nearer to a training picture than pictures that were held back do."""
+    max_membership: Share = 0.75
+    """How often a training caption may lead nearer to its picture than a caption of an unseen one; 0.5 is by chance."""
 
 
 class Evaluate(Section):
