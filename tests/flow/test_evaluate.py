@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -20,8 +21,7 @@ from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
 from bespoke.evaluation import agreement
 from bespoke.models import PICO, Clip
-from bespoke.pipeline.evaluate import comparison, draw_all
-from bespoke.pipeline.measuring import measure
+from bespoke.pipeline.evaluate import carry_out, comparison, draw_all
 from bespoke.pipeline.new import new
 from bespoke.pipeline.pictures import file_name, opened
 from bespoke.pipeline.reporting import silent
@@ -103,9 +103,8 @@ def test_a_score_is_what_its_instrument_says_of_the_files_that_lie_there(content
 
 
 def test_what_could_not_be_measured_is_told_with_its_reason(content):
-    assert (
-        "captions of pictures which were held back" in content["unmeasured"]["Training pictures redrawn when asked for"]
-    )
+    why = content["unmeasured"]["Training pictures redrawn when asked for"]
+    assert "10 prompts in the style's words that are captions of pictures which were held back" in why
     assert "nobody/here" in " ".join(content["unmeasured"])
     assert "evaluate.preference" in content["unmeasured"]["Preference"]
 
@@ -145,8 +144,8 @@ def test_training_captions_are_told_from_unseen_ones_by_the_files_that_lie_there
     settings = ("evaluate.seeds=2", "evaluate.most_prompts=12", "sample.num_inference_steps=2")
     given = comparison([str(run)], reference=folder / "goal", out=tmp_path, overrides=settings,
                        kinds=("reference", "training"))  # fmt: skip
-    drawings = draw_all(given, silent)
-    card = measure(given.recipe, drawings, given.prompts, given.references, silent, whole=False)
+    done = carry_out(replace(given, run=None), silent, whole=False)
+    card, drawings = done.scorecard, done.pictures
     clip = Clip()
 
     def likeness(model: str, kind: str, own) -> list[float]:
@@ -167,6 +166,11 @@ def test_training_captions_are_told_from_unseen_ones_by_the_files_that_lie_there
         assert score.value == pytest.approx(expected, abs=1e-9) and score.count == 24
         assert "12 of pictures that were held back" in score.note
     assert len(card.redrawn["tuned"].nearest) == 24
+    assert "Redraws training pictures when asked with their captions?" in [
+        one.question for one in done.verdicts["tuned"]
+    ]
+    page = done.report.read_text(encoding="utf-8")
+    assert "tuned, asked with training captions" in page and page.count("<span>training picture</span>") >= 24
 
 
 def test_what_a_kill_left_is_gone_on_from(run, folder, tmp_path):
@@ -222,4 +226,5 @@ def test_prompts_are_made_of_captions_where_the_recipe_names_none(run, folder, t
     assert kinds["general"] == tuple(text.removeprefix("8bit illustration of ") for text in kinds["reference"])
     assert kinds["complex"][0] == f"{kinds['reference'][0]} and {kinds['general'][1]}"
     noises = [one.seed for kind in kinds for one in given.prompts.requests(kind)]
-    assert len(set(noises)) == len(noises) == 3 * (5 + 5 + 4)
+    assert len(set(noises)) == len(noises) == 3 * (5 + 5 + 4 + 24)
+    assert set(kinds["training"]) <= {own.text for own in given.references.training}

@@ -42,8 +42,11 @@ def grid(
     with working(debug=debug) as bars:
         from bespoke.pipeline.grid import grid as run
 
-        wish = {"seed": seed, "overrides": tuple(settings or ()), "safety_checker": safety_checker}
-        done = run(model, prompt, x=x, y=y, z=z, out=out, **wish, report=bars)
+        changed = tuple(settings or ())
+        done = run(
+            model, prompt, x=x, y=y, z=z, out=out, seed=seed, overrides=changed, safety_checker=safety_checker,
+            report=bars,
+        )  # fmt: skip
     content = {"grid": done.grid, "page": done.page, "pictures": done.pictures, "failures": done.failures}
     lines = [f"{len(done.pictures)} pictures in one: {relative(done.grid)}", f"Page: {relative(done.page)}"]
     if done.failures:
