@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from scipy import signal
@@ -143,6 +143,7 @@ def test_repetition_is_the_autocorrelation_of_scipy():
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
+@example(3, 3, 228)  # all its power is high: a sum over the rest of it was larger by a last bit
 @settings(max_examples=60)
 def test_pictures_of_any_size_have_figures_within_bounds(height, width, seed):
     picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)

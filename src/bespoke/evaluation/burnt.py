@@ -273,7 +273,8 @@ def _high_frequency(luma: Plane) -> float:
     power = np.abs(fft.fft2((luma - np.average(luma, weights=window)) * window)) ** 2
     rows, columns = (fft.fftfreq(side) for side in luma.shape)
     high = np.hypot(rows[:, None], columns) > 0.25
-    return float(power[high].sum() / power.sum()) if power.sum() > EMPTY * luma.size**2 else 0.0
+    # Two sums of the same powers may differ in the last bit.
+    return min(1.0, float(power[high].sum() / power.sum())) if power.sum() > EMPTY * luma.size**2 else 0.0
 
 
 def _repetition(luma: Plane) -> float:
