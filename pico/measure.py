@@ -69,8 +69,9 @@ def main() -> None:
     kept = options.guidance_end == 1
     result: dict[str, float] = {}
     for kind, scenes in wanted(options.count).items():
-        sheet = kept and Path(__file__).parent / f"grid-{kind.replace(', ', '-').replace(' ', '-')}.png"
-        result[f"things, {kind}"], result[f"ground, {kind}"] = named_right(pipeline, scenes, wish, sheet or None)
+        name = f"grid-{kind.replace(', ', '-').replace(' ', '-')}.png"
+        sheet = Path(__file__).parent / name if kept else None
+        result[f"things, {kind}"], result[f"ground, {kind}"] = named_right(pipeline, scenes, wish, sheet)
     rng = np.random.default_rng(2**31)
     for label, styled in (("renders", 0.0), ("practice styles", 1.0)):
         pictures = vae.pixels(rng, 200, styled=styled, held_out=True)

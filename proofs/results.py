@@ -19,12 +19,15 @@ def write(name: str, figures: dict[str, Any], part: str = "") -> Path:
     """The file, written; `part` where one proof has several."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     content = {
-        "command": f"python -m proofs.{name} {' '.join(sys.argv[1:])}".strip(),
+        # A path of this machine says nothing to anybody else.
+        "command": " ".join(
+            ["python -m", f"proofs.{name}", *("FOLDER" if Path(word).is_absolute() else word for word in sys.argv[1:])]
+        ),
         "commit": commit.stdout.strip() or "unknown",
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__},
         "figures": figures,
     }
-    path = ROOT / "docs" / "results" / f"{name}-{part}.json".replace("-.json", ".json")
+    path = ROOT / "docs" / "results" / f"{'-'.join(filter(None, (name, part)))}.json"
     write_json(path, content)
     return path

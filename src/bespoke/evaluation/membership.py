@@ -11,6 +11,7 @@ from bespoke.evaluation.features import FeatureSet, directions
 from bespoke.evaluation.memorisation import Neighbour
 from bespoke.evaluation.significance import Estimate, Labels, Values
 
+Alike = Float[np.ndarray, "drawn own"]
 LEAST = 10
 """With fewer captions of pictures that were held back, what a caption alone brings about cannot be told."""
 NUDGE = 1e-12
@@ -53,7 +54,8 @@ def membership(training: Asked, held_back: Asked, *, level: float = 0.95) -> Mem
 
     Raises: BespokeError when there are fewer than 10 captions of held-back pictures, or features are broken.
     """
-    known, fresh = _likeness(training), _likeness(held_back)
+    learnt, unseen = _cosines(training), _cosines(held_back)
+    known, fresh = _likeness(learnt, training.of), _likeness(unseen, held_back.of)
     if len(fresh) < LEAST:
         raise BespokeError(
             f"{len(fresh)} captions of pictures that were held back were drawn, and at least {LEAST} are needed.",
@@ -61,8 +63,8 @@ def membership(training: Asked, held_back: Asked, *, level: float = 0.95) -> Mem
         )
     note = f"rests on {len(known)} training captions and {len(fresh)} of pictures that were held back"
     value, low, high = superiority(known, fresh, level=level)
-    nearest = tuple(sorted(_most_alike(training), key=lambda one: -one.similarity))
-    most = max(one.similarity for one in _most_alike(held_back))
+    nearest = tuple(sorted(_most_alike(learnt, training.of), key=lambda one: -one.similarity))
+    most = max(one.similarity for one in _most_alike(unseen, held_back.of))
     return Membership(Estimate(value, low, high, note), float(np.median(fresh)), most, nearest)
 
 
@@ -86,23 +88,22 @@ def superiority(ones: Values, others: Values, *, level: float = 0.95) -> tuple[f
     return found, float(low), float(high)
 
 
-def _likeness(asked: Asked) -> Values:
+def _likeness(alike: Alike, of: Labels) -> Values:
     """Of each caption how alike what was drawn of it is, in the mean, to the own picture that each is most like."""
-    alike = _cosines(asked).max(axis=1)
-    return np.bincount(asked.of, alike) / np.bincount(asked.of)
+    return np.bincount(of, alike.max(axis=1)) / np.bincount(of)
 
 
-def _most_alike(asked: Asked) -> list[Neighbour]:
+def _most_alike(alike: Alike, of: Labels) -> list[Neighbour]:
     """Of each caption the drawn picture and the own one that are most alike."""
-    alike, found = _cosines(asked), list[Neighbour]()
-    for caption in range(int(asked.of.max()) + 1):
-        rows = np.flatnonzero(asked.of == caption)
+    found: list[Neighbour] = []
+    for caption in range(int(of.max()) + 1):
+        rows = np.flatnonzero(of == caption)
         picture, own = np.unravel_index(int(alike[rows].argmax()), (len(rows), alike.shape[1]))
         found.append(Neighbour(int(rows[picture]), int(own), float(alike[rows[picture], own])))
     return found
 
 
-def _cosines(asked: Asked) -> Float[np.ndarray, "drawn own"]:
+def _cosines(asked: Asked) -> Alike:
     """How alike drawn and own pictures are; −1 where they are not of one caption."""
     alike = directions(asked.drawn, "pictures") @ directions(asked.own, "your pictures").T / asked.drawn.shape[1]
     return np.where(asked.of[:, None] == asked.said[None, :], alike, -1.0)

@@ -254,6 +254,4 @@ def recipe_at(path: Path, overrides: Sequence[str], content: Mapping[str, Mappin
     """
     if path.exists():
         return recipes.load(path, overrides)
-    for override in overrides:
-        content = recipes.put(content, override)
-    return recipes.parse(content, "--set")
+    return recipes.parse(recipes.put(content, *overrides), "--set")

@@ -146,14 +146,7 @@ def draw_all(compared: Compared, report: Reporter) -> dict[str, dict[str, tuple[
 
 
 def _recipe(run: Run | None, overrides: Sequence[str]) -> Recipe:
-    return recipes.load(run.recipe, overrides) if run else recipes.parse(_put(overrides), "--set")
-
-
-def _put(overrides: Sequence[str]) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    for override in overrides:
-        content = recipes.put(content, override)
-    return content
+    return recipes.load(run.recipe, overrides) if run else recipes.parse(recipes.put({}, *overrides), "--set")
 
 
 def _control(tuned: Named, name: str, against: str) -> Named:

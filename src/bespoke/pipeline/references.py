@@ -38,8 +38,7 @@ class References:
     @property
     def captions(self) -> list[str]:
         """What is said of the goal, or where nothing is, of the training pictures; each once."""
-        said = [own.text for own in self.goal if own.text] or [own.text for own in self.training if own.text]
-        return list(dict.fromkeys(said))
+        return list(dict.fromkeys(own.text for own in self.goal if own.text)) or self.learnt
 
     @property
     def learnt(self) -> list[str]:

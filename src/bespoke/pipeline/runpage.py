@@ -124,9 +124,8 @@ def snippets(run: Run, recipe: recipes.Recipe, prompt: str) -> tuple[page.Snippe
     if not full:
         lines.append(f"pipe.load_lora_weights({relative(run.root)!r}, weight_name={run.adapter.name!r})")
     end = recipe.sample.guidance_end
-    lines += [f"# The recipe's guidance_end, {end:g}, is no setting of diffusers: here all steps are guided."] * (
-        end < 1
-    )
+    if end < 1:
+        lines.append(f"# The recipe's guidance_end, {end:g}, is no setting of diffusers: here all steps are guided.")
     lines += [
         f"settings = {drawing!r}",
         f"picture = pipe({prompt!r}, generator=torch.Generator().manual_seed(0), **settings).images[0]",

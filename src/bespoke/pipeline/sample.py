@@ -62,13 +62,12 @@ def settled(settings: Sample, checkpoint: Checkpoint, overrides: Sequence[str] =
 
     Raises: BespokeError when an override is wrong, or changes what has nothing to do with drawing.
     """
-    content: dict[str, Any] = {"sample": settings.model_dump(exclude_none=True)}
-    for override in overrides:
-        content = recipes.put(content, override)
-        if len(content) > 1:
+    if overrides:
+        content = recipes.put({"sample": settings.model_dump(exclude_none=True)}, *overrides)
+        if other := [override for override in overrides if not override.strip().startswith("sample.")]:
             known = ", ".join(Sample.model_fields)
-            raise BespokeError(f"--set {override} does not change how pictures are drawn.", f"In [sample]: {known}.")
-    settings = recipes.parse(content, "--set").sample if overrides else settings
+            raise BespokeError(f"--set {other[0]} does not change how pictures are drawn.", f"In [sample]: {known}.")
+        settings = recipes.parse(content, "--set").sample
     if settings.guidance_scale is not None:
         return settings
     return settings.model_copy(update={"guidance_scale": guidance(checkpoint.resolution)[0]})

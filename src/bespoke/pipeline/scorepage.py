@@ -9,6 +9,7 @@ from pathlib import Path
 from bespoke import data, page
 from bespoke.data.dataset import record
 from bespoke.evaluation import Row
+from bespoke.evaluation.memorisation import Neighbour
 from bespoke.evaluation.significance import Change
 from bespoke.evaluation.verdict import percent
 from bespoke.hardware import versions
@@ -16,6 +17,7 @@ from bespoke.pipeline import progress, runpage
 from bespoke.pipeline.asking import said
 from bespoke.pipeline.compared import Shown
 from bespoke.pipeline.prompts import COMPLEX, DOMAIN, GENERAL, TRAINED
+from bespoke.pipeline.references import Own
 from bespoke.pipeline.train import result_of
 from bespoke.records import Curve, Score
 from bespoke.workspace import Run, relative
@@ -163,12 +165,7 @@ def _neighbours(shown: Shown) -> Iterator[page.NeighbourGroup]:
         files = shown.drawings[model][DOMAIN]
         limit = f"{copies.threshold:.3f}"
         pairs = tuple(
-            page.Neighbours(
-                files[one.picture],
-                training[one.training].file,
-                f"likeness {one.similarity:.3f}{', beyond ' + limit if one.similarity > copies.threshold else ''}",
-                one.similarity > copies.threshold,
-            )
+            _beside(one, files, training, copies.threshold, f", beyond {limit}")
             for number, one in enumerate(copies.nearest)
             if number < NEAREST or (number < MOST_COPIES and one.similarity > copies.threshold)
         )
@@ -182,26 +179,25 @@ def _neighbours(shown: Shown) -> Iterator[page.NeighbourGroup]:
 
 def _redrawn(shown: Shown) -> Iterator[page.NeighbourGroup]:
     """Of each training caption the picture that is most like its own, by every tuned model."""
-    training = (
-        said(shown.compared.prompts, TRAINED, shown.compared.references.training) if shown.scorecard.redrawn else []
-    )
     for model, found in shown.scorecard.redrawn.items():
         files = shown.drawings[model][TRAINED]
-        pairs = tuple(
-            page.Neighbours(
-                files[one.picture],
-                training[one.training].file,
-                f"likeness {one.similarity:.3f}",
-                one.similarity > found.most,
-            )
-            for one in found.nearest
-        )
+        training = said(shown.compared.prompts, TRAINED, shown.compared.references.training)
+        pairs = tuple(_beside(one, files, training, found.most) for one in found.nearest)
         words = (
             "Of each training caption what was drawn most like its own picture, the most alike first. Captions that no "
             f"training was told lead to a likeness of {found.usual:.3f} in the middle and at most {found.most:.3f}; "
             "what lies beyond that is marked."
         )
         yield page.NeighbourGroup(f"{model}, asked with training captions", words, pairs)
+
+
+def _beside(
+    one: Neighbour, files: Sequence[Path], training: Sequence[Own], limit: float, beyond: str = ""
+) -> page.Neighbours:
+    """A drawn picture and the training picture it is like, marked where they are more alike than `limit`."""
+    copied = one.similarity > limit
+    words = f"likeness {one.similarity:.3f}{beyond if copied else ''}"
+    return page.Neighbours(files[one.picture], training[one.training].file, words, copied)
 
 
 def _courses(shown: Shown) -> Iterator[page.Course]:

@@ -31,26 +31,27 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BespokeError(f"{path} is not valid TOML: {error}", "Text values need quotation marks.") from None
-    for override in overrides:
-        content = put(content, override)
-    return parse(content, str(path))
+    return parse(put(content, *overrides), str(path))
 
 
-def put(content: Mapping[str, Any], override: str) -> dict[str, Any]:
-    """`content` with one `section.key=value` put in; a value that is not TOML is taken as text.
+def put(content: Mapping[str, Any], *overrides: str) -> dict[str, Any]:
+    """`content` with each `section.key=value` put in; a value that is not TOML is taken as text.
 
-    Raises: BespokeError when the override has another form.
+    Raises: BespokeError when an override has another form.
     """
-    name, equals, value = override.partition("=")
-    section, dot, key = name.strip().partition(".")
-    if not (equals and dot and section and key):
-        raise BespokeError(f"--set {override} is not of the form section.key=value.", "Example: --set model.rank=8")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value
-    table = content.get(section, {})
-    return {**content, section: {**table, key: parsed} if isinstance(table, Mapping) else {key: parsed}}
+    changed = dict(content)
+    for override in overrides:
+        name, equals, value = override.partition("=")
+        section, dot, key = name.strip().partition(".")
+        if not (equals and dot and section and key):
+            raise BespokeError(f"--set {override} is not of the form section.key=value.", "Example: --set model.rank=8")
+        try:
+            parsed = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed = value
+        table = changed.get(section, {})
+        changed[section] = {**table, key: parsed} if isinstance(table, Mapping) else {key: parsed}
+    return changed
 
 
 def parse(content: Mapping[str, Any], where: str) -> Recipe:
