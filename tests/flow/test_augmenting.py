@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import bespoke
 from bespoke.cli.commands import app
 from bespoke.data import Transform, fit
-from bespoke.encoding import LatentEncoder
+from bespoke.encoding import LatentEncoder, TextEncoder
 from bespoke.errors import BespokeError
 from bespoke.models import find
 from bespoke.pipeline.augment import WAYS, done
@@ -25,6 +25,7 @@ from bespoke.pipeline.prepare import prepare
 from bespoke.pipeline.reporting import silent
 from bespoke.workspace import relative
 
+EIGHT_BIT = sorted((Path(__file__).parents[2] / "examples" / "8bit" / "reference").glob("*.png"))
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
 EVERYTHING = (
     "data.random_flip=true", "data.crop=random", "data.random_rotation=8", "data.random_scale=1.3",
@@ -125,8 +126,8 @@ def test_what_is_to_know_of_a_picture_stands_with_it(project: Path, tmp_path: Pa
 def test_a_recipe_without_chance_is_told_what_to_set(project: Path, tmp_path: Path) -> None:
     printed = run("data", "augment", str(project / "dataset"), "--preview", "2")
     html = (project / "dataset" / "report" / "augment.html").read_text("utf-8")
-    assert "Nothing in [data] is left to chance" in printed
-    assert "Nothing in the recipe" in html and html.count('alt="version') == 2
+    assert "What is the same in every epoch can be varied" in printed
+    assert "What the recipe leaves as it is" in html and html.count('alt="version') == 2
     for way in WAYS:
         assert f"--set {way}" in printed and f"--set {way}" in html
         made = bespoke.augment(project / "dataset", 12, out=tmp_path, overrides=[way])
@@ -191,3 +192,88 @@ def test_what_cannot_be_shown_is_told(project: Path) -> None:
 def test_the_number_may_be_left_out(project: Path, arguments: list[str]) -> None:
     words = [word.format(project / "dataset") for word in arguments]
     assert len(json.loads(run("data", "augment", *words, "--json"))["pictures"]) == 5
+
+
+@pytest.fixture(scope="module")
+def captioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of captioned pictures; two of the captions have a short one beside them, in a column of the table."""
+    source = tmp_path_factory.mktemp("captioned") / "source"
+    source.mkdir()
+    lines = ["file_name,text,short,split"]
+    said = (
+        "a big car on a red background", "a small bycicle on a blue background", "a rabbit on a green background",
+        "a television on a white background", "a taxi on a pink background", "a big elephant on a gray background",
+        "an airplane on a blue background", "a bicycle on a brown background", "a gift on a black background",
+    )  # fmt: skip
+    for number, text in enumerate(said):
+        shutil.copy(EIGHT_BIT[number], source / f"{number}.png")
+        split = "validation" if number == len(said) - 1 else "train"
+        lines.append(f"{number}.png,{text},{'a car' if number == 0 else ''},{split}")
+    (source / "metadata.csv").write_text("\n".join(lines), "utf-8")
+    root = source.parent / "project"
+    run("new", str(root), "--images", str(source), *setting("data.validation_fraction=0"))
+    return root
+
+
+WORDED = ("augment.variants=4", "augment.spelling=0.3", 'augment.captions=["short"]', "train.num_class_images=0")
+
+
+def test_the_wordings_on_the_page_are_those_that_training_reads(captioned: Path, tmp_path: Path) -> None:
+    work = shutil.copytree(captioned, tmp_path / "project")
+    made = bespoke.augment(work / "dataset", 9, images=False, overrides=WORDED)
+    assert all(not each.versions for each in made.pictures)
+    html = made.preview.read_text("utf-8")
+    assert html.count('alt="version') == 0
+    ready = prepare(work / "recipe.toml", WORDED)
+    checkpoint = find("pico")
+    material = Encoder(ready.project, checkpoint, ready.recipe, silent).material(ready.dataset, work / "dataset")
+    encoder = TextEncoder(checkpoint.tokenizer(), checkpoint.text_encoder(), torch.device("cpu"))
+    examples = {example.key: example for example in material.train}
+    assert sum(len(example.wordings) for example in examples.values()) > len(examples)
+    for each in made.pictures:
+        others, example = made.wordings.others(each.picture), examples[each.picture.pixels]
+        assert len(others) == len(example.wordings)
+        assert each.picture.text not in others
+        for text, row in zip(others, example.wordings, strict=True):
+            assert f"<bdi>{text}</bdi>" in html
+            assert torch.equal(material.texts[[row]], encoder([text]))
+    (short,) = (e for e in made.pictures if "a car" in made.wordings.others(e.picture))
+    assert short.picture.text == "a big car on a red background"
+    assert all(not example.wordings for example in material.validation)
+
+
+def test_each_half_of_the_page_can_be_shown_alone(captioned: Path) -> None:
+    dataset = str(captioned / "dataset")
+    command = ("data", "augment", dataset, "--preview", "--json", *setting(*WORDED, "data.random_flip=true"))
+    whole, images, captions = (json.loads(run(*command, *more)) for more in ((), ("--images",), ("--captions",)))
+    assert all(each["versions"] and each["wordings"] for each in whole["pictures"])
+    assert all(each["versions"] and not each["wordings"] for each in images["pictures"])
+    assert all(not each["versions"] and each["wordings"] for each in captions["pictures"])
+    assert [each["wordings"] for each in whole["pictures"]] == [each["wordings"] for each in captions["pictures"]]
+
+
+def test_misspelt_captions_are_mended_where_the_recipe_says_so(captioned: Path, tmp_path: Path) -> None:
+    work = shutil.copytree(captioned, tmp_path / "project")
+    checkpoint, heard = find("pico"), list[str]()
+
+    def report(stage: str, done: int, total: int, note: str = "") -> None:
+        heard.append(note)
+
+    def rows(*overrides: str) -> torch.Tensor:
+        ready = prepare(work / "recipe.toml", ("train.num_class_images=0", *overrides))
+        material = Encoder(ready.project, checkpoint, ready.recipe, report).material(ready.dataset, work / "dataset")
+        return material.texts[[e.text for e in sorted(material.train, key=lambda e: e.key)]]
+
+    encoder = TextEncoder(checkpoint.tokenizer(), checkpoint.text_encoder(), torch.device("cpu"))
+    wrong, right = (encoder([f"a small {word} on a blue background"]) for word in ("bycicle", "bicycle"))
+    before, after = rows(), rows("text.repair=true")
+    assert any(torch.equal(row[None], wrong) for row in before)
+    assert not any(torch.equal(row[None], wrong) for row in after)
+    assert any(torch.equal(row[None], right) for row in after)
+    assert any("bycicle → bicycle" in note for note in heard)
+    assert len(before) == len(after) == 8
+
+
+def test_a_column_that_no_picture_has_is_told(captioned: Path) -> None:
+    with pytest.raises(BespokeError, match="No picture has a caption in the column 'long'"):
+        bespoke.augment(captioned / "dataset", 3, overrides=['augment.captions=["long"]'])

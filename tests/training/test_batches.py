@@ -316,3 +316,33 @@ def test_further_sets_are_measured_plain_each_by_its_name(pictures, mixed, encod
     assert {e.key for e in here.others["wide"]} <= known
     with pytest.raises(BespokeError, match="every training has"):
         encode(pictures, tmp_path / "wrong", validation={"sets": {"probe": "../other/dataset"}})
+
+
+def test_another_wording_is_read_in_its_share_of_the_visits_and_never_measured():
+    """Text states are their row's number, so a batch tells which wording each picture was shown with."""
+    count, others = 40, 4
+    rows = [np.full((3, 2), n, np.float32) for n in range(count * (others + 1) + 1)]
+    plain = material(count, validation=2)
+    train = tuple(
+        replace(e, text=n, wordings=tuple(count + n * others + k for k in range(others)))
+        for n, e in enumerate(plain.train)
+    )
+    validation = tuple(replace(e, text=0, wordings=(1, 2)) for e in plain.validation)
+    source = replace(plain, texts=Rows(rows), train=train, validation=validation, empty=len(rows) - 1)
+
+    def read(share, seed=0, first=0, number=10 * count):
+        batch = Stream(source, Choices(seed, STEPS, 0.0, 0.0, share)).batch(first, number)
+        return [int(text[0, 0]) for text in batch.texts], which(batch)
+
+    shown, pictures = read(0.5)
+    worded = [text for text in shown if text >= count]
+    assert 0.4 < len(worded) / len(shown) < 0.6
+    assert all(text == n or (text - count) // others == n for text, n in zip(shown, pictures, strict=True))
+    assert {(text - count) % others for text in worded} == set(range(others))
+    assert read(0.5) == (shown, pictures)
+    assert read(0.5, first=7, number=9)[0] == shown[7:16]
+    assert read(0.5, seed=1)[0] != shown
+    assert read(0.0)[0] == read(0.0)[1]
+    assert min(read(1.0)[0]) >= count
+    measured = validation_batches(source, validation, 2, 0, Schedule.from_config({}), 4)
+    assert {int(text[0, 0]) for _, batch in measured for text in batch.texts} == {0}

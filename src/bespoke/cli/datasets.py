@@ -217,25 +217,37 @@ def augment_data(
     preview: Annotated[
         int | None, typer.Option(PREVIEW, min=1, help="Show so many pictures, or 5, as training would; change none.")
     ] = None,
+    images: Annotated[bool, typer.Option("--images", help="Show the versions of pictures only.")] = False,
+    captions: Annotated[bool, typer.Option("--captions", help="Show the wordings of captions only.")] = False,
     recipe: RecipeFile = None,
     settings: Set = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Pictures beside the versions of them that training would see, on a page: crops, mirroring, colours."""
+    """Pictures and captions beside the versions and wordings of them that training would see, on a page."""
     with working(debug=debug) as bars:
         if preview is None:
             hint = "See what it would be: bespoke data augment DATASET --preview"
-            raise BespokeError("Pictures are varied when a training encodes them; there is nothing to do before.", hint)
+            raise BespokeError("A training varies what it encodes; there is nothing to do before.", hint)
         from bespoke.cli import words
         from bespoke.pipeline.augment import augment
 
-        made = augment(dataset, preview, recipe=recipe, overrides=settings or (), report=bars)
+        both = images == captions
+        made = augment(
+            dataset, preview, images=images or both, captions=captions or both, recipe=recipe, overrides=settings or (),
+            report=bars,
+        )  # fmt: skip
     pictures = [
-        {"file": s.picture.file, "caption": s.picture.text, "versions": [asdict(each) for each, _ in s.versions]}
+        {
+            "file": s.picture.file, "caption": s.picture.text, "versions": [asdict(each) for each, _ in s.versions],
+            "wordings": made.wordings.others(s.picture),
+        }
         for s in made.pictures
-    ]
-    content = {"preview": made.preview, "varied": made.varied, "notes": made.notes, "pictures": pictures}
+    ]  # fmt: skip
+    content = {
+        "preview": made.preview, "varied": made.varied, "notes": made.notes, "pictures": pictures,
+        "refused": made.wordings.reasons(),
+    }  # fmt: skip
     result(content, words.augmented(made), as_json=as_json)
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from bespoke.data import Balanced, Share
-from bespoke.pipeline.augment import WAYS, Augmented
+from bespoke.pipeline.augment import Augmented
 from bespoke.pipeline.datasets import Divided, Shrinking
 from bespoke.records import Split
 from bespoke.workspace import relative
@@ -45,10 +45,11 @@ def augmented(made: Augmented) -> str:
     """How many versions pictures have, what there is to know of them, and where they are shown."""
     counts = sorted({len(shown.versions) for shown in made.pictures})
     each = f"{counts[0]} to {counts[-1]} versions" if len(counts) > 1 else counted(counts[0], "version")
-    lines = [f"{len(made.pictures)} of {made.of:,} training pictures, {each} each", *(f"  {n}" for n in made.notes)]
-    if not made.varied:
-        lines.append("Nothing in [data] is left to chance, so each picture looks the same in every epoch. To vary it:")
-        lines += [f"  --set {setting:<26} {meaning}" for setting, meaning in WAYS.items()]
+    versions = f", {each} each" if made.images else ""
+    lines = [f"{len(made.pictures)} of {made.of:,} training pictures{versions}", *(f"  {n}" for n in made.notes)]
+    if made.ways:
+        lines.append("What is the same in every epoch can be varied:")
+        lines += [f"  --set {setting:<26} {meaning}" for setting, meaning in made.ways.items()]
     return "\n".join([*lines, f"As training sees them: {relative(made.preview)}"])
 
 

@@ -48,7 +48,7 @@ from bespoke.page.scores import (
     Verdict,
 )
 from bespoke.page.thumbnails import SIDE as THUMBNAIL
-from bespoke.page.versions import VERSION_SIDE, AugmentPreview, Varied, Version, Way, write_augment_preview
+from bespoke.page.versions import VERSION_SIDE, AugmentPreview, Other, Varied, Version, Way, write_augment_preview
 
 __all__ = [
     "SEVERITIES",
@@ -75,6 +75,7 @@ __all__ = [
     "NeighbourGroup",
     "Neighbours",
     "Now",
+    "Other",
     "Pair",
     "PairGroup",
     "Part",

@@ -25,6 +25,15 @@ class Version:
 
 
 @dataclass(frozen=True)
+class Other:
+    """Another wording of a caption, and what was done to it or, where it is refused, why."""
+
+    text: str
+    how: str
+    refused: bool = False
+
+
+@dataclass(frozen=True)
 class Varied:
     """One picture as it lies in the dataset, its caption, and its versions."""
 
@@ -35,6 +44,7 @@ class Varied:
     """The rest of the caption."""
     versions: tuple[Version, ...]
     notes: tuple[str, ...] = ()
+    wordings: tuple[Other, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,7 @@ def write_augment_preview(report: AugmentPreview, path: Path, decode: Decode) ->
     filters: dict[str, Callable[..., object]] = {
         "thumbnail": partial(thumbnail, decode=decode, side=VERSION_SIDE), "embedded": _exactly, "unbroken": _unbroken,
     }  # fmt: skip
-    sections = {"ways": "More versions"} if report.ways else {}
+    sections = {"ways": "More variety"} if report.ways else {}
     render("versions.html", path, filters, report=report, sections={**sections, "pictures": "Pictures"})
     return path
 

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from bespoke import data, page
 from bespoke.data import Fitted, Transform
 from bespoke.errors import BespokeError
+from bespoke.hardware import machine
 from bespoke.models import Checkpoint
 from bespoke.pipeline.datasets import settings_of
 from bespoke.pipeline.describe.captions import Lengths, in_tokens
@@ -17,9 +19,10 @@ from bespoke.pipeline.naming import base_of
 from bespoke.pipeline.prepare import resolved
 from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.pipeline.versions import Versions, fitter
+from bespoke.pipeline.wordings import Reworded, reworded
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset, Picture
-from bespoke.text import unmirrorable, weighed
+from bespoke.text import Worded, unmirrorable, weighed
 
 PICTURES = 5
 FIT = "make versions"
@@ -32,7 +35,14 @@ WAYS = {
     "data.color_jitter=0.1": "brightness, contrast and saturation changed by up to 10 %",
     "data.hue_jitter=0.05": "hues turned by up to a twentieth of the circle of colours",
 }
-"""Settings that leave something to chance, each with what it does."""
+"""Settings that leave something of pictures to chance, each with what it does."""
+WORDS = {
+    "augment.variants=4": "four other wordings of each caption: clauses moved, synonyms, other beginnings",
+    "augment.spelling=0.2": "every fifth of them with a word misspelt",
+    "augment.captions='[\"short\"]'": "other captions of a picture, from columns of the table of captions",
+    "text.repair=true": "misspelt words of captions mended first",
+}
+"""Settings that vary captions."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +67,21 @@ class Augmented:
     of: int
     """How many pictures there are to learn from."""
     varied: bool
-    """Whether the recipe leaves anything to chance."""
+    """Whether the recipe leaves anything of pictures to chance."""
     notes: tuple[str, ...]
     """What is true of all the pictures, in sentences."""
+    wordings: Reworded
+    """The captions with their other wordings; none where captions are not varied, or not asked for."""
+    images: bool = True
+    """Whether the versions of pictures are shown."""
+    captions: bool = True
+    """Whether the wordings of captions are shown."""
+
+    @property
+    def ways(self) -> dict[str, str]:
+        """The settings that would vary what is shown, each with what it does."""
+        pictures = WAYS if self.images and not self.varied else {}
+        return {**pictures, **(WORDS if self.captions and not self.wordings.of else {})}
 
 
 def augment(
@@ -67,11 +89,15 @@ def augment(
     count: int = PICTURES,
     *,
     out: str | Path | None = None,
+    images: bool = True,
+    captions: bool = True,
     recipe: str | Path | None = None,
     overrides: Sequence[str] = (),
     report: Reporter = silent,
 ) -> Augmented:
-    """A few training pictures with the versions that a training by the recipe's `[data]` is shown, and a page of them.
+    """A few training pictures with the versions and the wordings that a training is shown of them, and a page of both.
+
+    `images` and `captions` say which of the two to show: what the recipe's `[data]` varies, and its `[augment]`.
 
     The page is `augment.html` in `out` or, where none is named, in the dataset's `report/`. Nothing else is written,
     and nothing is downloaded. The pictures are spread evenly from the narrowest to the widest, the same each time.
@@ -83,11 +109,12 @@ def augment(
     base = _base(settings, Path(recipe).parent if recipe else folder.resolve().parent)
     whole, _ = resolved(settings, found, base)
     train, versions = found.part("train"), Versions(whole, base.step)
-    shown = _shown(folder, _spread(train, count), versions, report)
-    notes = (*_sentences(versions, train), *_about_captions(whole, found))
+    shown = _shown(folder, _spread(train, count), versions if images else None, report)
+    wordings = reworded(train, whole, base, torch.device(machine().device), report) if captions else Reworded({})
+    notes = (*(_sentences(versions, train) if images else ()), *_about_captions(whole, found, wordings))
     lengths = in_tokens(base, [each.picture.text for each in shown])
     path = Path(out or folder / "report") / "augment.html"
-    made = Augmented(path, shown, len(train), data.varied(whole.data), notes)
+    made = Augmented(path, shown, len(train), data.varied(whole.data), notes, wordings, images, captions)
     decode = partial(data.preview, side=page.VERSION_SIDE)
     page.write_augment_preview(_page(folder, made, whole, lengths), path, decode)
     return made
@@ -113,8 +140,10 @@ def _spread(pictures: Sequence[Picture], count: int) -> list[Picture]:
     return [order[(2 * number + 1) * len(order) // (2 * count)] for number in range(count)]
 
 
-def _shown(folder: Path, pictures: Sequence[Picture], versions: Versions, report: Reporter) -> tuple[Shown, ...]:
-    """Each picture with its versions, made by what makes them for the encoder."""
+def _shown(folder: Path, pictures: Sequence[Picture], versions: Versions | None, report: Reporter) -> tuple[Shown, ...]:
+    """Each picture with its versions, made by what makes them for the encoder; without any where there are none."""
+    if versions is None:
+        return tuple(Shown(picture, ()) for picture in pictures)
     fit, found = fitter(), list[Shown]()
     for number, picture in enumerate(pictures):
         report(FIT, number, len(pictures))
@@ -129,32 +158,45 @@ def _sentences(versions: Versions, train: Sequence[Picture]) -> tuple[str, ...]:
     return tuple(f"{subject.capitalize()}: {words}." for subject, words in versions.told(train).items())
 
 
-def _about_captions(recipe: Recipe, dataset: Dataset) -> tuple[str, ...]:
+def _about_captions(recipe: Recipe, dataset: Dataset, wordings: Reworded) -> tuple[str, ...]:
     """What becomes of captions in training, and of the pictures that are held back."""
     empty, held = recipe.text.proportion_empty_prompts, len(dataset.part("validation"))
     told = [f"In {100 * empty:.3g} % of the visits the caption is left out, for guidance."] if empty else []
+    if wordings.of:
+        share = f"{100 * recipe.augment.share:.3g} % of the visits read another wording"
+        told += [f"{wordings.told()}.", f"{share}, measurements never do.", *wordings.judged()]
     if held and data.varied(recipe.data):
         told.append(f"Pictures held back for validation ({held}) have one version, in which nothing is left to chance.")
     return tuple(told)
 
 
 def _page(folder: Path, made: Augmented, recipe: Recipe, lengths: Lengths) -> page.AugmentPreview:
-    ways = () if made.varied else tuple(page.Way(*each) for each in WAYS.items())
-    pictures = tuple(_varied(folder, shown, recipe, lengths) for shown in made.pictures)
+    ways = tuple(page.Way(*each) for each in made.ways.items())
+    pictures = tuple(_varied(folder, shown, recipe, lengths, made.wordings) for shown in made.pictures)
     shown = f"{len(made.pictures)} of the {made.of:,} training pictures, from the narrowest to the widest. "
-    seen = "Each visit in training takes one of a picture's versions. " if made.varied else ""
+    seen = "Each visit in training takes one of a picture's versions. " if made.varied and made.images else ""
     lead = f"{shown}{seen}The dataset was not changed."
     return page.AugmentPreview(folder.resolve().parent.name, lead, made.notes, pictures, ways)
 
 
-def _varied(folder: Path, shown: Shown, recipe: Recipe, lengths: Lengths) -> page.Varied:
+def _varied(folder: Path, shown: Shown, recipe: Recipe, lengths: Lengths, wordings: Reworded) -> page.Varied:
     picture, read = shown.picture, lengths.of[shown.picture.text].read
     thumb = page.Thumb(folder / data.TRAIN / picture.file, picture.file, f"{picture.width}×{picture.height}")
     versions = tuple(
         page.Version(Image.fromarray(fitted.pixels), f"{each.size[0]}×{each.size[1]}", done(each, fitted))
         for each, fitted in shown.versions
     )
-    return page.Varied(thumb, picture.text[:read], picture.text[read:], versions, _notes(shown, recipe))
+    return page.Varied(
+        thumb, picture.text[:read], picture.text[read:], versions, _notes(shown, recipe), _others(picture, wordings)
+    )
+
+
+def _others(picture: Picture, wordings: Reworded) -> tuple[page.Other, ...]:
+    """The wordings of a picture's caption, then those from columns of the table, then the refused ones."""
+    worded = wordings.of.get(picture.text, Worded(picture.text))
+    made = {wording.text: ", ".join(wording.ways) for wording in worded.kept}
+    kept = [page.Other(text, made.get(text, "a caption of its own")) for text in wordings.others(picture)]
+    return (*kept, *(page.Other(refusal.text, refusal.reason, refused=True) for refusal in worded.refused))
 
 
 def _notes(shown: Shown, recipe: Recipe) -> tuple[str, ...]:

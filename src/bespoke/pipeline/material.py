@@ -17,6 +17,7 @@ from bespoke.hardware import machine
 from bespoke.models import Checkpoint
 from bespoke.pipeline.reporting import Reporter
 from bespoke.pipeline.versions import Versions, fitter
+from bespoke.pipeline.wordings import mended, reworded
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset, Picture
 from bespoke.sampling import Request, latents
@@ -40,11 +41,14 @@ class Encoder:
 
     def material(self, dataset: Dataset, folder: Path) -> Material:
         """All that training reads; whatever is in the cache already is not made again."""
-        most, train = self.recipe.validation.max_items, dataset.part("train")
-        measured = {"validation": (folder, dataset.part("validation")[:most])} | self._sets(most)
+        most, train = self.recipe.validation.max_items, self._mended(dataset.part("train"))
+        measured = {"validation": (folder, self._mended(dataset.part("validation")[:most]))} | self._sets(most)
         prior = self._plain_captions(train)
         pictures = [(folder, p) for p in train] + [(place, p) for place, part in measured.values() for p in part]
-        captions = sorted({p.text for _, p in pictures} | set(prior) | {""})
+        wordings = reworded(train, self.recipe, self.checkpoint, _device(), self.report)
+        others = {p.pixels: wordings.others(p) for p in train}
+        read = itertools.chain(*others.values())
+        captions = sorted({p.text for _, p in pictures} | {*prior, *read, ""})
         texts = self._texts(captions)
         versions = Versions(self.recipe, self.checkpoint.step)
         shown = [(place / data.TRAIN / p.file, p, versions.of(p)) for place, p in pictures]
@@ -62,12 +66,24 @@ class Encoder:
             ]
         )
         priors = [Example(f"plain-{n}", (next(places),), text[c], weight, drawn=True) for n, c in enumerate(prior)]
-        own = tuple(itertools.islice(examples, len(train)))
+        own = tuple(
+            replace(example, wordings=tuple(text[other] for other in others[example.key]))
+            for example in itertools.islice(examples, len(train))
+        )
         parts = {name: tuple(itertools.islice(examples, len(part))) for name, (_, part) in measured.items()}
         validation = parts.pop("validation")
         probe = {"probe": self._probe(own, len(validation))} if self.recipe.validation.probe and validation else {}
         latents = Joined([rows, *([drawn] if drawn else [])])
         return Material(latents, texts, text[""], (*own, *priors), validation, self._scale(), probe | parts)
+
+    def _mended(self, pictures: tuple[Picture, ...]) -> tuple[Picture, ...]:
+        """The pictures with misspelt words of their captions mended, where the recipe says so."""
+        if not self.recipe.text.repair or not pictures:
+            return pictures
+        found, changed = mended(pictures, self.checkpoint)
+        examples = ", ".join(f"{wrong} → {right}" for wrong, right in list(changed.items())[:3])
+        self.report("mend captions", len(found), len(found), f"{len(changed)} words: {examples}" if changed else "none")
+        return tuple(found)
 
     def _sets(self, most: int) -> dict[str, tuple[Path, tuple[Picture, ...]]]:
         """The pictures of each further set to measure on, and the dataset they lie in; all are shown plain.

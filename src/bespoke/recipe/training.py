@@ -1,10 +1,10 @@
 """The sections of the recipe about what is trained, and how it is measured meanwhile."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bespoke.recipe.section import BelowOne, Positive, Rate, Section, Share
+from bespoke.recipe.section import BelowOne, Positive, Prompts, Rate, Section, Share
 
 
 class Model(Section):
@@ -33,6 +33,39 @@ class Text(Section):
     """The words that call the style; by default those that all captions begin with."""
     proportion_empty_prompts: Share = 0.05
     """Part of the captions replaced by nothing, for classifier-free guidance."""
+    repair: bool = False
+    """Mend words of the captions that are misspelt, before anything else is done with them; the dataset stays."""
+
+
+class Augment(Section):
+    """`[augment]`: captions said in other words while training; what they say of the picture stays."""
+
+    variants: int = Field(default=0, ge=0)
+    """Other wordings of each caption; 0 switches augmentation off. Each is encoded once and kept."""
+    share: Share = 0.5
+    """Part of the visits to a picture that read another wording instead of its caption."""
+    shuffle: Share = 0.5
+    """Chance that a wording has its clauses or tags in another order."""
+    keep_first: int = Field(default=1, ge=0)
+    """So many clauses or tags stay in front."""
+    drop: Share = 0.2
+    """Chance that it lacks a word that says nothing of the picture: an article, "very", "beautiful"."""
+    prefix: Share = 0.3
+    """Chance that it begins otherwise: "picture of", "image of" or neither; with a trigger, that stands elsewhere."""
+    synonyms: Share = 0.5
+    """Chance that it has a synonym for one of its words."""
+    synonym_sources: Annotated[tuple[Literal["curated", "wordnet", "vectors"], ...], Field(strict=False)] = ("curated",)
+    """Where synonyms come from: our own list, WordNet, near neighbours among the vectors of `text.vectors`."""
+    spelling: Share = 0.05
+    """Chance that it has one word misspelt, as people type; more needs a text encoder that is trained, too."""
+    captions: Prompts = ()
+    """Columns of the table of captions with other captions of a picture, such as `short` or `tags`: more wordings."""
+    protected: Prompts = ()
+    """Terms that stay as they are, letter by letter; the trigger does in any case."""
+    similarity: Share = 0.95
+    """Refuse what the text encoder finds less alike than this part of the captions' own paraphrases; 0: do not ask."""
+    seed: int = 0
+    """Seeds the wordings."""
 
 
 Scheduler = Literal["cosine", "linear", "constant", "cosine_with_restarts", "polynomial"]

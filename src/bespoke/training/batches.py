@@ -27,6 +27,8 @@ class Example:
     """What its loss counts for."""
     repeats: float = 1.0
     """How often it comes in an epoch."""
+    wordings: tuple[int, ...] = ()
+    """The rows of other wordings of its caption; training reads one of them now and then, measurements never."""
     drawn: bool = False
     """Whether the base drew it, so that it is none of the person's pictures."""
 
@@ -49,7 +51,7 @@ class Material:
     @property
     def fingerprint(self) -> str:
         """A hash of what is trained on: which pictures, how often they come and what they count for."""
-        facts = [(e.key, len(e.latents), e.weight, e.repeats) for e in self.train]
+        facts = [(e.key, len(e.latents), e.weight, e.repeats, *(e.wordings and (len(e.wordings),))) for e in self.train]
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
@@ -80,6 +82,8 @@ class Choices:
     """Timesteps of the schedule."""
     empty_share: float
     noise_offset: float
+    wording_share: float = 0.0
+    """Part of the visits that read another wording of the caption."""
 
 
 class Stream:
@@ -123,10 +127,7 @@ class Stream:
         posterior = torch.from_numpy(np.stack([normal(shape, "posterior", *key) for key in keyed]))
         noise = np.stack([_noise(shape, choices.noise_offset, key) for key in keyed])
         times = [int(generator("timestep", *key).integers(choices.steps)) for key in keyed]
-        texts = [
-            material.empty if uniform("empty", *key) < choices.empty_share else example.text
-            for example, key in zip(examples, keyed, strict=True)
-        ]
+        texts = [self._text(example, key) for example, key in drawn]
         return Batch(
             clean=sampled(moments, posterior, material.scale),
             noise=torch.from_numpy(noise),
@@ -134,6 +135,15 @@ class Stream:
             texts=material.texts[texts],
             weights=torch.tensor([example.weight for example in examples]),
         )
+
+    def _text(self, example: Example, key: "Keyed") -> int:
+        """The row of what a visit reads: nothing, the caption, or another wording of it."""
+        if uniform("empty", *key) < self.choices.empty_share:
+            return self.material.empty
+        others = example.wordings
+        if others and uniform("wording", *key) < self.choices.wording_share:
+            return others[int(len(others) * uniform("which wording", *key))]
+        return example.text
 
 
 Keyed = tuple[int, int, str, int]

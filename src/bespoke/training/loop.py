@@ -264,9 +264,8 @@ class Trainer:
             hint = "Go on with a number of processes that divides it."
             raise BespokeError(f"A pass of {pass_size} pictures cannot be shared by {processes} processes.", hint)
         self.pass_size, self.size = pass_size, pass_size // processes
-        choices = Choices(
-            train.seed, self.schedule.steps, self.recipe.text.proportion_empty_prompts, train.noise_offset
-        )
+        empty, share = self.recipe.text.proportion_empty_prompts, self.recipe.augment.share
+        choices = Choices(train.seed, self.schedule.steps, empty, train.noise_offset, share)
         self.stream = Stream(self.material, choices, pass_size)
 
     def _fresh_optimizer(self) -> Any:
