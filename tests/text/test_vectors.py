@@ -123,7 +123,11 @@ def test_an_index_finds_what_is_there_and_nothing_else(words, other):
     assert (other in index) == (other in words)
 
 
-@given(st.dictionaries(st.from_regex(r"[a-zé]{1,6}", fullmatch=True), st.lists(st.floats(-9, 9, width=16), min_size=4, max_size=4), min_size=1))  # fmt: skip
+WORD = st.from_regex(r"[a-zé]{1,6}", fullmatch=True)
+ROW = st.lists(st.floats(-9, 9, width=16), min_size=4, max_size=4)
+
+
+@given(st.dictionaries(WORD, ROW, min_size=1))
 def test_what_is_written_is_read(tmp_path_factory, table):
     folder = tmp_path_factory.mktemp("vectors")
     found = read(folder, "".join(f"{word} " + " ".join(map(repr, row)) + "\n" for word, row in table.items()))

@@ -36,15 +36,19 @@ def counted_words(file: Path, report: Report = silent) -> Counts:
     """
     counts, runs = Counts(), Counter[str]()
     for text in _texts(file, counts.skipped, report):
-        for apart, together in GLUE.items():
-            text = text.replace(apart, together)
-        runs.update(normal(text).split(" "))
+        runs.update(normal(_glued(text)).split(" "))
         if len(runs) >= HELD:
             _take_apart(runs, counts)
     _take_apart(runs, counts)
     total = size(file)
     report(file.name, total, total, told(counts.skipped))
     return counts
+
+
+def _glued(text: str) -> str:
+    for apart, together in GLUE.items():
+        text = text.replace(apart, together)
+    return text
 
 
 def _take_apart(runs: Counter[str], counts: Counter[str]) -> None:

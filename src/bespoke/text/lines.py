@@ -31,7 +31,7 @@ def silent(stage: str, done: int, total: int, note: str = "") -> None:
 
 
 def lines(file: Path, report: Report = silent) -> Iterator[bytes]:
-    """The lines of a plain or gzipped file, as bytes with their ends; only `\\n` ends a line.
+    r"""The lines of a plain or gzipped file, as bytes with their ends; only `\n` ends a line.
 
     Bytes and not texts, because U+0085 and U+2028, which occur in words of GloVe's files, would end lines of text.
 

@@ -27,7 +27,8 @@ BLOCK = 4096
 HEAD = 1000
 """Lines by which the length of a row is told."""
 LENGTH, TWICE, UNNAMED, NOT_UTF8, NO_NUMBERS = (
-    "of another length", "with a word that came before", "without a word", "not in UTF-8", "with numbers that cannot be read",
+    "of another length", "with a word that came before", "without a word", "not in UTF-8",
+    "with numbers that cannot be read",
 )  # fmt: skip
 
 
@@ -254,5 +255,5 @@ def _check(file: Path, said: tuple[int, int] | None, kept: int, skipped: Counter
         problem = f"{file} is cut off: its first line says {said[0]:,} words, and {lines_seen:,} follow."
         raise BespokeError(problem, "Download it again, or copy it again.")
     if not kept:
-        hint = "It needs one word a line with its numbers after it, parted by spaces, as GloVe's and word2vec's text files."
+        hint = "It needs a word a line with its numbers after it, parted by spaces, as GloVe's and word2vec's texts."
         raise BespokeError(f"{file} holds no word vectors ({told(skipped) or 'no lines'}).", hint)
