@@ -13,9 +13,10 @@ LEAST = 3
 """Captions that must have a phrase."""
 CRITICAL = 10.83
 """The log-likelihood ratio above which chance is one in a thousand: chi-squared of one degree of freedom."""
-LINKS = frozenset(
-    "a an the of in on at by for with from to and or as is are was be this that its it into over under".split()
-)
+LINKS = {
+    "a", "an", "the", "of", "in", "on", "at", "by", "for", "with", "from", "to", "and", "or", "as", "is", "are", "was",
+    "be", "this", "that", "its", "it", "into", "over", "under",
+}  # fmt: skip
 """Words at which no term begins or ends."""
 _CLAUSES = re.compile(r"[,.;:()!?/|]")
 

@@ -36,7 +36,7 @@ class Vectors:
     """Words, most frequent first as the file had them, and a row of numbers for each."""
 
     def __init__(self, words: Words, index: Index, rows: np.ndarray, skipped: Mapping[str, int]) -> None:
-        self.words: Sequence[str] = words
+        self.words = words
         """Normal words; `words.array` is Arrow's."""
         self.index: Mapping[str, int] = index
         self.rows = rows

@@ -34,7 +34,7 @@ class Index(Mapping[str, int]):
     Arrow sorts by the bytes of UTF-8, which is the order of code points, by which Python compares.
     """
 
-    def __init__(self, words: Words, order: np.ndarray) -> None:
+    def __init__(self, words: Words, order: np.ndarray | range) -> None:
         self._words, self._order = words, order
 
     def __getitem__(self, word: str) -> int:
