@@ -70,6 +70,7 @@ def test_captions_alone_make_a_lexicon():
     lexicon = Lexicon.built(["a fox"], pieces, [])
     assert lexicon.entry("fox") == Entry("fox", 2, False, 0, None, 1, 1)
     assert lexicon.frequency("fox") == 1
+    assert (lexicon.words("social"), lexicon.words("clip"), lexicon.words("domain")) == ([], [], ["a", "fox"])
     empty = Lexicon.built([], pieces, [])
     assert len(empty) == 0 and "fox" not in empty and empty.words("wiki") == []
 

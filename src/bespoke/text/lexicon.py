@@ -125,16 +125,11 @@ class Lexicon:
 
     def words(self, source: Source) -> list[str]:
         """The words that one source brings, in the order of the alphabet."""
-        from pyarrow import compute
-
-        table, at_least = self.table, compute.greater_equal
-        chosen = {
-            "clip": lambda: table["clip"],
-            "wiki": lambda: at_least(table["wiki"], LEAST_WIKI),
-            "social": lambda: compute.less(table["social_rank"], TOP),
-            "domain": lambda: at_least(table["domain"], 1),
-        }[source]()
-        return table["word"].filter(chosen).to_pylist()
+        if source == "social":
+            chosen = self.table["social_rank"].to_numpy() < TOP  # no rank becomes not-a-number, which is never less
+        else:
+            chosen = self.table[source].to_numpy() >= (LEAST_WIKI if source == "wiki" else 1)
+        return self.table["word"].filter(chosen).to_pylist()
 
     def frequency(self, word: str) -> float:
         """How common a word is, 0 for an unknown one to 1 for the commonest: the highest that any source says.
@@ -153,9 +148,7 @@ class Lexicon:
 
     @functools.cached_property
     def _highest(self) -> tuple[int, int]:
-        from pyarrow import compute
-
-        return compute.max(self.table["wiki"]).as_py(), compute.max(self.table["domain"]).as_py()
+        return int(self.table["wiki"].to_numpy().max()), int(self.table["domain"].to_numpy().max())
 
     def save(self, path: Path) -> None:
         """Writes it as a Parquet file."""
@@ -219,7 +212,9 @@ def _table(
     from pyarrow import compute
 
     word = pyarrow.array(found, pyarrow.string())
-    ranks = compute.index_in(word, vectors.words.array) if vectors else pyarrow.nulls(len(found), pyarrow.int32())
+    ranks = pyarrow.nulls(len(found), pyarrow.int32())
+    if vectors:
+        ranks = compute.call_function("index_in", [word], compute.SetLookupOptions(vectors.words.array))
     columns = (
         word, pyarrow.array(parts, pyarrow.int32()), pyarrow.array([w in whole for w in found], pyarrow.bool_()),
         pyarrow.array([wiki.get(w, 0) for w in found], pyarrow.int64()), ranks,

@@ -81,7 +81,7 @@ def _opened(raw: BufferedReader, file: Path) -> Generator[BufferedReader, None, 
         yield raw
         return
     with gzip.open(raw) as unpacked, BufferedReader(unpacked) as stream:
-        yield stream
+        yield stream  # pyright: ignore[reportReturnType] - a reader is a reader, whatever it reads from
 
 
 def _parts(stream: BufferedReader) -> Iterator[bytes]:

@@ -172,7 +172,7 @@ def _kept(
     rows = _numbers([numbers for _, numbers in good], length)
     kept: list[int] = []
     with np.errstate(over="ignore"):
-        finite = np.isfinite(rows.astype(np.float16)).all(axis=1)
+        finite = np.isfinite(rows.astype(np.float16)).all(axis=1).tolist()
     for number, (raw, _) in enumerate(good):
         word, trouble = _word(raw)
         trouble = trouble or (TWICE if word in found else "" if finite[number] else NO_NUMBERS)
@@ -240,7 +240,7 @@ def _write_words(path: Path, found: Sequence[str]) -> None:
     from pyarrow import compute
 
     array: Any = pyarrow.array(found, pyarrow.string())
-    order = compute.sort_indices(array).cast(pyarrow.int32())
+    order = compute.call_function("sort_indices", [array]).cast(pyarrow.int32())
     table = pyarrow.table({"word": array, "order": order})
     with pyarrow.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
