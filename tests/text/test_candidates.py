@@ -1,7 +1,5 @@
 """The few words that are worth a token of their own."""
 
-import itertools
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +10,6 @@ from bespoke.text.candidates import candidates
 from bespoke.text.lexicon import Lexicon
 from bespoke.text.normal import normal
 from bespoke.text.terms import Terms
-from bespoke.text.typos import edits
 from bespoke.text.vectors import vectors
 
 
@@ -111,22 +108,6 @@ def test_slips_are_refused_unless_people_write_them(build, tmp_path):
     assert "halbard" in chosen(candidates(build(captions, None, wiki, known), captions, budget=9))
     rules = Terms(triggers=("halbard",))
     assert "halbard" in chosen(candidates(build(captions, rules, wiki), captions, rules, budget=9))
-
-
-@given(st.text("abcxyz", min_size=1, max_size=5), st.text("abcxyz", min_size=1, max_size=5))
-def test_edits_are_all_words_one_slip_away(one, other):
-    assert (other in set(edits(one))) == (distance(one, other) <= 1)
-
-
-def distance(one, other):
-    """Damerau's, restricted: the textbook's table."""
-    table = {(-1, j): j + 1 for j in range(-1, len(other))} | {(i, -1): i + 1 for i in range(-1, len(one))}
-    for i, j in itertools.product(range(len(one)), range(len(other))):
-        same = one[i] == other[j]
-        table[i, j] = min(table[i - 1, j] + 1, table[i, j - 1] + 1, table[i - 1, j - 1] + (not same))
-        if i and j and one[i] == other[j - 1] and one[i - 1] == other[j]:
-            table[i, j] = min(table[i, j], table[i - 2, j - 2] + 1)
-    return table[len(one) - 1, len(other) - 1]
 
 
 PARTS = st.sampled_from(

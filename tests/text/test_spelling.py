@@ -30,14 +30,10 @@ def test_repair_undoes_what_misspelling_did(word, seed):
     assert SPELLER.meant(misspelt(word, generator("test", seed), SPELLER.known)) == word
 
 
-@given(st.text("abcdefgh", min_size=2, max_size=7))
-def test_all_edits_are_one_mistake_away_and_none_is_missing(word):
-    """The other implementation of the distance is the oracle."""
-    found = edits(word)
-    assert all(distance(word, other) == 1 for other in found)
-    for place in range(len(word)):
-        assert word[:place] + "z" + word[place + 1 :] in found
-        assert word[:place] + word[place + 1 :] in found
+@given(st.text("abcxyz", min_size=1, max_size=5), st.text("abcxyz", min_size=1, max_size=5))
+def test_edits_are_all_words_one_mistake_away(one, other):
+    """The world's reader counts mistakes with code of its own."""
+    assert (other in edits(one)) == (distance(one, other) == 1)
 
 
 def test_the_more_frequent_word_is_meant_only_if_it_is_clearly_more_frequent():

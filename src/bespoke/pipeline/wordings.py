@@ -25,6 +25,7 @@ from bespoke.text import (
     Wording,
     calibrated,
     curated,
+    normal,
     spoilt,
     unweighed,
     wordnet,
@@ -109,7 +110,7 @@ def speller_for(captions: Sequence[str], checkpoint: Checkpoint) -> Speller:
     whole = sorted((place, word.removesuffix("</w>")) for word, place in vocabulary.items() if word.endswith("</w>"))
     # A tokenizer's words come by how frequent they were where it was made; only their order is known.
     known = {word: 1 / (rank + 10) for rank, (_, word) in enumerate(whole) if word.isalpha()}
-    counted = Counter(word for caption in captions for word in words(unweighed(caption)))
+    counted = Counter(word for caption in captions for word in words(normal(unweighed(caption))))
     most = max(counted.values(), default=1)
     return Speller(known | {word: max(known.get(word, 0), n / most) for word, n in counted.items() if n > 1})
 

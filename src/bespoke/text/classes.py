@@ -113,11 +113,6 @@ CANONICAL = {"grey": "gray", "greyish": "grayish", "large": "big", "little": "sm
 CANONICAL |= {"huge": "enormous", "gigantic": "enormous", **NUMBERS}
 
 
-def words(text: str) -> list[str]:
-    """A text's words in lower case."""
-    return WORD.findall(text.lower())
-
-
 def opposed(word: str, other: str) -> bool:
     """Whether two words are opposites, or are of a kind whose words never stand for one another."""
     first, second = (CANONICAL.get(each, each) for each in (word, other))

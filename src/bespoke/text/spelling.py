@@ -37,7 +37,7 @@ class Speller:
         """What a word was meant to be: the most frequent known one that is one mistake away, or the word itself.
 
         Well-known mistakes go first; long words may have two mistakes. Where several fit nearly as well, none is taken.
-        Source: Damerau 1964: four kinds of single mistake; Norvig, "How to Write a Spelling Corrector".
+        Source: Norvig, "How to Write a Spelling Corrector".
         """
         lower = word.lower()
         if self.known(lower) or len(lower) < SHORTEST - 1:
@@ -70,12 +70,16 @@ class Speller:
 
 
 def edits(word: str) -> set[str]:
-    """All words one mistake away: a letter lost, doubled or put in, changed, or two neighbours swapped."""
+    """All words one mistake away: a letter left out, put in, replaced, or swapped with the next.
+
+    Source: Damerau 1964, "A technique for computer detection and correction of spelling errors".
+    """
+    letters = {*LETTERS, *word}
     cuts = [(word[:place], word[place:]) for place in range(len(word) + 1)]
     lost = {left + right[1:] for left, right in cuts if right}
     swapped = {left + right[1] + right[0] + right[2:] for left, right in cuts if len(right) > 1}
-    changed = {left + letter + right[1:] for left, right in cuts if right for letter in LETTERS}
-    added = {left + letter + right for left, right in cuts for letter in LETTERS}
+    changed = {left + letter + right[1:] for left, right in cuts if right for letter in letters}
+    added = {left + letter + right for left, right in cuts for letter in letters}
     return (lost | swapped | changed | added) - {word}
 
 
