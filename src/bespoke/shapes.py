@@ -10,7 +10,7 @@ Latents = Float[Tensor, "b c h w"]
 Moments = Float[Tensor, "b c2 h w"]
 Pixels = Float[Tensor, "b 3 H W"]
 TextStates = Float[Tensor, "b l d"]
-TextRows = Float[Tensor, "b rows l"]
+TextRows = Float[Tensor, "b l rows"]
 """Tokens and, where captions have weights, the weight of each and the tokens of the empty caption."""
 Timesteps = Int[Tensor, " b"]
 PerItem = Float[Tensor, " b"]

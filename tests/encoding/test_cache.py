@@ -19,11 +19,14 @@ from bespoke.encoding import (
     TextEncoder,
     Uncached,
     cache,
+    fitted,
     sampled,
     tokens,
     too_long,
+    windows,
 )
 from bespoke.models import Tuned, find
+from bespoke.text import escaped, read
 
 CPU = torch.device("cpu")
 
@@ -225,13 +228,69 @@ CAPTIONS = ["", "8bit illustration of a cat", "a dog", "Café — ünïcode, ém
 
 def test_text_states_are_those_that_the_pipeline_makes(pipeline):
     encoder = TextEncoder(pipeline.tokenizer, pipeline.text_encoder, CPU)
-    ours = encoder(CAPTIONS)
+    short = CAPTIONS[:4]
+    ours = encoder(short)
     with torch.no_grad():
-        for number, caption in enumerate(CAPTIONS):
+        for number, caption in enumerate(short):
             theirs, _ = pipeline.encode_prompt(caption, CPU, 1, do_classifier_free_guidance=False)
             torch.testing.assert_close(ours[number : number + 1], theirs, rtol=1e-5, atol=1e-5)
-    assert torch.equal(encoder([CAPTIONS[2], CAPTIONS[1]]), ours[[2, 1]])
+    assert torch.equal(encoder([short[2], short[1]]), ours[[2, 1]])
     assert not torch.equal(ours[1], ours[2])
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.text("ab ,cé🐈1-", max_size=60), st.integers(1, 12))
+def test_one_window_has_the_tokens_that_the_tokenizer_gives(pipeline, text, times):
+    text = f"{text} " * times
+    ids = pipeline.tokenizer(text).input_ids
+    made = tokens(pipeline.tokenizer, [escaped(text)])[0][0, :, 0].long()
+    padded = pipeline.tokenizer(text, padding="max_length", max_length=77).input_ids
+    if len(ids) <= 77:
+        assert made.tolist() == padded
+    marks = {pipeline.tokenizer.bos_token_id, pipeline.tokenizer.eos_token_id, pipeline.tokenizer.pad_token_id}
+    kept = [i for i in made.tolist() if i not in marks]
+    assert kept == [i for i in ids if i not in marks], "no token is lost, doubled or moved"
+
+
+def test_long_captions_are_read_in_windows_that_end_at_commas_or_between_words(pipeline):
+    tokenizer = pipeline.tokenizer
+    many = "a small red car beside an elephant, " * 12
+    found = windows(tokenizer, read(many))
+    assert len(found) > 1 and max(len(window.ids) for window in found) <= 75
+    for window in found[:-1]:
+        assert tokenizer.decode(window.ids).endswith(",")
+    for window in windows(tokenizer, read(CAPTIONS[4])):
+        assert not window.ids or set(tokenizer.decode(window.ids).split()) == {"word"}
+    states = TextEncoder(tokenizer, pipeline.text_encoder, CPU)([many])[0].view(len(found), 77, -1)
+    with torch.no_grad():
+        for window, ours in zip(found, states, strict=True):
+            said = tokenizer.decode(window.ids)
+            theirs, _ = pipeline.encode_prompt(said, CPU, 1, do_classifier_free_guidance=False)
+            torch.testing.assert_close(ours[None], theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_break_begins_a_window_and_few_counts_of_windows_are_allowed(pipeline):
+    tokenizer = pipeline.tokenizer
+    assert [len(windows(tokenizer, read(" BREAK ".join(["a cat"] * n)))) for n in (1, 2, 3, 4, 5, 7, 12, 30)] == [
+        1, 2, 3, 4, 6, 12, 12, 12
+    ]  # fmt: skip
+    first, second = TextEncoder(tokenizer, pipeline.text_encoder, CPU)(["a cat", "a dog"])
+    (both,) = TextEncoder(tokenizer, pipeline.text_encoder, CPU)(["a cat BREAK a dog"])
+    assert torch.equal(both, torch.cat([first, second]))
+
+
+def test_repeated_windows_are_to_the_network_what_one_is(pipeline):
+    """So that captions of unequal lengths can be in one batch, and none depends on those beside it."""
+    encoder = TextEncoder(pipeline.tokenizer, pipeline.text_encoder, CPU)
+    captions = ["a fox on a red background", "a cat BREAK a dog", "a (car:1.4) BREAK a tree BREAK a house"]
+    alone, together = [encoder([caption]) for caption in captions], encoder(captions)
+    assert [len(one[0]) // 77 for one in alone] == [1, 2, 3] and together.shape[1] == 6 * 77
+    noisy, times = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([10, 500, 900])
+    with torch.no_grad():
+        ours = Tuned(pipeline.unet)(noisy, times, together)
+        for n, one in enumerate(alone):
+            theirs = Tuned(pipeline.unet)(noisy[n : n + 1], times[n : n + 1], one)
+            torch.testing.assert_close(ours[n : n + 1], theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_words_with_a_weight_stand_further_from_the_empty_caption(pipeline):
@@ -248,10 +307,12 @@ def test_words_with_a_weight_stand_further_from_the_empty_caption(pipeline):
     assert torch.equal(encoder(["a cat with a (red hat:0.0), smiling"])[0, heavy], empty[heavy])
 
 
-@pytest.mark.parametrize("captions", [CAPTIONS, [*CAPTIONS, "a cat with a (red hat:1.5), smiling", "(a dog:0.3)"]])
+@pytest.mark.parametrize("captions", [CAPTIONS, [*CAPTIONS, "a cat (red hat:1.5) BREAK hi", "(a dog:0.3)"]])
 def test_a_trained_text_encoder_says_of_tokens_what_a_frozen_one_said_of_captions(pipeline, captions):
     rows = tokens(pipeline.tokenizer, captions)
-    assert rows.shape == (len(captions), 1 if captions == CAPTIONS else 3, pipeline.tokenizer.model_max_length)
+    assert len(rows) == len(captions)
+    assert {row.shape[-1] for row in rows} == {1 if captions == CAPTIONS else 3}
+    rows = fitted([row[0] for row in rows])
     states = TextEncoder(pipeline.tokenizer, pipeline.text_encoder, CPU)(captions)
     noisy, times = torch.randn(len(captions), 4, 16, 16), torch.full((len(captions),), 500)
     with torch.no_grad():

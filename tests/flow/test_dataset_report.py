@@ -158,7 +158,7 @@ def test_advice_counts_what_is_there(told: Told) -> None:
     assert len(opinions) <= 1
     assert set(told.findings) - opinions == {
         "4 of 34 pictures are smaller than the training resolution of 64.",
-        "1 of 34 captions is longer than the 77 tokens that the model reads.",
+        "1 of 34 captions is longer than the 77 tokens that are read at once.",
         "1 of 34 captions has other first words than “ink drawing”.",
         f"“number” stands in {number} of 34 captions.",
         "1 of 34 pictures has a caption in another script.",
@@ -202,7 +202,7 @@ def test_figures_hold_every_picture(told: Told) -> None:
     sides = {span: int(kept) for span, kept, _ in BAR.findall(plots[0])}
     assert sorted(n for n in sides.values() if n) == [1, 4, 29]
     assert "trained at 64" in plots[0]
-    assert "the model reads 77" in plots[5]
+    assert "one window has 77" in plots[5]
 
 
 def test_rules_show_their_limits_and_what_they_found(told: Told) -> None:

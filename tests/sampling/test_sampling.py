@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import bespoke
 from bespoke.encoding import TextEncoder
 from bespoke.errors import BespokeError
 from bespoke.evaluation import agreement
@@ -158,12 +159,12 @@ def by_states(pipeline, prompt, wish=QUICK, seed=3):
 
 
 def test_without_weights_the_pictures_are_those_of_the_pipeline_to_the_last_bit(pipeline):
-    prompts = ["a cat (sitting), 8:30", "a red house"]
+    prompts = [r"a cat \(sitting\), 8:30", "a red house"]
     theirs = pipeline(
-        prompts, negative_prompt=["", ""], num_inference_steps=3, guidance_scale=4.0,
+        ["a cat (sitting), 8:30", "a red house"], negative_prompt=["", ""], num_inference_steps=3, guidance_scale=4.0,
         generator=[torch.Generator("cpu").manual_seed(3) for _ in prompts],
     ).images  # fmt: skip
-    for ours in (prompts, ["a cat (sitting), (8:30:1.0)", "(a red:1) house"], [r"a cat \(sitting\), 8:30", prompts[1]]):
+    for ours in (prompts, [r"a cat \(sitting\), (8:30:1.0)", "(a red:1) house"]):
         for one, other in zip(drawn_of(pipeline, ours), theirs, strict=True):
             assert (one == np.asarray(other)).all()
 
@@ -335,3 +336,41 @@ def test_pictures_that_the_safety_checker_made_black_are_told(checked, tmp_path)
     assert not any(
         one.flagged for one in draw(checked, REQUESTS[1:2], QUICK.model_copy(update={"num_inference_steps": 10}))
     )
+
+
+# --- long prompts ---
+
+THINGS, PLACES = ("fox", "red car", "tree", "cat", "boat", "moon"), ("blue", "white", "green", "black")
+LONG = ", ".join(f"a {thing} on a {ground} background" for thing in THINGS for ground in PLACES)
+
+
+def test_a_long_prompt_is_drawn_from_the_states_that_training_would_be_given(pipeline):
+    wish = QUICK.model_copy(update={"negative_prompt": "red, (blurry:1.5)"})
+    (ours,) = drawn_of(pipeline, [LONG], wish)
+    encoder = TextEncoder(pipeline.tokenizer, pipeline.text_encoder, torch.device("cpu"))
+    states, negative = encoder([LONG]), encoder([wish.negative_prompt])
+    assert states.shape[1] == 3 * 77 and negative.shape[1] == 77
+    images = pipeline(
+        prompt_embeds=states, negative_prompt_embeds=negative.repeat(1, 3, 1), num_inference_steps=3,
+        guidance_scale=4.0, generator=torch.Generator("cpu").manual_seed(3),
+    ).images  # fmt: skip
+    assert close(ours, np.asarray(images[0]))
+    cut = pipeline.tokenizer.decode(pipeline.tokenizer(LONG).input_ids[1:76])
+    assert not close(ours, drawn_of(pipeline, [cut], wish)[0])
+
+
+def test_a_long_prompt_leaves_its_neighbours_as_they_are(pipeline):
+    prompts = ["a cat", LONG, "a house BREAK a dog"]
+    wish = QUICK.model_copy(update={"batch_size": 3})
+    together = drawn_of(pipeline, prompts, wish)
+    for prompt, beside in zip(prompts, together, strict=True):
+        assert close(drawn_of(pipeline, [prompt], wish)[0], beside)
+
+
+def test_a_prompt_that_cannot_have_been_meant_is_refused_with_its_place(tmp_path):
+    with pytest.raises(BespokeError, match="is not closed at") as caught:
+        bespoke.sample("pico", ["a cat (with a hat"], out=tmp_path)
+    assert "\\(" in caught.value.hint
+    with pytest.raises(BespokeError, match="no weight"):
+        bespoke.sample("pico", ["a cat with a (hat:1,3)"], out=tmp_path)
+    assert not list(tmp_path.iterdir())

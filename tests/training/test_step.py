@@ -105,7 +105,7 @@ def captions_of(trainer, count):
     known = [f"8bit illustration of a {noun}" for noun in nouns] + [""]
     tokenizer = find("pico").tokenizer()
     ids = tokenizer(known, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
-    rows = trainer.stream.batch(0, count).texts[:, 0].long()
+    rows = trainer.stream.batch(0, count).texts[..., 0].long()
     return [known[int((ids == row).all(dim=1).nonzero()[0])] for row in rows]
 
 

@@ -3,9 +3,9 @@
 from bespoke.encoding.cache import Cache, Items, Joined, Rows, Uncached
 from bespoke.encoding.latents import LatentEncoder, sampled
 from bespoke.encoding.sense import Sense
-from bespoke.encoding.text import TextEncoder, tokens, too_long
+from bespoke.encoding.text import TextEncoder, fitted, lost, tokens, too_long, windows
 
 __all__ = [
-    "Cache", "Items", "Joined", "LatentEncoder", "Rows", "Sense", "TextEncoder", "Uncached", "sampled", "tokens",
-    "too_long",
+    "Cache", "Items", "Joined", "LatentEncoder", "Rows", "Sense", "TextEncoder", "Uncached", "fitted", "lost",
+    "sampled", "tokens", "too_long", "windows",
 ]  # fmt: skip

@@ -1,6 +1,8 @@
-"""Captions turned into the text encoder's states."""
+"""Captions turned into the text encoder's states: in windows of 75 tokens, so that none is too long."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -8,69 +10,145 @@ import torch
 from torch import Tensor
 
 from bespoke.shapes import TextRows, TextStates
-from bespoke.text import Span, unweighed, weighed
+from bespoke.text import Part, Prompt, read
+
+BACK = 20
+"""So many tokens before a window's end a comma is sought, so that a clause stays in one window."""
+COUNTS = (1, 2, 3, 4, 6, 12)
+"""How many windows a prompt may have; what lies between is filled up with empty ones. Of any two of these the least
+common multiple is among them, so that in no batch prompts grow beyond it."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What the text encoder reads at once."""
+
+    ids: tuple[int, ...]
+    """The tokens, without the marks of beginning and end."""
+    weights: tuple[float, ...]
 
 
 class TextEncoder:
-    """Encodes captions as Stable Diffusion does: padded and cut to the model's length, last layer, normalised.
+    """Encodes captions as Stable Diffusion does: padded to the model's length, last layer, normalised.
 
-    Words with a weight, `(red hat:1.3)`, stand so much further from what the empty caption gives.
+    What is longer is read in several windows, whose states stand one behind the other. Words with a weight,
+    `(red hat:1.3)`, stand so much further from what the empty caption gives.
     """
 
     def __init__(self, tokenizer: Any, encoder: Any, device: torch.device) -> None:
         self.tokenizer, self.encoder, self.device = tokenizer, encoder.to(device), device
 
     def __call__(self, captions: Sequence[str]) -> TextStates:
-        """The states of captions, one at a time so that no row depends on its neighbours."""
-        return torch.cat([self._weighed(caption) for caption in captions])
+        """The states of captions, one at a time so that no row depends on its neighbours; fitted to one another."""
+        return fitted([self._weighed(caption) for caption in captions])
 
-    def _weighed(self, caption: str) -> TextStates:
-        """The states of one caption. Source: ComfyUI's weights, which A1111's resemble."""
-        text, spans = weighed(caption)
-        states = self._states(text)
-        if not spans:
+    def _weighed(self, caption: str) -> Tensor:
+        """The states of a caption, [windows × tokens, features]. Source: ComfyUI's weights, which A1111's resemble."""
+        return torch.cat([self._window(window) for window in windows(self.tokenizer, read(caption))])
+
+    def _window(self, window: Window) -> Tensor:
+        states = self._states(_whole(self.tokenizer, window.ids))
+        if set(window.weights) <= {1.0}:
             return states
-        weights = _weights(self.tokenizer, text, spans)
-        return self._empty + weights[None, :, None] * (states - self._empty)
+        weights = torch.tensor(_framed(window.weights, len(states)))
+        return self._empty + weights[:, None] * (states - self._empty)
 
     @cached_property
-    def _empty(self) -> TextStates:
-        return self._states("")
+    def _empty(self) -> Tensor:
+        return self._states(_whole(self.tokenizer, ()))
 
     @torch.no_grad()
-    def _states(self, text: str) -> TextStates:
-        return self.encoder(_ids(self.tokenizer, text)[None].to(self.device))[0].float().cpu()
+    def _states(self, ids: Tensor) -> Tensor:
+        return self.encoder(ids[None].to(self.device))[0][0].float().cpu()
 
 
-def tokens(tokenizer: Any, captions: Sequence[str]) -> TextRows:
-    """Captions for a text encoder that is trained: the tokens of each.
+def fitted(rows: Sequence[Tensor]) -> Tensor:
+    """Rows of equal or unequal numbers of windows, each [tokens ...], stacked: [n tokens ...].
 
-    Where any caption has weights, the weight of each token and the tokens of the empty caption stand below them.
+    Shorter ones are repeated whole. To what attends to them that is the same as once: every key is there equally often,
+    and shares of attention add up. So no caption depends on those beside it. Source: ComfyUI's `CONDCrossAttn`.
     """
-    read = [weighed(caption) for caption in captions]
-    ids = torch.stack([_ids(tokenizer, text) for text, _ in read])
-    if not any(spans for _, spans in read):
-        return ids[:, None].float()
-    weights = torch.stack([_weights(tokenizer, text, spans) for text, spans in read])
-    empty = _ids(tokenizer, "").expand_as(ids)
-    return torch.stack([ids.float(), weights, empty.float()], dim=1)
+    length = math.lcm(*(len(row) for row in rows))
+    return torch.stack([row.repeat(length // len(row), *[1] * (row.dim() - 1)) for row in rows])
 
 
-def _ids(tokenizer: Any, text: str) -> Tensor:
-    """A text's tokens, padded and cut to the model's length."""
-    length = tokenizer.model_max_length
-    return tokenizer(text, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids[0]
+def windows(tokenizer: Any, prompt: Prompt) -> list[Window]:
+    """The windows of a prompt: its parts cut at commas or between words; at least one, and as many as `COUNTS` allow.
+
+    What is beyond the last is lost; `too_long` tells of it.
+    """
+    found = [window for part in prompt.parts for window in _cut(tokenizer, part)][: COUNTS[-1]]
+    count = next(count for count in COUNTS if count >= len(found))
+    return found + [Window((), ())] * (count - len(found))
 
 
-def _weights(tokenizer: Any, text: str, spans: Sequence[Span]) -> Tensor:
-    """What each of a text's tokens counts for; 1 outside the spans."""
-    weights = torch.ones(tokenizer.model_max_length)
-    offsets = tokenizer(text, truncation=True, return_offsets_mapping=True)["offset_mapping"]
-    for place, (begin, end) in enumerate(offsets):
-        weights[place] = next((s.weight for s in spans if begin < s.end and s.begin < end), 1.0)
-    return weights
+def tokens(tokenizer: Any, captions: Sequence[str]) -> list[TextRows]:
+    """Captions for a text encoder that is trained, each [1 tokens rows]: what its tokens are.
+
+    Where any caption has weights, all have two rows more: each token's weight, and the tokens of the empty caption.
+    """
+    cut = [windows(tokenizer, read(caption)) for caption in captions]
+    weighed = any(set(window.weights) - {1.0} for each in cut for window in each)
+    return [torch.cat([_token_rows(tokenizer, window, weighed=weighed) for window in each])[None] for each in cut]
+
+
+def _token_rows(tokenizer: Any, window: Window, *, weighed: bool) -> Tensor:
+    ids = _whole(tokenizer, window.ids).float()
+    if not weighed:
+        return ids[:, None]
+    weights = torch.tensor(_framed(window.weights, len(ids)))
+    return torch.stack([ids, weights, _whole(tokenizer, ()).float()], dim=1)
 
 
 def too_long(tokenizer: Any, captions: Sequence[str]) -> list[str]:
-    """The captions whose end the model does not see."""
-    return [text for text in captions if len(tokenizer(unweighed(text)).input_ids) > tokenizer.model_max_length]
+    """The captions that one window does not hold: what a model that reads 77 tokens would cut."""
+    return [
+        text
+        for text in captions
+        if len(tokenizer(read(text).text, verbose=False).input_ids) > tokenizer.model_max_length
+    ]
+
+
+def lost(tokenizer: Any, caption: str) -> str:
+    """What a model that reads 77 tokens would cut off a caption that is too long, in words."""
+    text = read(caption).text
+    end = tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"][tokenizer.model_max_length - 2][
+        1
+    ]
+    return f"a model of {tokenizer.model_max_length} tokens would lose “{text[end:].strip()[:60]}”"
+
+
+def _cut(tokenizer: Any, part: Part) -> list[Window]:
+    """A part's tokens in windows, none of which ends within a word."""
+    read_ = tokenizer(part.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ids, offsets = list(read_["input_ids"]), read_["offset_mapping"]
+    weights = [next((s.weight for s in part.spans if begin < s.end and s.begin < end), 1.0) for begin, end in offsets]
+    size = tokenizer.model_max_length - 2
+    names = tokenizer.convert_ids_to_tokens(ids) if len(ids) > size else []
+    found = list[Window]()
+    while len(ids) > size:
+        end = _end(tokenizer, names, size)
+        found.append(Window(tuple(ids[:end]), tuple(weights[:end])))
+        ids, weights, names = ids[end:], weights[end:], names[end:]
+    return [*found, Window(tuple(ids), tuple(weights))] if ids or not found else found
+
+
+def _end(tokenizer: Any, names: Sequence[str], size: int) -> int:
+    """Where a window ends: behind its last comma if that is near its end, else behind its last whole word."""
+    commas = [place for place in range(size - BACK, size) if names[place] == ",</w>"]
+    if commas:
+        return commas[-1] + 1
+    added = tokenizer.get_added_vocab()
+    ends = [place for place in range(size) if names[place].endswith("</w>") or names[place] in added]
+    return ends[-1] + 1 if ends else size
+
+
+def _whole(tokenizer: Any, ids: Sequence[int]) -> Tensor:
+    """A window's tokens between the marks of beginning and end, padded to the model's length: int64 [tokens]."""
+    found = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
+    return torch.tensor(found + [tokenizer.pad_token_id] * (tokenizer.model_max_length - len(found)))
+
+
+def _framed(weights: Sequence[float], length: int) -> list[float]:
+    """The weights of a window's tokens with those of its marks and its padding, which weigh 1."""
+    return [1.0, *weights, *[1.0] * (length - 1 - len(weights))]

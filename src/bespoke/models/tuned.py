@@ -36,13 +36,17 @@ class Tuned(nn.Module):
         return self.unet(noisy, times, states, return_dict=False)[0]
 
     def _states(self, rows: TextRows) -> TextStates:
-        """The states of tokens; where captions have weights, as `encoding.TextEncoder` weighs them."""
-        tokens = rows[:, 0].long()
-        if rows.shape[1] == 1:
-            return self.text_encoder(tokens)[0]
-        states = self.text_encoder(torch.cat([tokens, rows[:1, 2].long()]))[0]
-        empty, weights = states[-1:], rows[:, 1, :, None]
-        return empty + weights.to(states.dtype) * (states[:-1] - empty)
+        """The states of tokens; in windows, and where captions have weights, as `encoding.TextEncoder` gives them."""
+        length = self.text_encoder.config.max_position_embeddings
+        windows = rows.reshape(-1, length, rows.shape[-1])
+        tokens = windows[..., 0].long()
+        if rows.shape[-1] == 1:
+            states = self.text_encoder(tokens)[0]
+        else:
+            both = self.text_encoder(torch.cat([tokens, windows[:1, :, 2].long()]))[0]
+            empty, weights = both[-1:], windows[..., 1, None]
+            states = empty + weights.to(both.dtype) * (both[:-1] - empty)
+        return states.reshape(len(rows), -1, states.shape[-1])
 
     @property
     def parts(self) -> dict[str, Any]:

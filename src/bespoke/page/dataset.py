@@ -48,7 +48,7 @@ class Alike:
 
 @dataclass(frozen=True)
 class Caption:
-    """One picture with its caption; `unseen` is the end that the model does not read."""
+    """One picture with its caption; `unseen` is what the first window does not hold."""
 
     thumb: Thumb
     seen: str

@@ -39,7 +39,7 @@ class Varied:
 
     original: Thumb
     read: str
-    """The caption, as far as the model reads it."""
+    """The caption, as far as one window holds it."""
     unread: str
     """The rest of the caption."""
     versions: tuple[Version, ...]

@@ -16,13 +16,13 @@ from bespoke.models import Checkpoint
 from bespoke.pipeline.datasets import settings_of
 from bespoke.pipeline.describe.captions import Lengths, in_tokens
 from bespoke.pipeline.naming import base_of
-from bespoke.pipeline.prepare import resolved
+from bespoke.pipeline.prepare import resolved, with_brackets
 from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.pipeline.versions import Versions, fitter
 from bespoke.pipeline.wordings import Reworded, reworded
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset, Picture
-from bespoke.text import Worded, unmirrorable, weighed
+from bespoke.text import Worded, read, unmirrorable
 
 PICTURES = 5
 FIT = "make versions"
@@ -105,7 +105,8 @@ def augment(
     Raises: BespokeError when `dataset` is none or is damaged, the recipe cannot be used, or its base is not here.
     """
     folder = Path(dataset)
-    settings, found = settings_of(dataset, recipe, overrides), data.load(folder)
+    settings = settings_of(dataset, recipe, overrides)
+    found = with_brackets(data.load(folder), settings)
     base = _base(settings, Path(recipe).parent if recipe else folder.resolve().parent)
     whole, _ = resolved(settings, found, base)
     train, versions = found.part("train"), Versions(whole, base.step)
@@ -201,9 +202,9 @@ def _others(picture: Picture, wordings: Reworded) -> tuple[page.Other, ...]:
 
 def _notes(shown: Shown, recipe: Recipe) -> tuple[str, ...]:
     """What there is to know of one picture."""
-    text, spans = weighed(shown.picture.text)
+    spans = [(part.text[s.begin : s.end], s.weight) for part in read(shown.picture.text).parts for s in part.spans]
     reason = unmirrorable(shown.picture.text) if recipe.data.random_flip else ""
-    heavy = ", ".join(f"“{text[span.begin : span.end]}” counts {span.weight:g}" for span in spans)
+    heavy = ", ".join(f"“{text}” counts {weight:.3g}" for text, weight in spans)
     alike = "too small to be cut into, or it fits its shape" if recipe.data.crop == "random" else "too small to be cut"
     told = [
         f"Never mirrored: the caption {reason}." if reason else "",

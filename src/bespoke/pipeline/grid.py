@@ -12,7 +12,7 @@ from bespoke.pipeline.axes import Axis, Cell, Given, axis, cell, different
 from bespoke.pipeline.drawing import drawn, files
 from bespoke.pipeline.naming import named
 from bespoke.pipeline.reporting import Reporter, silent
-from bespoke.pipeline.sample import settled
+from bespoke.pipeline.sample import read_all, settled
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request
 from bespoke.sampling.grid import Block, sheet
@@ -76,6 +76,7 @@ def grid(
     source = named(model)
     wish = settled(settings or source.settings, source.checkpoint, overrides)
     start = Cell(source, Request(prompt, wish.seed if seed is None else seed), wish)
+    read_all(source.checkpoint, (prompt, wish.negative_prompt), report)
     axes = [Axis() if given is None else axis(given, model, prompt) for given in (z, y, x)]
     different(axes)
     places = list(itertools.product(*(range(len(axis.values)) for axis in axes)))

@@ -11,10 +11,23 @@ from typing import Any
 import torch
 
 from bespoke import data
-from bespoke.encoding import Cache, Items, Joined, LatentEncoder, Rows, TextEncoder, Uncached, tokens, too_long
+from bespoke.encoding import (
+    Cache,
+    Items,
+    Joined,
+    LatentEncoder,
+    Rows,
+    TextEncoder,
+    Uncached,
+    lost,
+    tokens,
+    too_long,
+    windows,
+)
 from bespoke.errors import BespokeError
 from bespoke.hardware import machine
 from bespoke.models import Checkpoint
+from bespoke.pipeline.prepare import with_brackets
 from bespoke.pipeline.reporting import Reporter
 from bespoke.pipeline.versions import Versions, fitter
 from bespoke.pipeline.wordings import mended, reworded
@@ -22,7 +35,7 @@ from bespoke.recipe import Recipe
 from bespoke.records import Dataset, Picture
 from bespoke.sampling import Request, latents
 from bespoke.seeds import uniform
-from bespoke.text import plain, unweighed
+from bespoke.text import plain, read, unweighed
 from bespoke.training import Example, Material
 from bespoke.workspace import Project
 
@@ -47,8 +60,7 @@ class Encoder:
         pictures = [(folder, p) for p in train] + [(place, p) for place, part in measured.values() for p in part]
         wordings = reworded(train, self.recipe, self.checkpoint, _device(), self.report)
         others = {p.pixels: wordings.others(p) for p in train}
-        read = itertools.chain(*others.values())
-        captions = sorted({p.text for _, p in pictures} | {*prior, *read, ""})
+        captions = sorted({p.text for _, p in pictures} | {*prior, *itertools.chain(*others.values()), ""})
         texts = self._texts(captions)
         versions = Versions(self.recipe, self.checkpoint.step)
         shown = [(place / data.TRAIN / p.file, p, versions.of(p)) for place, p in pictures]
@@ -95,7 +107,7 @@ class Encoder:
             if name in ("validation", "probe"):
                 raise BespokeError(f"validation.sets has a {name!r}, which every training has.", "Name it otherwise.")
             folder = self.project.root / path
-            pictures = data.load(folder).pictures[:most]
+            pictures = with_brackets(data.load(folder), self.recipe).pictures[:most]
             found[name] = (folder, tuple(replace(picture, split="validation") for picture in pictures))
         return found
 
@@ -114,10 +126,11 @@ class Encoder:
         tokenizer = self.checkpoint.tokenizer()
         if self.recipe.train.train_text_encoder:
             self._tell_cut(tokenizer, captions)
-            return Rows(list(tokens(tokenizer, captions).numpy()))
+            return Rows([row[0].numpy() for row in tokens(tokenizer, captions)])
         encoder = functools.cache(lambda: TextEncoder(tokenizer, self.checkpoint.text_encoder(), _device()))
+        counts = [len(windows(tokenizer, read(caption))) for caption in captions]
         rows = cache.rows(
-            [_key(caption) for caption in captions],
+            Items([_key("windows", caption) for caption in captions], counts),
             lambda numbers: encoder()([captions[n] for n in numbers]),
             lambda done, total: self.report("encode captions", done, total),
         )
@@ -125,9 +138,8 @@ class Encoder:
         return rows
 
     def _tell_cut(self, tokenizer: Any, captions: list[str]) -> None:
-        cut = too_long(tokenizer, captions)
-        note = f"the model does not see the end of {len(cut)}, such as {cut[0][:40]!r}…" if cut else ""
-        self.report("encode captions", len(captions), len(captions), note)
+        notes = [_longer(tokenizer, captions), _odd(captions)]
+        self.report("encode captions", len(captions), len(captions), "; ".join(filter(None, notes)))
 
     def _latents(self, shown: Sequence[tuple[Path, Picture, data.Transform]]) -> Rows:
         cache = Cache(self.project.cache / "latents" / self._hash("vae"))
@@ -180,6 +192,18 @@ class Encoder:
 
     def _scale(self) -> float:
         return self.checkpoint.scaling_factor
+
+
+def _longer(tokenizer: Any, captions: Sequence[str]) -> str:
+    """How many captions are read in several windows, and what another program would not read of the first."""
+    long = too_long(tokenizer, captions)
+    return f"{len(long)} read in windows of 75 tokens; {lost(tokenizer, long[0])}" if long else ""
+
+
+def _odd(captions: Sequence[str]) -> str:
+    """How many captions have brackets that close or open nothing."""
+    odd = [caption for caption in captions if read(caption).faults]
+    return f"{len(odd)} with a bracket that is read as a letter, such as {odd[0][:40]!r}" if odd else ""
 
 
 def _device() -> torch.device:

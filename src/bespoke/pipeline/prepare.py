@@ -1,21 +1,26 @@
 """A recipe's file turned into all that is known before anything is encoded: dataset, model, every setting."""
 
+import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bespoke import data
 from bespoke import recipe as recipes
 from bespoke.data import Size
+from bespoke.encoding import windows
 from bespoke.errors import BespokeError
 from bespoke.hardware import machine
 from bespoke.models import Checkpoint
 from bespoke.pipeline.naming import Named, start_of
 from bespoke.pipeline.versions import Versions
 from bespoke.records import Dataset, Picture
-from bespoke.text import common_trigger, weighed
+from bespoke.text import common_trigger, escaped, read
 from bespoke.training.rehearsal import Shapes
 from bespoke.workspace import Project
+
+LONGEST = 50
+"""Captions that are looked at for how many windows the longest has."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,17 @@ def prepare(recipe: str | Path, overrides: Sequence[str] = ()) -> Prepared:
     asked = recipes.load(path, overrides)
     project = Project(path.resolve().parent)
     folder = project.root / asked.data.path
-    dataset = data.load(folder)
+    dataset = with_brackets(data.load(folder), asked)
     data.check_enough(str(folder), dataset)
     start = start_of(asked, project.root)
     return Prepared(project, dataset, start, *resolved(asked, dataset, start.checkpoint))
+
+
+def with_brackets(dataset: Dataset, recipe: recipes.Recipe) -> Dataset:
+    """The dataset with captions whose brackets are read as the recipe says: where they are letters, escaped ones."""
+    if recipe.text.brackets == "weights":
+        return dataset
+    return replace(dataset, pictures=tuple(replace(each, text=escaped(each.text)) for each in dataset.pictures))
 
 
 def resolved(
@@ -88,6 +100,10 @@ def largest(dataset: Dataset, checkpoint: Checkpoint, recipe: recipes.Recipe) ->
 def shapes(dataset: Dataset, checkpoint: Checkpoint, recipe: recipes.Recipe) -> Shapes:
     """What the largest picture and a caption are to the network."""
     size, (tokens, width) = largest(dataset, checkpoint, recipe), checkpoint.text_shape
-    weights = any(weighed(picture.text)[1] for picture in dataset.pictures)
-    text = (3 if weights else 1, tokens) if recipe.train.train_text_encoder else (tokens, width)
+    captions = [read(picture.text) for picture in dataset.pictures]
+    # Captions of the most letters are likely to have the most tokens; asking the tokenizer for all takes long.
+    longest, tokenizer = heapq.nlargest(LONGEST, captions, key=lambda said: len(said.text)), checkpoint.tokenizer()
+    tokens *= max((len(windows(tokenizer, said)) for said in longest), default=1)
+    weights = any(part.spans for said in captions for part in said.parts)
+    text = (tokens, 3 if weights else 1) if recipe.train.train_text_encoder else (tokens, width)
     return Shapes(checkpoint.moments_shape(size), text)

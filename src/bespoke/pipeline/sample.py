@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bespoke import recipe as recipes
+from bespoke.encoding import lost, too_long
 from bespoke.errors import BespokeError
 from bespoke.models import Checkpoint
 from bespoke.pipeline.naming import named
@@ -13,6 +14,7 @@ from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.recipe.derive import guidance
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Drawn, Request, draw, grid, save_png
+from bespoke.text import checked
 from bespoke.workspace import atomic_file
 
 
@@ -48,6 +50,7 @@ def sample(
     settings = settled(settings or source.settings, source.checkpoint, overrides)
     first = settings.seed if seed is None else seed
     requests = [Request(prompt, first + k) for prompt in prompts for k in range(n)]
+    read_all(source.checkpoint, (*prompts, settings.negative_prompt), report)
     folder = Path(out)
     pipeline = source.pipeline(safety_checker=safety_checker)
     drawn = write(pipeline, requests, folder, settings, source.name, report)
@@ -55,6 +58,19 @@ def sample(
     with atomic_file(sheet) as temporary:
         grid([d.picture for d in drawn], n if n > 1 else min(6, len(drawn))).save(temporary, format="PNG")
     return Sampled(tuple(folder / file_name(k, r) for k, r in enumerate(requests)), sheet)
+
+
+def read_all(checkpoint: Checkpoint, prompts: Sequence[str], report: Reporter = silent) -> None:
+    """Reads prompts that a person typed, and tells of those that one window does not hold.
+
+    Raises: BespokeError when something in one cannot have been meant.
+    """
+    for prompt in prompts:
+        checked(prompt)
+    tokenizer = checkpoint.tokenizer()
+    if long := too_long(tokenizer, list(dict.fromkeys(prompts))):
+        note = f"{len(long)} in windows of 75 tokens; {lost(tokenizer, long[0])}"
+        report("read prompts", len(prompts), len(prompts), note)
 
 
 def settled(settings: Sample, checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> Sample:

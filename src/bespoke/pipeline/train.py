@@ -20,7 +20,7 @@ from bespoke.pipeline.fitting import memory_explained
 from bespoke.pipeline.material import Encoder
 from bespoke.pipeline.naming import Named, start_of
 from bespoke.pipeline.plan import fit_to_train
-from bespoke.pipeline.prepare import prepare
+from bespoke.pipeline.prepare import prepare, with_brackets
 from bespoke.pipeline.processes import accelerator, agreed, is_main, main_first
 from bespoke.pipeline.reporting import Reporter, Stopwatch, silent
 from bespoke.pipeline.signals import StopWish, stop_wish
@@ -82,7 +82,7 @@ def resume(run_folder: str | Path, *, report: Reporter = silent) -> Trained:
     if finished:
         return replace(finished, reason=f"finished before: {finished.reason}")
     recipe = recipes.load(run.recipe)
-    dataset = data.load(_dataset_folder(_project(run), recipe))
+    dataset = with_brackets(data.load(_dataset_folder(_project(run), recipe)), recipe)
     return _carry_out(run, recipe, dataset, accelerator(recipe.train), report, Stopwatch())
 
 

@@ -33,6 +33,8 @@ class Text(Section):
     """The words that call the style; by default those that all captions begin with."""
     proportion_empty_prompts: Share = 0.05
     """Part of the captions replaced by nothing, for classifier-free guidance."""
+    brackets: Literal["weights", "letters"] = "weights"
+    """What brackets in captions are: weights, `(red hat:1.3)`, as in prompts; or letters, as in `saber (fate)`."""
     repair: bool = False
     """Mend words of the captions that are misspelt, before anything else is done with them; the dataset stays."""
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from PIL import Image
 
-from bespoke.encoding import TextEncoder
+from bespoke.encoding import TextEncoder, fitted, windows
 from bespoke.recipe.tree import Sample
 from bespoke.sampling.schedulers import hushed
 from bespoke.shapes import Latents
-from bespoke.text import unweighed, weighed
+from bespoke.text import read, unweighed
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Request:
     """One picture to draw.
 
     The first noise depends on the seed alone, as in plain diffusers with `torch.Generator("cpu").manual_seed(seed)`,
-    so that anyone can draw the picture again without us. Words of the prompt may have weights: `(red hat:1.3)`.
+    so that anyone can draw the picture again without us. Words of the prompt may have weights, `(red hat:1.3)`, and it
+    may be of any length.
     """
 
     prompt: str
@@ -87,23 +88,22 @@ def _guidance(settings: Sample) -> dict[str, Any]:
 
 
 def _words(pipeline: Any, prompts: Sequence[str], negative: Sequence[str]) -> dict[str, Any]:
-    """Prompts as the pipeline takes them: as they are or, where some words have weights, as states.
+    """Prompts as the pipeline takes them: as they are or, where some have weights or are long, as states.
 
-    What has weights is read as training reads captions; all else as diffusers reads it, to the last bit.
+    Those are read as training reads captions; all else as diffusers reads it, to the last bit.
     """
-    plain = [[unweighed(text) for text in texts] for texts in (prompts, negative)]
-    if not any(weighed(text)[1] for text in (*prompts, *negative)):
-        return {"prompt": plain[0], "negative_prompt": plain[1]}
-    states = pipeline.encode_prompt(plain[0], pipeline.device, 1, True, plain[1])  # noqa: FBT003 - with negative ones
+    texts = (*prompts, *negative)
+    simple = {text: _simple(pipeline.tokenizer, text) for text in texts}
+    asked = [[unweighed(text) if simple[text] else "" for text in part] for part in (prompts, negative)]
+    if all(simple.values()):
+        return {"prompt": asked[0], "negative_prompt": asked[1]}
+    states = torch.cat(pipeline.encode_prompt(asked[0], pipeline.device, 1, True, asked[1]))  # noqa: FBT003 - both
     encoder = TextEncoder(pipeline.tokenizer, pipeline.text_encoder, pipeline.device)
-    named = zip(("prompt_embeds", "negative_prompt_embeds"), (prompts, negative), states, strict=True)
-    return {name: _heeded(encoder, texts, rows) for name, texts, rows in named}
+    rows = [row if simple[text] else encoder([text])[0].to(row) for text, row in zip(texts, states, strict=True)]
+    both = fitted(rows)
+    return {"prompt_embeds": both[: len(prompts)], "negative_prompt_embeds": both[len(prompts) :]}
 
 
-def _heeded(encoder: TextEncoder, texts: Sequence[str], states: torch.Tensor) -> torch.Tensor:
-    """The states of texts with the weights in them."""
-    heeded = states.clone()
-    for number, text in enumerate(texts):
-        if weighed(text)[1]:
-            heeded[number] = encoder([text])[0].to(states)
-    return heeded
+def _simple(tokenizer: Any, text: str) -> bool:
+    """Whether any program reads a prompt alike: it has no weights, and one window holds it."""
+    return read(text).plain and len(windows(tokenizer, read(text))) == 1

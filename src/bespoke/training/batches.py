@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from bespoke.diffusion import Schedule
-from bespoke.encoding import Rows, sampled
+from bespoke.encoding import Rows, fitted, sampled
 from bespoke.seeds import generator, normal, uniform
-from bespoke.shapes import Latents, PerItem, TextStates, Timesteps
+from bespoke.shapes import Latents, PerItem, TextRows, TextStates, Timesteps
 from bespoke.training.order import Order
 
 
@@ -62,7 +62,7 @@ class Batch:
     clean: Latents
     noise: Latents
     times: Timesteps
-    texts: TextStates
+    texts: TextStates | TextRows
     weights: PerItem
 
     def to(self, device: torch.device) -> "Batch":
@@ -132,7 +132,7 @@ class Stream:
             clean=sampled(moments, posterior, material.scale),
             noise=torch.from_numpy(noise),
             times=torch.tensor(times),
-            texts=material.texts[texts],
+            texts=_together(material.texts, texts),
             weights=torch.tensor([example.weight for example in examples]),
         )
 
@@ -161,6 +161,13 @@ def _noise(shape: tuple[int, ...], offset: float, key: Keyed) -> np.ndarray:
     if offset:
         noise = noise + np.float32(offset) * normal((shape[0], 1, 1), "offset", *key)
     return noise
+
+
+def _together(texts: Rows, rows: Sequence[int]) -> TextStates | TextRows:
+    """The rows of captions, which may have different numbers of windows."""
+    if len({texts.shape(row) for row in rows}) == 1:
+        return texts[rows]
+    return fitted([texts[[row]][0] for row in rows])
 
 
 def validation_batches(
@@ -203,6 +210,6 @@ def _measured(
         clean=mean,
         noise=torch.from_numpy(np.stack(noise)),
         times=torch.tensor([int((b + 0.5) / strata * schedule.steps) for _, b in jobs]),
-        texts=material.texts[[example.text for example, _ in jobs]],
+        texts=_together(material.texts, [example.text for example, _ in jobs]),
         weights=torch.ones(len(jobs)),
     )

@@ -134,10 +134,10 @@ def _cut(view: View) -> Advice | None:
     if not lengths or view.lengths.most is None:
         return None
     whole, most = len(view.captions), view.lengths.most
-    finding = f"{share(len(lengths), whole, 'caption')} longer than the {most} tokens that the model reads."
-    why = f"It does not see how they end; of the longest, {max(lengths) - most} tokens are lost."
-    do = "Shorten them in train/metadata.csv, with what matters first; crossed out below is what is lost."
-    return Advice(_severity(len(lengths), whole), len(lengths), finding, why, do)
+    finding = f"{share(len(lengths), whole, 'caption')} longer than the {most} tokens that are read at once."
+    why = f"They are read in several windows, which takes time; others cut up to {max(lengths) - most} tokens off."
+    do = "Put what matters first; what would be cut is underlined below."
+    return Advice("good to know", len(lengths), finding, why, do)
 
 
 def _equal(view: View) -> Advice | None:

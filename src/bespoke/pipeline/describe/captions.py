@@ -24,7 +24,7 @@ MOST_BEGIN_SO = 0.5
 
 @dataclass(frozen=True)
 class Length:
-    """How long a caption is, and how many of its letters the model reads."""
+    """How long a caption is, and how many of its letters the first window holds."""
 
     length: int
     read: int
@@ -37,10 +37,10 @@ class Lengths:
     of: dict[str, Length] = field(default_factory=dict[str, Length])
     unit: str = "words"
     most: int | None = None
-    """How many tokens the model reads."""
+    """How many tokens the model reads at once, in one window."""
 
     def too_long(self, text: str) -> bool:
-        """Whether the model does not see the end of a caption."""
+        """Whether one window does not hold a caption, so that a model of so many tokens would cut it."""
         return self.most is not None and self.of[text].length > self.most
 
 

@@ -219,7 +219,7 @@ def _caption_lengths(view: View) -> page.Distribution:
     of, most = view.lengths.of, view.lengths.most
     kept = tuple(float(of[text].length) for text in view.captions)
     aside = tuple(float(of[item.picture.text].length) for item in view.aside if item.picture.text)
-    limits = (page.Limit(float(most), f"the model reads {most}"),) if most else ()
+    limits = (page.Limit(float(most), f"one window has {most}"),) if most else ()
     words = f"In {view.lengths.unit}. In the middle: {_middle(kept)}."
     return page.Distribution("Caption length", words, kept, aside, limits, most=200.0, whole=True)
 
@@ -247,8 +247,8 @@ def _captions_lead(view: View) -> str:
         base = view.recipe.model.base
         return f"{different}Lengths are in words: the tokenizer of the base model, {base}, is not on this machine."
     cut = sum(view.lengths.too_long(text) for text in view.captions)
-    told = f"{cut:,} are longer: what is lost is crossed out" if cut else "none is longer"
-    return f"{different}The model reads {view.lengths.most} tokens, two of them marks of beginning and end; {told}."
+    told = f"{cut:,} are longer: what other programs would cut is underlined" if cut else "none is longer"
+    return f"{different}A window has {view.lengths.most} tokens, two of them marks of beginning and end; {told}."
 
 
 def _words_lead(view: View, different: int) -> str:
