@@ -125,7 +125,8 @@ class Terms(Section):
 def whole(surfaces: Iterable[str], *patterns: str | None) -> re.Pattern[str] | None:
     """What finds any of the surfaces as whole words, leftmost first and of those the longest; nothing for none.
 
-    Source: `AddedToken(single_word=True)` of tokenizers, to which `_` and digits are parts of words, too.
+    Source: `AddedToken(single_word=True)` of tokenizers, to which `_` and digits are parts of words, too. It differs
+    in one thing: where a longer surface only begins there, as "kelp bed" in "kelp beds", tokenizers takes none at all.
     """
     literal = [re.escape(surface) for surface in sorted(surfaces, key=lambda s: (-len(s), s))]
     forms = [*(pattern for pattern in patterns if pattern), *literal]

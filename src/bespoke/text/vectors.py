@@ -172,7 +172,7 @@ def _kept(
     rows = _numbers([numbers for _, numbers in good], length)
     kept: list[int] = []
     with np.errstate(over="ignore"):
-        finite = np.isfinite(rows.astype(np.float16)).all(axis=1).tolist()
+        finite = np.asarray(np.isfinite(rows.astype(np.float16)).all(axis=1))
     for number, (raw, _) in enumerate(good):
         word, trouble = _word(raw)
         trouble = trouble or (TWICE if word in found else "" if finite[number] else NO_NUMBERS)
