@@ -133,6 +133,16 @@ class NewWords:
         places = [token.row for token in self.tokens() if token.surface == surface]
         return self.rows[encoder][places]
 
+    def pairs(self, encoder: str = ENCODER) -> list[tuple[Word, Rows]]:
+        """Each word with its rows: what `of` takes."""
+        return [(word, self.of_word(word.surface, encoder)) for word in self.words]
+
+    def taken_from(self, text_encoder: Any, encoder: str = ENCODER) -> "NewWords":
+        """The same words with the rows that a text encoder has, which may have been trained."""
+        table, places = text_encoder.get_input_embeddings().weight, self.places.tolist()
+        first = [self.base.size + places.index(row) for row in range(len(self.rows[encoder]))]
+        return self.with_rows(table[first], encoder)
+
     def with_rows(self, rows: Rows, encoder: str = ENCODER) -> "NewWords":
         """The same words with other rows, such as trained ones.
 
