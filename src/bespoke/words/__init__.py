@@ -1,0 +1,1 @@
+"""Words made known to a model: rows for new tokens, chosen, refined and judged."""
