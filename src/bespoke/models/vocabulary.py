@@ -222,8 +222,8 @@ class NewWords:
 
     def save(self, path: Path) -> None:
         """Writes words and rows as one safetensors file, atomically; equal words are equal files."""
-        facts = {"version": VERSION, "base": asdict(self.base), "ids": self.ids()}
-        facts["words"] = [asdict(word) for word in self.words]
+        words = [asdict(word) for word in self.words]
+        facts = {"version": VERSION, "base": asdict(self.base), "ids": self.ids(), "words": words}
         text = json.dumps(facts, ensure_ascii=False, sort_keys=True)
         with atomic_file(path) as temporary:
             save_file({name: rows.contiguous() for name, rows in self.rows.items()}, temporary, {"bespoke": text})
