@@ -76,7 +76,7 @@ def test_names_keys_and_shapes_are_those_that_programs_look_for(tmp_path):
         facts = json.loads(file.metadata()["bespoke"])
     assert facts["base"]["text_encoder"] == BASE.text_encoder
     assert (facts["word"]["method"], facts["word"]["gloss"]) == ("distilled", "an axe on a pole")
-    two = NewWords(BASE, WORDS.words, WORDS.rows | {"clip_g": torch.ones(4, 8)})
+    two = NewWords(BASE, WORDS.words, dict(WORDS.rows) | {"clip_g": torch.ones(4, 8)})
     content = load_file(write_inversions(two, tmp_path / "xl", "a1111")["sks"])
     assert {name: tuple(rows.shape) for name, rows in content.items()} == {"clip_l": (3, 160), "clip_g": (3, 8)}
 

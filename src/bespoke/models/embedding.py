@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bespoke.errors import BespokeError
 from bespoke.models.vocabulary import ENCODER, NewWords, mend_pooling
 
 
@@ -42,7 +43,11 @@ def trainable_rows(text_encoder: Any, words: NewWords, encoder: str = ENCODER) -
 
     The text encoder may know the words already or not; training begins at the rows in `words`. Nothing else of it
     becomes trainable, and the rows of its own words cannot move.
+
+    Raises: BespokeError when there are no words.
     """
+    if not words.words:
+        raise BespokeError("There are no new words whose rows could be trained.", "Make some first.")
     table = text_encoder.get_input_embeddings()
     own = (table.table if isinstance(table, SplitEmbedding) else table).weight.detach()[: words.base.size]
     split = SplitEmbedding(nn.Embedding.from_pretrained(own, freeze=True), words.rows[encoder], words.places)
