@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -52,19 +53,24 @@ class Anchors:
         """The anchors among a tokenizer's whole words, with their rows of a text encoder's table."""
         words = tuple(word for word in whole if word in vectors)
         tokens = tuple(whole[word] for word in words)
-        found = np.asarray(vectors.of(words), np.float64) if words else np.zeros((0, 1))
-        return Anchors(words, tokens, found, table[list(tokens)].astype(np.float64))
+        found = np.asarray(vectors.of(words), np.float32) if words else np.zeros((0, 1), np.float32)
+        return Anchors(words, tokens, found, table[list(tokens)].astype(np.float32))
 
     def nearest(self, vector: Float[np.ndarray, " d"], count: int) -> tuple[Neighbour, ...]:
         """The anchors nearest to a vector, both without what all words share; none where all are far."""
         if len(self.words) <= count:
             return ()
-        frame = Frame.of(self.vectors)
-        likeness = frame.inside(self.vectors) @ frame.inside(vector[None].astype(np.float64))[0]
+        frame, inside = self._framed
+        likeness = inside @ frame.inside(vector[None])[0]
         order = np.argsort(-likeness, kind="stable")[:count]
         if likeness[order[0]] < LEAST_LIKE:
             return ()
         return tuple(Neighbour(self.words[n], self.tokens[n], float(likeness[n])) for n in order)
+
+    @cached_property
+    def _framed(self) -> tuple[Frame, Float[np.ndarray, "n d"]]:
+        frame = Frame.of(self.vectors)
+        return frame, frame.inside(self.vectors)
 
 
 def whole_words(tokenizer: Any) -> dict[str, int]:
@@ -77,9 +83,9 @@ def whole_words(tokenizer: Any) -> dict[str, int]:
 def vector_of(word: str, vectors: Vectors) -> Float[np.ndarray, " d"] | None:
     """The vector of a word or, of a term whose parts alone are known, their mean direction; nothing if one is not."""
     if word in vectors:
-        return np.asarray(vectors.of([word]), np.float64)[0]
+        return np.asarray(vectors.of([word]), np.float32)[0]
     parts = [part for part in re.split(r"[\s-]+", word) if part]
     if len(parts) < 2 or not all(part in vectors for part in parts):
         return None
-    rows = np.asarray(vectors.of(parts), np.float64)
+    rows = np.asarray(vectors.of(parts), np.float32)
     return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)).mean(axis=0)

@@ -133,7 +133,7 @@ def ridge(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n e"], penalty: flo
     """(XᵀX + λI)⁻¹XᵀY, where λ is `penalty` times the mean eigenvalue of XᵀX."""
     gram = x.T @ x
     strength = penalty * np.trace(gram) / len(gram)
-    return np.linalg.solve(gram + strength * np.eye(len(gram)), x.T @ y)
+    return np.linalg.solve(gram + strength * np.eye(len(gram), dtype=gram.dtype), x.T @ y)
 
 
 def procrustes(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n e"]) -> Float[np.ndarray, "d e"]:
@@ -152,12 +152,12 @@ def _directions(rows: Table, count: int) -> Float[np.ndarray, "d k"]:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """One of five: a map is fitted on `x` and `y`, and asked for the rows of the pairs `held`; all are in frames."""
+    """One of five: a map is fitted on the pairs `train`, and asked for the rows of those `held`; all are in frames."""
 
-    x: Table
-    y: Table
-    asked: Table
+    train: np.ndarray
     held: np.ndarray
+    x: Table
+    asked: Table
     everything: Table
     """The target rows of all pairs."""
 
@@ -165,10 +165,11 @@ class _Part:
     def of(source: Table, target: Table, held: np.ndarray) -> "_Part":
         train = np.setdiff1d(np.arange(len(source)), held)
         one, everything = Frame.of(source[train]), Frame.of(target[train]).inside(target)
-        return _Part(one.inside(source[train]), everything[train], one.inside(source[held]), held, everything)
+        return _Part(train, held, one.inside(source[train]), one.inside(source[held]), everything)
 
     def predicted(self, kind: Kind, penalty: float) -> Table:
-        return self.asked @ (ridge(self.x, self.y, penalty) if kind == "ridge" else procrustes(self.x, self.y))
+        y = self.everything[self.train]
+        return self.asked @ (ridge(self.x, y, penalty) if kind == "ridge" else procrustes(self.x, y))
 
     def cosines(self, predicted: Table) -> Float[np.ndarray, " n"]:
         lengths = np.maximum(np.linalg.norm(predicted, axis=1), 1e-12)

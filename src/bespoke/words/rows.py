@@ -83,7 +83,7 @@ def candidates(space: Space, pieces: Sequence[int], found: Meaning, vector: Vect
     if near and space.fitted.map is not None and vector is not None:
         cosines = torch.tensor([neighbour.cosine for neighbour in near])
         mix = torch.softmax(cosines / SHARPNESS, dim=0) @ space.table[[neighbour.token for neighbour in near]]
-        mapped = torch.from_numpy(space.fitted.map(vector[None].astype(np.float64))[0]).float()
+        mapped = torch.from_numpy(space.fitted.map(vector[None])[0]).float()
         trust = float(cosines.mean().clamp(0, 1))
         own = _scaled(rows["subwords"], space.norm)
         blend = (1 - trust) * own + trust * _scaled(mix, space.norm)
