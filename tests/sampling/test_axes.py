@@ -3,12 +3,15 @@
 import math
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bespoke.errors import BespokeError
+from bespoke.models import NewWords, Word, find
 from bespoke.pipeline.axes import SETTINGS, Axis, Cell, axis, cell, different, replaced
-from bespoke.pipeline.naming import named
+from bespoke.pipeline.drawing import _shared
+from bespoke.pipeline.naming import Named, named
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request
 from bespoke.sampling.schedulers import SCHEDULERS, scheduler_name
@@ -182,3 +185,11 @@ def test_a_run_that_keeps_no_epochs_shows_its_best_weights(run, tmp_path):
     for name in ("recipe.toml", "adapter.safetensors"):
         (tmp_path / "runs" / "two" / name).write_bytes((run / name).read_bytes())
     assert read("checkpoint=all", model=str(tmp_path / "runs" / "two")).labels == ("base", "best")
+
+
+def test_models_with_other_words_are_other_networks(tmp_path):
+    checkpoint = find("pico")
+    NewWords.of(checkpoint.base, [(Word("halberd"), torch.ones(1, 160))]).save(tmp_path / "words.safetensors")
+    plain, worded = Named("pico", checkpoint), Named("pico", checkpoint.with_words(tmp_path / "words.safetensors"))
+    assert _shared(plain) != _shared(worded)
+    assert _shared(worded) == _shared(Named("other", worded.checkpoint, tmp_path / "adapter.safetensors"))

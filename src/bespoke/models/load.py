@@ -1,5 +1,6 @@
 """A model's name turned into its networks: `pico`, a diffusers folder or a hub id, all by the same code."""
 
+import hashlib
 import importlib
 import json
 import math
@@ -16,6 +17,8 @@ import torch
 from bespoke.errors import BespokeError
 from bespoke.models.families import Family, family_of
 from bespoke.models.marks import fingerprint
+from bespoke.models.vocabulary import Base, NewWords
+from bespoke.workspace import sha256
 
 HERE = Path(__file__).parent
 PICO = HERE / "pico"
@@ -24,6 +27,8 @@ SHIPPED = ("pico-CLIP", "pico-BLIP", "pico-YOLOS")
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 TRAINED = ("unet", "text_encoder")
 """The parts that training may change."""
+WORDED = ("tokenizer", "text_encoder")
+"""The parts that know new words."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Checkpoint:
     family: Family
     trained: Path | None = None
     """A folder whose parts stand in for those of `folder`."""
+    words: Path | None = None
+    """A file of new words, which its tokenizer and text encoder know."""
 
     def part(self, name: str) -> Path:
         """The folder of one part."""
@@ -45,8 +52,34 @@ class Checkpoint:
         """The same checkpoint with the parts in `folder` in place of its own."""
         return replace(self, trained=folder)
 
+    def with_words(self, path: Path) -> "Checkpoint":
+        """The same checkpoint with the new words in a file.
+
+        Raises: BespokeError when the file holds none, or was made for another base.
+        """
+        NewWords.read(path).fits(self.base)
+        return replace(self, words=path)
+
+    @property
+    def base(self) -> Base:
+        """What new words are made for: the model as it is in its folder, untrained."""
+        plain = replace(self, trained=None, words=None)
+        tokenizer = plain.tokenizer()
+        marks = (plain.fingerprint(part) for part in WORDED)
+        return Base(self.name, *marks, size=len(tokenizer), eos=int(tokenizer.eos_token_id))
+
+    @property
+    def new_words(self) -> NewWords | None:
+        """The new words, if there are any."""
+        return NewWords.read(self.words) if self.words else None
+
     def complete(self, folder: Path) -> None:
-        """Copies all parts that `folder` lacks into it, so that it is a whole model; the index comes last."""
+        """Copies all parts that `folder` lacks into it, so that it is a whole model; the index comes last.
+
+        With new words, the tokenizer and the text encoder, in float32, are written as plain diffusers reads them.
+        """
+        if words := self.new_words:
+            self._write_worded(folder, words)
         index = "model_index.json"
         entries = [entry for entry in sorted(self.folder.iterdir()) if entry.name != index and not _apart(entry)]
         for entry in (*entries, self.folder / index):
@@ -60,13 +93,15 @@ class Checkpoint:
         """The tokenizer."""
         from transformers import CLIPTokenizer
 
-        return CLIPTokenizer.from_pretrained(self.part("tokenizer"))
+        tokenizer = CLIPTokenizer.from_pretrained(self.part("tokenizer"))
+        return words.extended(tokenizer) if (words := self.new_words) else tokenizer
 
     def text_encoder(self) -> Any:
         """The frozen text encoder, in float32."""
         from transformers import CLIPTextModel
 
-        return _frozen(CLIPTextModel, self.part("text_encoder"))
+        encoder = _frozen(CLIPTextModel, self.part("text_encoder"))
+        return words.extend(encoder) if (words := self.new_words) else encoder
 
     def vae(self) -> Any:
         """The frozen autoencoder, in float32."""
@@ -97,9 +132,9 @@ class Checkpoint:
             options: dict[str, Any] = {}
             if not safety_checker:
                 options = {"safety_checker": None, "requires_safety_checker": False}
-            if self.trained:
-                options |= {part: getattr(self, part)() for part in TRAINED if (self.trained / part).is_dir()}
-            options |= parts or {}
+            own = [part for part in TRAINED if self.trained and (self.trained / part).is_dir()]
+            own += WORDED if self.words else ()
+            options |= {part: getattr(self, part)() for part in dict.fromkeys(own)} | dict(parts or {})
             pipeline = StableDiffusionPipeline.from_pretrained(self.folder, dtype=torch.float32, **options)
             pipeline.set_progress_bar_config(disable=True)
             if adapter is not None:
@@ -141,8 +176,20 @@ class Checkpoint:
         return math.prod(2 ** (len(part["block_out_channels"]) - 1) for part in parts)
 
     def fingerprint(self, part: str) -> str:
-        """A mark of one part: equal exactly when its settings and weights are."""
-        return fingerprint(self.part(part))
+        """A mark of one part: equal exactly when its settings and weights are, and the new words it knows."""
+        mark = fingerprint(self.part(part))
+        if not self.words or part not in WORDED:
+            return mark
+        return hashlib.sha256(f"{mark} {sha256(self.words)}".encode()).hexdigest()[:16]
+
+    def _write_worded(self, folder: Path, words: NewWords) -> None:
+        """Writes the parts that know new words, where `folder` has none."""
+        tokenizer = words.extended(replace(self, words=None).tokenizer(), plain=True)
+        for name, part in (("tokenizer", lambda: tokenizer), ("text_encoder", self.text_encoder)):
+            if not (folder / name).exists():
+                temporary = folder / f".{name}.tmp"
+                part().save_pretrained(temporary)
+                os.replace(temporary, folder / name)
 
 
 def _apart(entry: Path) -> bool:

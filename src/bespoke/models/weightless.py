@@ -1,5 +1,6 @@
 """A checkpoint's configurations turned into the networks that a recipe trains, without weights: shapes and formats."""
 
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ def weightless(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
     Raises: BespokeError when all weights are to be trained and are to be in another format than float32.
     """
     with torch.device("meta"), quiet():
-        return tuned(_Configured(checkpoint.name, checkpoint.folder, checkpoint.family, checkpoint.trained), recipe)
+        facts = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
+        return tuned(_Configured(**facts), recipe)
 
 
 class _Configured(Checkpoint):
@@ -35,5 +37,6 @@ class _Configured(Checkpoint):
         """The frozen text encoder, in float32."""
         from transformers import CLIPTextConfig, CLIPTextModel
 
-        config = CLIPTextConfig.from_pretrained(self.part("text_encoder"))
-        return CLIPTextModel(config).eval().requires_grad_(requires_grad=False)
+        encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(self.part("text_encoder")))
+        encoder = encoder.eval().requires_grad_(requires_grad=False)
+        return words.extend(encoder) if (words := self.new_words) else encoder

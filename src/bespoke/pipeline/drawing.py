@@ -180,9 +180,10 @@ def _batches(cells: Mapping[Path, Cell]) -> Iterator[Batch]:
         yield from (members[first : first + size] for first in range(0, len(members), size))
 
 
-def _shared(source: Named) -> tuple[Path, Path | None, Path | None]:
+def _shared(source: Named) -> tuple[Path | None, ...]:
     """What is equal for models that differ in their adapters only."""
-    return source.checkpoint.folder, source.checkpoint.trained, None if source.adapted else source.state
+    model = source.checkpoint
+    return model.folder, model.trained, model.words, None if source.adapted else source.state
 
 
 def _digest(cell: Cell, model: Mapping[str, Any]) -> str:

@@ -1,0 +1,126 @@
+"""New words written for other programs, one textual inversion a file, and such files read as new words."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Literal
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bespoke.errors import BespokeError
+from bespoke.models.load import Checkpoint
+from bespoke.models.vocabulary import ENCODER, NewWords, Word
+from bespoke.workspace import atomic_file
+
+Form = Literal["diffusers", "a1111"]
+NAMELESS = ("emb_params", "*", "<*>")
+"""Keys that say nothing of the word: its name is the file's."""
+FOLDER = "embeddings"
+_UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]|^\.|[. ]$')
+
+
+def placeholder(surface: str) -> str:
+    """What calls a word in plain diffusers: `<pole-axe>`.
+
+    diffusers looks for letters wherever they stand, so that a bare `cat` would be found in "category"; brackets are in
+    no word.
+    """
+    return surface if surface.startswith("<") else f"<{surface.replace(' ', '-')}>"
+
+
+def write_inversions(words: NewWords, folder: Path, form: Form) -> dict[str, Path]:
+    """The files of all words and aliases, by what calls each in a prompt.
+
+    `diffusers`: one key, the placeholder, for `load_textual_inversion`. `a1111`: for A1111, Forge and ComfyUI, where
+    the file's name calls it: `halberd`, in ComfyUI `embedding:halberd`. A term of several words has a second file with
+    hyphens there, as ComfyUI reads names up to a space. What a file's name cannot hold is `_` in it.
+    Raises: BespokeError when two words would be one file.
+    Source: diffusers' loaders/textual_inversion.py; A1111's modules/textual_inversion; ComfyUI's comfy/sd1_clip.py.
+    """
+    found: dict[str, Path] = {}
+    owners: dict[Path, Word] = {}
+    for word in words.words:
+        for surface in word.surfaces:
+            for name, key in _names(surface, form):
+                path = folder / f"{_UNFIT.sub('_', name)}.safetensors"
+                if owners.setdefault(path, word) is not word:
+                    raise BespokeError(f"{name!r} and another word would be one file, {path.name}.", "Rename one.")
+                _write(words, word, path, key)
+                found[name] = path
+    return found
+
+
+def read_inversion(path: Path, checkpoint: Checkpoint, surface: str = "") -> NewWords:
+    """A textual inversion made elsewhere, or by us, as new words of a checkpoint's base.
+
+    It is called `surface` or, where that is left out, what its key says, or else its file's name.
+
+    Raises: BespokeError when it is no safetensors file with one inversion, or was made for another kind of base.
+    """
+    hint = "Name a textual inversion in one .safetensors file. A .pt or .bin can hold programs, and is not read."
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dictionary
+            own = json.loads((file.metadata() or {}).get("bespoke", "{}")).get("word", {})
+    except (SafetensorError, OSError, ValueError):
+        raise BespokeError(f"{path} gives no textual inversion.", hint) from None
+    key, rows = _only(path, tensors, hint)
+    name = surface or own.get("surface") or (path.stem if key in (*NAMELESS, ENCODER) else key)
+    rows, width = rows.reshape(-1, rows.shape[-1]), checkpoint.text_shape[1]
+    if rows.shape[-1] != width:
+        problem = f"{path.name} has rows of {rows.shape[-1]} numbers; {checkpoint.name} needs {width}."
+        raise BespokeError(problem, "It was made for another kind of base.")
+    told = {field: own[field] for field in ("gloss", "figures") if field in own}
+    pieces = tuple(own.get("pieces", ()))
+    word = Word(name, pieces=pieces, method=own.get("method", "textual inversion"), **told)
+    return NewWords.of(checkpoint.base, [(word, rows)])
+
+
+def write_plain(checkpoint: Checkpoint, folder: Path) -> None:
+    """A whole model folder with the base's vocabulary, for programs that know no other; its words beside it.
+
+    They are in `embeddings/`, in A1111's form. Rows of a text encoder that was trained with the words are its own.
+    """
+    words, bare = checkpoint.new_words, replace(checkpoint, words=None)
+    folder.mkdir(parents=True, exist_ok=True)
+    if words:
+        encoder = checkpoint.text_encoder()
+        words = words.taken_from(encoder) if words.words else words
+        write_inversions(words, folder / FOLDER, "a1111")
+        if checkpoint.part("text_encoder") != checkpoint.folder / "text_encoder":
+            words.sliced(encoder).save_pretrained(folder / "text_encoder")
+    bare.complete(folder)
+
+
+def _names(surface: str, form: Form) -> Iterator[tuple[str, str]]:
+    """What calls a surface, and the key in its file."""
+    if form == "diffusers":
+        yield placeholder(surface), placeholder(surface)
+        return
+    for name in dict.fromkeys((surface, surface.replace(" ", "-"))):
+        yield name, NAMELESS[0]
+
+
+def _write(words: NewWords, word: Word, path: Path, key: str) -> None:
+    """One file. Where a model has two text encoders, keys are their names, which all programs look for."""
+    several = len(words.rows) > 1
+    content = {encoder if several else key: words.of_word(word.surface, encoder) for encoder in words.rows}
+    facts = {"base": asdict(words.base), "word": asdict(word)}
+    metadata = {"bespoke": json.dumps(facts, ensure_ascii=False, sort_keys=True)}
+    with atomic_file(path) as temporary:
+        save_file({name: rows.contiguous() for name, rows in content.items()}, temporary, metadata)
+
+
+def _only(path: Path, tensors: dict[str, Tensor], hint: str) -> tuple[str, Tensor]:
+    """The one inversion of a file, and its key."""
+    if len(tensors) > 1 and set(tensors) <= {"clip_l", "clip_g", "clip_h", "t5xxl"}:
+        names = " and ".join(sorted(tensors))
+        raise BespokeError(f"{path.name} is for a model with several text encoders: {names}.", "Use it with SDXL.")
+    floating = [(key, rows) for key, rows in tensors.items() if rows.is_floating_point() and rows.ndim in (1, 2)]
+    if len(floating) != 1 or len(tensors) != 1:
+        raise BespokeError(f"{path.name} holds {len(tensors)} tensors, not one inversion.", hint)
+    return floating[0]

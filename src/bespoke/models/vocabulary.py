@@ -1,0 +1,298 @@
+"""New words of a model: their tokens put into a tokenizer, their rows into a text encoder, both kept in one file."""
+
+import copy
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from bespoke.errors import BespokeError
+from bespoke.workspace import atomic_file
+
+FILE = "words.safetensors"
+VERSION = 1
+ENCODER = "clip_l"
+"""The text encoder of SD 1 and 2, as ComfyUI and A1111 name it in files; SDXL's second one is `clip_g`."""
+INNER = "\ue000"
+"""Stands between a word of several rows and a row's number; a private letter, which nobody types."""
+
+Rows = Float[Tensor, "n d"]
+
+
+@dataclass(frozen=True)
+class Base:
+    """What new words were made for: a base model, known by the marks of its tokenizer and its text encoder."""
+
+    name: str
+    tokenizer: str
+    text_encoder: str
+    size: int
+    """How many tokens it knows: the ids of new words begin here."""
+    eos: int
+    """The id of the token that ends a prompt."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """One new word, written as the tokenizer reads it, in small letters; its aliases have the same rows."""
+
+    surface: str
+    aliases: tuple[str, ...] = ()
+    rows: int = 1
+    """How many rows, and so tokens, it stands for; several only in textual inversion."""
+    pieces: tuple[str, ...] = ()
+    """What the base's tokenizer makes of it."""
+    method: str = ""
+    """What its rows came from: "subwords", "neighbours", "distilled", …"""
+    gloss: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict[str, float])
+    """What the gates measured, by name."""
+
+    @property
+    def surfaces(self) -> tuple[str, ...]:
+        """All ways to write it."""
+        return (self.surface, *self.aliases)
+
+
+@dataclass(frozen=True)
+class Token:
+    """One added token: the `number`-th of a word as it is written, and the row it stands for."""
+
+    surface: str
+    number: int
+    row: int
+
+
+@dataclass(frozen=True, eq=False)
+class NewWords:
+    """Words in sorted order with their rows for each text encoder, one below the other.
+
+    Ids follow from the order alone: base.size and up, over words, their surfaces, their rows.
+
+    Raises: BespokeError when two words are written alike, a row is no number, or there are more or fewer rows than the
+    words need.
+    """
+
+    base: Base
+    words: tuple[Word, ...] = ()
+    rows: Mapping[str, Rows] = field(default_factory=dict[str, Tensor])
+
+    def __post_init__(self) -> None:
+        surfaces = [surface for word in self.words for surface in word.surfaces]
+        odd = [s for s in surfaces if s != written(s) or not s or INNER in s]
+        double = sorted({s for s in surfaces if surfaces.count(s) > 1}) if len(set(surfaces)) < len(surfaces) else []
+        if odd or double or list(self.words) != sorted(self.words, key=lambda word: word.surface):
+            told = f"{(odd or double)[0]!r} {'is not as a tokenizer reads it' if odd else 'stands twice'}"
+            problem = f"New words: {told if odd or double else 'they are not in sorted order'}."
+            raise BespokeError(problem, "Make them with `NewWords.of`, each surface once.")
+        count = sum(word.rows for word in self.words)
+        for encoder, rows in self.rows.items():
+            if len(rows) != count or not bool(torch.isfinite(rows).all()):
+                raise BespokeError(f"{encoder} has {len(rows)} rows for {count}, or some are no numbers.", "")
+
+    @staticmethod
+    def of(base: Base, words: Iterable[tuple[Word, Tensor]], encoder: str = ENCODER) -> "NewWords":
+        """Words and the rows of each, [n d], for one text encoder; in order, and written as tokenizers read them."""
+        pairs = [(_tidy(word, len(rows)), rows.detach().float().cpu()) for word, rows in words]
+        pairs.sort(key=lambda pair: pair[0].surface)
+        rows = {encoder: torch.cat([rows for _, rows in pairs])} if pairs else {}
+        return NewWords(base, tuple(word for word, _ in pairs), rows)
+
+    def tokens(self) -> Iterator[Token]:
+        """All added tokens in the order of their ids."""
+        first = 0
+        for word in self.words:
+            for surface in word.surfaces:
+                yield from (Token(surface, number, first + number) for number in range(word.rows))
+            first += word.rows
+
+    @property
+    def places(self) -> Int[Tensor, " t"]:
+        """The row of each added token, by the order of ids: an alias's tokens have the rows of its word."""
+        return torch.tensor([token.row for token in self.tokens()], dtype=torch.long)
+
+    def ids(self) -> dict[str, list[int]]:
+        """The token ids of each surface."""
+        found: dict[str, list[int]] = {}
+        for number, token in enumerate(self.tokens(), self.base.size):
+            found.setdefault(token.surface, []).append(number)
+        return found
+
+    def of_word(self, surface: str, encoder: str = ENCODER) -> Rows:
+        """The rows of one word."""
+        places = [token.row for token in self.tokens() if token.surface == surface]
+        return self.rows[encoder][places]
+
+    def pairs(self, encoder: str = ENCODER) -> list[tuple[Word, Rows]]:
+        """Each word with its rows: what `of` takes."""
+        return [(word, self.of_word(word.surface, encoder)) for word in self.words]
+
+    def taken_from(self, text_encoder: Any, encoder: str = ENCODER) -> "NewWords":
+        """The same words with the rows that a text encoder has, which may have been trained."""
+        table, places = text_encoder.get_input_embeddings().weight, self.places.tolist()
+        first = [self.base.size + places.index(row) for row in range(len(self.rows[encoder]))]
+        return self.with_rows(table[first], encoder)
+
+    def with_rows(self, rows: Rows, encoder: str = ENCODER) -> "NewWords":
+        """The same words with other rows, such as trained ones.
+
+        Raises: BespokeError when there are more or fewer, or some are no numbers.
+        """
+        return replace(self, rows=dict(self.rows) | {encoder: rows.detach().float().cpu().clone()})
+
+    def fits(self, base: Base) -> None:
+        """Nothing where the words were made for this base.
+
+        Raises: BespokeError where they were not.
+        """
+        other = [part for part in ("tokenizer", "text_encoder") if getattr(self.base, part) != getattr(base, part)]
+        if other:
+            problem = f"These words were made for {self.base.name}; {base.name} has another {' and '.join(other)}."
+            raise BespokeError(problem, "Use them with that base, or make them anew for this one.")
+
+    def extended(self, tokenizer: Any, *, plain: bool = False) -> Any:
+        """A copy of the base's tokenizer that knows the words, wherever they stand as whole words.
+
+        A word of several rows becomes so many tokens. `plain` gives them the names that diffusers looks for,
+        `word word_1 word_2`: its pipelines put those in the word's place themselves.
+
+        Raises: BespokeError when the tokenizer is another one, or has a word already.
+        """
+        from tokenizers import AddedToken, Regex, normalizers
+
+        tokenizer = copy.deepcopy(tokenizer)
+        known = tokenizer.get_vocab()
+        if len(tokenizer) != self.base.size:
+            raise BespokeError(f"The tokenizer knows {len(tokenizer)} tokens, not {self.base.size}.", "Use the base's.")
+        several = {surface: len(ids) for surface, ids in self.ids().items() if len(ids) > 1}
+        names = [_name(token, plain=plain or token.surface not in several) for token in self.tokens()]
+        taken = [name for name in names if name in known]
+        if taken:
+            raise BespokeError(f"{taken[0]!r} is a piece of the base's vocabulary already.", "Write it in another way.")
+        tokenizer.add_tokens([AddedToken(name, single_word=True, normalized=True) for name in names])
+        if several and not plain:
+            backend = tokenizer.backend_tokenizer
+            expand = [normalizers.Replace(Regex(_whole(s)), _row_names(s, n)) for s, n in several.items()]
+            backend.normalizer = normalizers.Sequence([backend.normalizer, *expand])
+        ids = tokenizer.convert_tokens_to_ids(names) if names else []
+        assert ids == list(range(self.base.size, self.base.size + len(names))), "ids follow from the order of words"
+        return tokenizer
+
+    def extend(self, text_encoder: Any, encoder: str = ENCODER) -> Any:
+        """The text encoder with the words' rows below its own, in place; its own rows keep every bit.
+
+        One that has as many rows as it needs already, such as a trained one, keeps them. Where prompts end is told
+        too: SD 1.5's configuration says so wrongly, which with new words would pool at the word.
+
+        Raises: BespokeError when it is of another shape, or its format cannot hold the rows.
+        Source: transformers #24650; diffusers #10754.
+        """
+        mend_pooling(text_encoder, self.base.eos)
+        own, places = text_encoder.get_input_embeddings().weight, self.places
+        if not len(places) or len(own) == self.base.size + len(places):
+            return text_encoder
+        rows = self.rows[encoder][places].to(own)
+        if len(own) != self.base.size or rows.shape[1] != own.shape[1]:
+            problem = f"The text encoder has {len(own)} rows of {own.shape[1]} numbers; the words were made for"
+            raise BespokeError(f"{problem} {self.base.size} of {rows.shape[1]}.", "Use them with their own base.")
+        if own.device.type != "meta" and not bool(torch.isfinite(rows).all()):
+            raise BespokeError(f"Some rows are too large for {own.dtype}.", "Load the text encoder in float32.")
+        table = nn.Embedding.from_pretrained(torch.cat([own.detach(), rows]), freeze=not own.requires_grad)
+        text_encoder.set_input_embeddings(table)
+        text_encoder.config.vocab_size = len(table.weight)
+        return text_encoder
+
+    def sliced(self, text_encoder: Any) -> Any:
+        """A text encoder that knows the words brought back to the base's vocabulary, in place."""
+        own = text_encoder.get_input_embeddings().weight
+        kept = own.detach()[: self.base.size].clone()
+        text_encoder.set_input_embeddings(nn.Embedding.from_pretrained(kept, freeze=not own.requires_grad))
+        text_encoder.config.vocab_size = self.base.size
+        return text_encoder
+
+    def save(self, path: Path) -> None:
+        """Writes words and rows as one safetensors file, atomically; equal words are equal files."""
+        words = [asdict(word) for word in self.words]
+        facts = {"version": VERSION, "base": asdict(self.base), "ids": self.ids(), "words": words}
+        text = json.dumps(facts, ensure_ascii=False, sort_keys=True)
+        with atomic_file(path) as temporary:
+            save_file({name: rows.contiguous() for name, rows in self.rows.items()}, temporary, {"bespoke": text})
+
+    @staticmethod
+    def read(path: Path) -> "NewWords":
+        """What `save` wrote.
+
+        Raises: BespokeError when there is no such file, it holds no words, is damaged, or of a later version.
+        """
+        hint = "Name a words.safetensors that bespoke wrote."
+        try:
+            with safe_open(path, "pt") as file:
+                facts = json.loads((file.metadata() or {})["bespoke"])
+                rows = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
+            if facts["version"] != VERSION:
+                raise BespokeError(f"{path} is of version {facts['version']}.", f"This bespoke reads {VERSION}.")
+            found = NewWords(Base(**facts["base"]), tuple(_word(word) for word in facts["words"]), rows)
+        except FileNotFoundError:
+            raise BespokeError(f"There are no words at {path}.", hint) from None
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+            raise BespokeError(f"{path} holds no words, or is damaged.", hint) from None
+        if found.ids() != facts["ids"]:
+            raise BespokeError(f"{path} is damaged: its words and their ids do not agree.", hint)
+        return found
+
+
+def written(text: str) -> str:
+    """Text as CLIP's tokenizers read it: composed, single spaces, small letters, each letter for itself."""
+    composed = re.sub(r"[^\S\x1c-\x1f]+", " ", unicodedata.normalize("NFC", text)).strip(" ")
+    return "".join(letter.lower() for letter in composed)
+
+
+def stands_in(surface: str, text: str) -> bool:
+    """Whether a text has the word, as a whole word."""
+    return re.search(_whole(surface), written(text)) is not None
+
+
+def mend_pooling(text_encoder: Any, eos: int) -> None:
+    """Tells a text encoder which token ends a prompt, in its configuration and where it looks when it runs."""
+    text_encoder.config.eos_token_id = eos
+    for module in text_encoder.modules():
+        if hasattr(module, "eos_token_id"):
+            module.eos_token_id = eos
+
+
+def _whole(surface: str) -> str:
+    """A pattern for a surface that is no part of a longer word, nor of a token's name."""
+    plain = re.sub(r"([^\w\s])", r"\\\1", surface)
+    return rf"(?<!\w){plain}(?![\w{INNER}])"
+
+
+def _name(token: Token, *, plain: bool) -> str:
+    if not plain:
+        return f"{token.surface}{INNER}{token.number}"
+    return f"{token.surface}_{token.number}" if token.number else token.surface
+
+
+def _row_names(surface: str, count: int) -> str:
+    return " ".join(_name(Token(surface, number, 0), plain=False) for number in range(count))
+
+
+def _tidy(word: Word, rows: int) -> Word:
+    """A word as a tokenizer reads it, its aliases in order, each once."""
+    surface = written(word.surface)
+    aliases = tuple(sorted({written(alias) for alias in word.aliases} - {surface}))
+    figures = {name: float(value) for name, value in word.figures.items() if math.isfinite(value)}
+    return replace(word, surface=surface, aliases=aliases, rows=rows, figures=figures)
+
+
+def _word(facts: dict[str, Any]) -> Word:
+    return Word(**dict(facts, aliases=tuple(facts["aliases"]), pieces=tuple(facts["pieces"])))

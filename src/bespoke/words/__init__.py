@@ -1,0 +1,9 @@
+"""Words made known to a model: rows for new tokens, chosen, refined and judged."""
+
+from bespoke.words.anchors import Vectors
+from bespoke.words.gates import Gate
+from bespoke.words.making import make_rows
+from bespoke.words.mapping import Quality
+from bespoke.words.report import Method, RowsReport, WordReport
+
+__all__ = ["Gate", "Method", "Quality", "RowsReport", "Vectors", "WordReport", "make_rows"]
