@@ -124,8 +124,7 @@ def test_a_caption_that_one_window_does_not_hold_is_told(tmp_path: Path) -> None
     code, said = run("train", str(tmp_path / "p" / "recipe.toml"), *(a for q in quick for a in ("--set", q)))
     assert code == 0, said
     told = " ".join(said.split())
-    assert "1 read in windows of 75 tokens; a model of 77 tokens would lose “very" in told
-    assert "large thing”" in told
+    assert "1 read in windows of 75 tokens; a model of 77 tokens would lose “y very very" in told
 
 
 def test_debug_shows_the_error_itself(tmp_path: Path) -> None:

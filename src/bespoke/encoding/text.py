@@ -102,20 +102,15 @@ def _token_rows(tokenizer: Any, window: Window, *, weighed: bool) -> Tensor:
 
 def too_long(tokenizer: Any, captions: Sequence[str]) -> list[str]:
     """The captions that one window does not hold: what a model that reads 77 tokens would cut."""
-    return [
-        text
-        for text in captions
-        if len(tokenizer(read(text).text, verbose=False).input_ids) > tokenizer.model_max_length
-    ]
+    most = tokenizer.model_max_length
+    return [text for text in captions if len(tokenizer(read(text).text, verbose=False).input_ids) > most]
 
 
 def lost(tokenizer: Any, caption: str) -> str:
     """What a model that reads 77 tokens would cut off a caption that is too long, in words."""
-    text = read(caption).text
-    end = tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"][tokenizer.model_max_length - 2][
-        1
-    ]
-    return f"a model of {tokenizer.model_max_length} tokens would lose “{text[end:].strip()[:60]}”"
+    text, most = read(caption).text, tokenizer.model_max_length
+    places = tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    return f"a model of {most} tokens would lose “{text[places[most - 2][1] :].strip()[:60]}”"
 
 
 def _cut(tokenizer: Any, part: Part) -> list[Window]:
