@@ -12,8 +12,8 @@ class Model(Section):
 
     base: str = "pico"
     """`pico`, a diffusers folder or a hub id."""
-    method: Literal["lora", "full"] = "lora"
-    """What is trained: low-rank matrices beside the attention layers, or all weights."""
+    method: Literal["lora", "full", "words"] = "lora"
+    """What is trained: low-rank matrices beside the attention layers, all weights, or only the rows of new words."""
     rank: Positive = 16
     """Rank of the low-rank matrices."""
     alpha: Positive | None = None
@@ -68,6 +68,31 @@ class Augment(Section):
     """Refuse what the text encoder finds less alike than this part of the captions' own paraphrases; 0: do not ask."""
     seed: int = 0
     """Seeds the wordings."""
+
+
+class Words(Section):
+    """`[words]`: new words of the tokenizer, and what they are found and made from."""
+
+    file: str = ""
+    """New words to train and to draw with, as `bespoke words build` writes them; empty: none."""
+    train: bool = False
+    """Train the new words' rows, too (pivotal tuning); all other rows of the tokenizer's words stay as they are."""
+    learning_rate: Rate | None = None
+    """The rows' highest rate; by default the UNet's."""
+    wiki: str = ""
+    """A text to count words in: WikiText's `wiki.train.raw`, its Parquet file, any text; empty: a small one of ours."""
+    vectors: str = ""
+    """Word vectors, in GloVe's or word2vec's text format: `glove.twitter.27B.100d.txt`; empty: small ones of ours."""
+    terms: str = ""
+    """Rules for the words of your field, a TOML file; empty: none."""
+    budget: int | None = Field(default=None, ge=0)
+    """Most words that become tokens; by default 256, or 0.5 % of the captions' tokens where that is less."""
+    least_gain: Share = 0.005
+    """What a word must save of all the captions' tokens, unless the terms name it."""
+    method: Literal["tournament", "distilled", "subwords", "vectors", "shuffled"] = "distilled"
+    """How their rows are made; `subwords`, `vectors` and `shuffled` are there to be compared with."""
+    seed: int = 0
+    """Seeds the making of rows."""
 
 
 Scheduler = Literal["cosine", "linear", "constant", "cosine_with_restarts", "polynomial"]

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from bespoke.recipe.dataset import Balance, Caption, Clean, Data
 from bespoke.recipe.section import Positive, Prompts, Section, Share
-from bespoke.recipe.training import Augment, Model, Stage, Text, Train, Validation
+from bespoke.recipe.training import Augment, Model, Stage, Text, Train, Validation, Words
 
 
 class Sample(Section):
@@ -98,6 +98,7 @@ class Recipe(Section):
     caption: Caption = Caption()
     text: Text = Text()
     augment: Augment = Augment()
+    words: Words = Words()
     train: Train = Train()
     stage: Annotated[tuple[Stage, ...], Field(strict=False)] = ()
     """`[[stage]]`: parts of the training, one after another; without any it is one part."""
