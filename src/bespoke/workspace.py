@@ -165,6 +165,11 @@ class Run:
         """The best weights by validation, where all of them were trained: a whole model in diffusers' layout."""
         return self.root / "model"
 
+    @property
+    def begun(self) -> Path:
+        """What the training began with and may be changed elsewhere meanwhile: a file of new words."""
+        return self.root / "begun" / "words.safetensors"
+
     def checkpoint(self, epoch: int) -> Path:
         """The folder of the weights after an epoch, counted from 1."""
         return self.root / "checkpoints" / f"epoch-{epoch}"

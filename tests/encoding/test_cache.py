@@ -269,6 +269,16 @@ def test_long_captions_are_read_in_windows_that_end_at_commas_or_between_words(p
             torch.testing.assert_close(ours[None], theirs, rtol=1e-5, atol=1e-5)
 
 
+def test_windows_end_at_spaces_alone(pipeline):
+    """CLIP makes tokens of each digit and of each hyphen; what is written together stays together."""
+    tokenizer = pipeline.tokenizer
+    for fill in range(60, 76):
+        text = "cat " * fill + "half-timbered 35mm t-shirt " * 12
+        for window in windows(tokenizer, read(text))[:-1]:
+            end = tokenizer.decode(window.ids).replace(" - ", "-").replace(" ", "")
+            assert not end or end.endswith(("cat", "timbered", "mm", "shirt")), end
+
+
 def test_break_begins_a_window_and_few_counts_of_windows_are_allowed(pipeline):
     tokenizer = pipeline.tokenizer
     assert [len(windows(tokenizer, read(" BREAK ".join(["a cat"] * n)))) for n in (1, 2, 3, 4, 5, 7, 12, 30)] == [

@@ -374,3 +374,13 @@ def test_a_prompt_that_cannot_have_been_meant_is_refused_with_its_place(tmp_path
     with pytest.raises(BespokeError, match="no weight"):
         bespoke.sample("pico", ["a cat with a (hat:1,3)"], out=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_where_brackets_are_letters_a_prompt_says_what_it_says(pipeline):
+    wish = QUICK.model_copy(update={"brackets": "letters", "negative_prompt": "a (red) house"})
+    theirs = pipeline(
+        "a cat (red hat:1.4)", negative_prompt="a (red) house", num_inference_steps=3, guidance_scale=4.0,
+        generator=torch.Generator("cpu").manual_seed(3),
+    ).images  # fmt: skip
+    (ours,) = drawn_of(pipeline, ["a cat (red hat:1.4)"], wish)
+    assert (ours == np.asarray(theirs[0])).all()

@@ -38,7 +38,7 @@ def test_words_and_weights_are_told_apart(caption, text, found):
 
 
 def test_break_begins_a_part():
-    assert [part.text for part in read("a cat BREAK a dog BREAK").parts] == ["a cat", "a dog", ""]
+    assert [part.text for part in read("a cat BREAK a dog BREAK").parts] == ["a cat", "a dog"]
     assert read("a cat").plain and not read("a cat BREAK a dog").plain and not read("(a cat)").plain
 
 
@@ -102,7 +102,8 @@ def test_weights_lie_in_the_words_one_after_the_other(caption):
         ("a (hat:1,3)", "':1,3)' is no weight"),
         ("a (hat:-0.5)", "':-0.5)' is no weight"),
         ("a (hat:1.2.3)", "':1.2.3)' is no weight"),
-        ("hello :)", "')' closes nothing"),
+        ("a [hat:0.5]", "':0.5]' is no weight"),
+        ("a [hat (red:1.3)", "'[' is not closed"),
     ],
 )
 def test_what_cannot_have_been_meant_is_told_of_prompts_and_read_as_letters_in_captions(prompt, told):
@@ -112,6 +113,12 @@ def test_what_cannot_have_been_meant_is_told_of_prompts_and_read_as_letters_in_c
     assert told.split("'")[1].strip("()[]") in read(prompt).text
 
 
-@pytest.mark.parametrize("prompt", ["a cat", "(hat:1.3)", "(a: b)", "at 10:30 (or so)", r"hello :\)"])
+def test_weights_stay_finite():
+    assert spans(f"(hat:{'9' * 400})") == spans("(" * 1000 + "hat" + ")" * 1000) == [("hat", 100.0)]
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a cat", "(hat:1.3)", "(a: b)", "at 10:30 (or so)", r"hello :\)", "a cat :)", "(smiling :-) )"]
+)
 def test_what_can_be_meant_is_not_refused(prompt):
     assert checked(prompt) == read(prompt)

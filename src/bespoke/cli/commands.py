@@ -99,9 +99,10 @@ def train(
             done = begin(recipe, settings or (), fit=fit, report=bars)
     content = {
         "run": done.run, "adapter": done.adapter, "model": done.model, "steps": done.steps, "best_step": done.best_step,
-        "reason": done.reason, "seconds": done.seconds,
+        "words": done.words, "reason": done.reason, "seconds": done.seconds,
     }  # fmt: skip
-    made = f"Adapter: {relative(done.adapter)}" if done.adapter else f"Model: {relative(done.model or done.run)}"
+    kinds = {"Adapter": done.adapter, "Model": done.model, "New words": done.words}
+    made = "\n".join(f"{kind}: {relative(path)}" for kind, path in kinds.items() if path)
     words = f"{done.steps} steps; {done.reason}.\n{made}\nPage: {relative(Run(done.run).report)}\nDraw with:\n"
     result(content, f'{words}  bespoke sample {relative(done.run)} "…"', as_json=as_json)
 

@@ -115,27 +115,28 @@ def lost(tokenizer: Any, caption: str) -> str:
 
 def _cut(tokenizer: Any, part: Part) -> list[Window]:
     """A part's tokens in windows, none of which ends within a word."""
-    read_ = tokenizer(part.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ids, offsets = list(read_["input_ids"]), read_["offset_mapping"]
+    found = tokenizer(part.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ids, offsets = list(found["input_ids"]), found["offset_mapping"]
     weights = [next((s.weight for s in part.spans if begin < s.end and s.begin < end), 1.0) for begin, end in offsets]
-    size = tokenizer.model_max_length - 2
-    names = tokenizer.convert_ids_to_tokens(ids) if len(ids) > size else []
-    found = list[Window]()
-    while len(ids) > size:
-        end = _end(tokenizer, names, size)
-        found.append(Window(tuple(ids[:end]), tuple(weights[:end])))
-        ids, weights, names = ids[end:], weights[end:], names[end:]
-    return [*found, Window(tuple(ids), tuple(weights))] if ids or not found else found
+    windows_, begin, size = list[Window](), 0, tokenizer.model_max_length - 2
+    while begin < len(ids) or not windows_:
+        end = _end(part.text, offsets, begin, size)
+        windows_.append(Window(tuple(ids[begin:end]), tuple(weights[begin:end])))
+        begin = end
+    return windows_
 
 
-def _end(tokenizer: Any, names: Sequence[str], size: int) -> int:
-    """Where a window ends: behind its last comma if that is near its end, else behind its last whole word."""
-    commas = [place for place in range(size - BACK, size) if names[place] == ",</w>"]
-    if commas:
-        return commas[-1] + 1
-    added = tokenizer.get_added_vocab()
-    ends = [place for place in range(size) if names[place].endswith("</w>") or names[place] in added]
-    return ends[-1] + 1 if ends else size
+def _end(text: str, offsets: Sequence[tuple[int, int]], begin: int, size: int) -> int:
+    """Where a window ends: behind its last comma if that is near its end, else before the last space.
+
+    Tokens between which no space stands belong together: "half-timbered", "35mm".
+    """
+    most = begin + size
+    if most >= len(offsets):
+        return len(offsets)
+    spaces = [n for n in range(begin + 1, most + 1) if offsets[n - 1][1] < offsets[n][0]]
+    commas = [n for n in spaces if n > most - BACK and text[offsets[n - 1][0] : offsets[n - 1][1]].endswith(",")]
+    return (commas or spaces or [most])[-1]
 
 
 def _whole(tokenizer: Any, ids: Sequence[int]) -> Tensor:

@@ -82,7 +82,7 @@ def _layers(network: Any) -> dict[str, Tensor]:
     from diffusers.utils import convert_state_dict_to_diffusers
     from peft.utils import get_peft_model_state_dict
 
-    found = convert_state_dict_to_diffusers(get_peft_model_state_dict(network))
+    found = convert_state_dict_to_diffusers(get_peft_model_state_dict(network, save_embedding_layers=False))
     return {name: _plain(tensor) for name, tensor in found.items()}
 
 

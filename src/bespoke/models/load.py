@@ -93,7 +93,8 @@ class Checkpoint:
         """The tokenizer."""
         from transformers import CLIPTokenizer
 
-        tokenizer = CLIPTokenizer.from_pretrained(self.part("tokenizer"))
+        # Training changes no tokenizer; a model it wrote has one that knows the words already.
+        tokenizer = CLIPTokenizer.from_pretrained(self.folder / "tokenizer" if self.words else self.part("tokenizer"))
         return words.extended(tokenizer) if (words := self.new_words) else tokenizer
 
     def text_encoder(self) -> Any:

@@ -1,6 +1,6 @@
 """What training moves, as one network: a checkpoint's UNet and, where it is trained too, its text encoder."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 from bespoke.errors import BespokeError
 from bespoke.models import adapters
+from bespoke.models.embedding import trainable_rows
 from bespoke.models.load import Checkpoint, quiet
+from bespoke.models.vocabulary import ENCODER, NewWords
+from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.recipe.tree import Recipe
 from bespoke.shapes import Latents, TextRows, TextStates, Timesteps
 from bespoke.workspace import atomic_file
@@ -22,11 +25,18 @@ WEIGHTS = {"unet": "diffusion_pytorch_model.safetensors", "text_encoder": "model
 
 
 class Tuned(nn.Module):
-    """A UNet, and a text encoder if it is trained too; either with an adapter or with all weights trainable."""
+    """A UNet, and a text encoder if its answers change too: adapters, all weights, or rows of new words are trained."""
 
-    def __init__(self, unet: Any, text_encoder: Any = None, *, adapted: bool = True) -> None:
+    def __init__(
+        self, unet: Any, text_encoder: Any = None, *, adapted: bool = True, trained: Sequence[str] | None = None
+    ) -> None:
+        """`trained` names the parts that have an adapter, or whose weights are all trained; by default those given."""
         super().__init__()
         self.unet, self.text_encoder, self.adapted = unet, text_encoder, adapted
+        own = ["unet", *(["text_encoder"] if text_encoder is not None else [])]
+        self.trained = own if trained is None else list(trained)
+        self.words: NewWords | None = None
+        """The new words whose rows are trained, as they were at first."""
         self.fresh = True
         """Whether it answers as the base does: nothing was loaded into it."""
 
@@ -50,8 +60,21 @@ class Tuned(nn.Module):
 
     @property
     def parts(self) -> dict[str, Any]:
-        """The networks that are trained, by their folders' names."""
-        return {"unet": self.unet} | ({"text_encoder": self.text_encoder} if self.text_encoder is not None else {})
+        """The networks that have an adapter, or whose weights are all trained, by their folders' names."""
+        return {name: getattr(self, name) for name in self.trained}
+
+    def train_rows(self, words: NewWords) -> None:
+        """Makes the rows of new words trainable, which the text encoder knows; all its other rows stay.
+
+        Source: pivotal tuning, Roich et al. 2021, as diffusers' advanced training scripts have it.
+        """
+        trainable_rows(self.text_encoder, words)
+        self.words = words
+
+    @property
+    def rows(self) -> nn.Parameter | None:
+        """The rows of new words, where they are trained."""
+        return self.text_encoder.get_input_embeddings().rows if self.words else None
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that training moves, by name, in a fixed order."""
@@ -59,22 +82,31 @@ class Tuned(nn.Module):
 
     @contextmanager
     def untouched(self) -> Generator[None, None, None]:
-        """A block in which an adapter is switched off; without one the weights are as they are."""
-        if not self.adapted:
-            yield
-            return
-        for part in self.parts.values():
+        """A block in which adapters are off and new words as at first; without adapters weights are as they are."""
+        learnt = self.rows.detach().clone() if self.rows is not None else None
+        for part in self.parts.values() if self.adapted else ():
             part.disable_adapters()
+        self._set_rows(self.words)
         try:
             yield
         finally:
-            for part in self.parts.values():
+            for part in self.parts.values() if self.adapted else ():
                 part.enable_adapters()
+            if self.rows is not None and learnt is not None:
+                self.rows.data.copy_(learnt)
+
+    @torch.no_grad()
+    def _set_rows(self, words: NewWords | None) -> None:
+        if self.rows is not None and words is not None:
+            self.rows.copy_(words.rows[ENCODER])
 
     def save(self, folder: Path) -> None:
-        """Writes what was trained: `adapter.safetensors`, or for each part a folder as diffusers has it."""
+        """Writes what was trained: `adapter.safetensors`, or for each part a folder as diffusers has it; new words."""
+        if self.words is not None and self.rows is not None:
+            self.words.with_rows(self.rows).save(folder / WORDS)
+        if self.adapted and self.parts:
+            adapters.save(self.unet, folder / adapters.FILE, self.parts.get("text_encoder"))
         if self.adapted:
-            adapters.save(self.unet, folder / adapters.FILE, self.text_encoder)
             return
         for name, part in self.parts.items():
             part.config.save_pretrained(folder / name) if name != "unet" else part.save_config(folder / name)
@@ -88,8 +120,11 @@ class Tuned(nn.Module):
         Raises: BespokeError when it was another kind of training.
         """
         self.fresh = False
+        if self.words is not None and (folder / WORDS).is_file():
+            self._set_rows(NewWords.read(folder / WORDS))
+        if self.adapted and (folder / adapters.FILE).is_file():
+            adapters.load(self.unet, folder / adapters.FILE, self.parts.get("text_encoder"))
         if self.adapted:
-            adapters.load(self.unet, folder / adapters.FILE, self.text_encoder)
             return
         for name, part in self.parts.items():
             part.load_state_dict(load_file(folder / name / WEIGHTS[name]))
@@ -102,8 +137,8 @@ def tuned(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
     """
     model, train = recipe.model, recipe.train
     unet = checkpoint.unet()
-    text_encoder = checkpoint.text_encoder() if train.train_text_encoder else None
-    network = Tuned(unet, text_encoder, adapted=model.method == "lora")
+    text_encoder = checkpoint.text_encoder() if recipe.trains_text else None
+    network = _network(unet, text_encoder, recipe)
     dtype = DTYPES[model.weight_dtype or "fp32"]
     if not network.adapted and dtype != torch.float32:
         hint = 'Take model.weight_dtype out. train.mixed_precision = "bf16" computes in bfloat16 all the same.'
@@ -111,17 +146,47 @@ def tuned(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
     if network.adapted:
         _adapt(network, checkpoint, recipe, dtype)
     else:
-        network.requires_grad_(requires_grad=True)
+        for part in network.parts.values():
+            part.requires_grad_(requires_grad=True)
         for module in unet.modules():
             if isinstance(module, nn.Dropout):
                 module.p = train.unet_dropout
+    if recipe.trains_words:
+        network.train_rows(words_of(checkpoint, recipe))
     if train.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-        if text_encoder is not None:
-            # Older transformers know only the name that newer ones warn of.
-            name = "activation_checkpointing_enable"
-            getattr(text_encoder, name if hasattr(text_encoder, name) else "gradient_checkpointing_enable")()
+        _checkpoint_activations(network)
     return network
+
+
+def _checkpoint_activations(network: Tuned) -> None:
+    """Lets the networks compute parts twice, to save memory."""
+    network.unet.enable_gradient_checkpointing()
+    if network.text_encoder is not None:
+        # Older transformers know only the name that newer ones warn of.
+        name = "activation_checkpointing_enable"
+        instead = "gradient_checkpointing_enable"
+        getattr(network.text_encoder, name if hasattr(network.text_encoder, name) else instead)()
+
+
+def _network(unet: Any, text_encoder: Any, recipe: Recipe) -> Tuned:
+    """The networks of a recipe, nothing of them trainable yet."""
+    only_rows = recipe.model.method == "words"
+    trained = [] if only_rows else ["unet", *(["text_encoder"] if recipe.train.train_text_encoder else [])]
+    return Tuned(unet, text_encoder, adapted=recipe.model.method != "full", trained=trained)
+
+
+def words_of(checkpoint: Checkpoint, recipe: Recipe) -> NewWords:
+    """The new words whose rows a recipe trains.
+
+    Raises: BespokeError when there are none, or all of the text encoder is trained anyway.
+    """
+    if checkpoint.new_words is None:
+        hint = "Make some with: bespoke words build DATASET, and name them: --set words.file=words/words.safetensors"
+        raise BespokeError("There are no new words whose rows could be trained.", hint)
+    if recipe.model.method == "full" and recipe.train.train_text_encoder:
+        hint = "Take words.train out of the recipe."
+        raise BespokeError("All of the text encoder is trained, the rows of new words among it.", hint)
+    return checkpoint.new_words
 
 
 def put_in(pipeline: Any, checkpoint: Checkpoint, recipe: Recipe, weights: Path) -> None:
@@ -129,11 +194,14 @@ def put_in(pipeline: Any, checkpoint: Checkpoint, recipe: Recipe, weights: Path)
 
     Raises: BespokeError when they are of another shape than the recipe says.
     """
-    text_encoder = pipeline.text_encoder if recipe.train.train_text_encoder else None
-    network = Tuned(pipeline.unet, text_encoder, adapted=recipe.model.method == "lora")
-    network.requires_grad_(requires_grad=not network.adapted)
+    network = _network(pipeline.unet, pipeline.text_encoder if recipe.trains_text else None, recipe)
+    network.requires_grad_(requires_grad=False)
+    for part in () if network.adapted else network.parts.values():
+        part.requires_grad_(requires_grad=True)
     if network.adapted:
         _adapt(network, checkpoint, recipe, torch.float32)
+    if recipe.trains_words:
+        network.train_rows(words_of(checkpoint, recipe))
     found, parameters = load_file(weights), network.trainable()
     if {n: w.shape for n, w in found.items()} != {n: p.shape for n, p in parameters.items()}:
         raise BespokeError(f"{weights} holds other weights than the run's recipe describes.", "Name another state.")

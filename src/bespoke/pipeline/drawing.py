@@ -16,7 +16,7 @@ from bespoke.page.wording import duration
 from bespoke.pipeline.axes import Cell
 from bespoke.pipeline.naming import Named, marks_of
 from bespoke.pipeline.reporting import Reporter
-from bespoke.sampling import Drawn, draw, save_png
+from bespoke.sampling import READING, Drawn, draw, save_png
 from bespoke.sampling.schedulers import scheduler, scheduler_title
 from bespoke.workspace import sha256
 
@@ -196,6 +196,8 @@ def _digest(cell: Cell, model: Mapping[str, Any]) -> str:
         "steps": wish.num_inference_steps,
         "guidance": wish.guidance_scale,
         "guidance_end": wish.guidance_end,
+        "brackets": wish.brackets,
+        "reading": READING,
         "scheduler": cell.scheduler,
         "weight": cell.weight if cell.source.adapted else None,
     }

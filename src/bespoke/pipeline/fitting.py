@@ -141,7 +141,7 @@ def _sixteen(recipe: Recipe, here: Machine) -> tuple[Change, ...]:
     precision, dtype = recipe.train.mixed_precision or "no", recipe.model.weight_dtype or "fp32"
     name = precision if precision != "no" else "bf16" if here.bf16 else "fp16"
     found = [Change("train.mixed_precision", precision, name, "inner values take half the memory")]
-    if recipe.model.method == "lora":
+    if recipe.model.method != "full":
         found.append(Change("model.weight_dtype", dtype, name, "frozen weights take half the memory"))
     return tuple(change for change in found if change.before != change.after)
 

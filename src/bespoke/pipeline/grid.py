@@ -76,13 +76,14 @@ def grid(
     source = named(model)
     wish = settled(settings or source.settings, source.checkpoint, overrides)
     start = Cell(source, Request(prompt, wish.seed if seed is None else seed), wish)
-    read_all(source.checkpoint, (prompt, wish.negative_prompt), report)
     axes = [Axis() if given is None else axis(given, model, prompt) for given in (z, y, x)]
     different(axes)
     places = list(itertools.product(*(range(len(axis.values)) for axis in axes)))
     cells = [cell(start, list(zip(axes, place, strict=True))) for place in places]
     if any(axis.setting == "weight" for axis in axes) and not any(one.source.adapted for one in cells):
         raise BespokeError(f"{model} has no adapter to weigh.", "Name a run, or give the other axis: checkpoint=RUN.")
+    asked = dict.fromkeys(text for one in cells for text in (one.request.prompt, one.settings.negative_prompt))
+    read_all(source.checkpoint, list(asked), wish, report)
     return _made(start, axes, cells, Path(out), report, safety_checker=safety_checker)
 
 

@@ -33,9 +33,9 @@ from bespoke.pipeline.versions import Versions, fitter
 from bespoke.pipeline.wordings import mended, reworded
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset, Picture
-from bespoke.sampling import Request, latents
+from bespoke.sampling import READING, Request, latents
 from bespoke.seeds import uniform
-from bespoke.text import plain, read, unweighed
+from bespoke.text import escaped, plain, read, unweighed
 from bespoke.training import Example, Material
 from bespoke.workspace import Project
 
@@ -118,13 +118,13 @@ class Encoder:
 
     def _plain_captions(self, train: Sequence[Picture]) -> list[str]:
         """The training captions without the trigger: what the plain pictures are drawn from."""
-        trigger, count = self.recipe.text.trigger or "", self.recipe.train.num_class_images or 0
-        return [plain(unweighed(picture.text), trigger) for picture in train][:count] if trigger else []
+        trigger, count = unweighed(self.recipe.text.trigger or ""), self.recipe.train.num_class_images or 0
+        return [escaped(plain(unweighed(picture.text), trigger)) for picture in train][:count] if trigger else []
 
     def _texts(self, captions: list[str]) -> Rows:
         cache = Cache(self.project.cache / "text" / f"{self._hash('tokenizer')}-{self._hash('text_encoder')}")
         tokenizer = self.checkpoint.tokenizer()
-        if self.recipe.train.train_text_encoder:
+        if self.recipe.trains_text:
             self._tell_cut(tokenizer, captions)
             return Rows([row[0].numpy() for row in tokens(tokenizer, captions)])
         encoder = functools.cache(lambda: TextEncoder(tokenizer, self.checkpoint.text_encoder(), _device()))
@@ -167,7 +167,8 @@ class Encoder:
         """Latents that the untouched base draws for plain captions, as certain moments."""
         if not captions:
             return None
-        settings = self.recipe.sample.model_copy(update={"batch_size": min(16, self.recipe.sample.batch_size * 2)})
+        more = {"batch_size": min(16, self.recipe.sample.batch_size * 2), "brackets": "weights"}  # they are escaped
+        settings = self.recipe.sample.model_copy(update=more)
         parts = "-".join(self._hash(part) for part in ("unet", "vae", "text_encoder", "scheduler"))
         cache = Cache(self.project.cache / "plain" / _key(parts)[:16])
         seed = self.recipe.train.seed
@@ -183,7 +184,7 @@ class Encoder:
             return torch.cat([mean, torch.full_like(mean, CERTAIN)], dim=1)
 
         drawing = f"{settings.num_inference_steps} {settings.guidance_scale} {settings.guidance_end} "
-        drawing += f"{settings.negative_prompt!r} {seed}"
+        drawing += f"{settings.negative_prompt!r} {seed} {READING}"
         keys = [_key(drawing, str(n), caption) for n, caption in enumerate(captions)]
         return cache.rows(keys, encode)
 

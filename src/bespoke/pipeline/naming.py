@@ -1,7 +1,7 @@
 """A model's name on the command line turned into a checkpoint and an adapter."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from bespoke.errors import BespokeError
 from bespoke.models import Checkpoint, adapters, find, load_adapter, put_in, quiet
 from bespoke.models.load import PARTS
 from bespoke.models.marks import fingerprint
+from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.recipe.tree import Sample
 from bespoke.training.state import WEIGHTS
 from bespoke.workspace import Run, sha256
@@ -54,7 +55,8 @@ class Named:
     def adapted(self) -> bool:
         """Whether it is a checkpoint with an adapter, which can be taken out again."""
         full = self.recipe is not None and self.recipe.model.method == "full"
-        return self.adapter is not None or (self.state is not None and not full)
+        words = self.recipe is not None and self.recipe.trains_words
+        return self.adapter is not None or (self.state is not None and not full and not words)
 
 
 def named(model: str) -> Named:
@@ -113,6 +115,7 @@ def marks_of(
     marks: dict[str, str | None] = {
         name: part(checkpoint.part(name)) for name in parts if checkpoint.part(name).is_dir()
     }
+    marks["words"] = file(checkpoint.words) if checkpoint.words else None
     marks["adapter"] = file(source.adapter) if source.adapter and source.adapter.is_file() else None
     marks["state"] = file(source.state / WEIGHTS) if source.state else None
     return marks
@@ -126,8 +129,10 @@ def base_of(recipe: recipes.Recipe, folder: Path, *, download: bool = True) -> C
     return start_of(recipe, folder, download=download).checkpoint
 
 
-def start_of(recipe: recipes.Recipe, folder: Path, *, download: bool = True) -> Named:
+def start_of(recipe: recipes.Recipe, folder: Path, *, download: bool = True, words: Path | None = None) -> Named:
     """What a recipe in `folder` begins with: a checkpoint or, where its base is a run, also that run's adapter.
+
+    It knows the new words in the file `words` or, without one, in the file that the recipe names.
 
     Raises: BespokeError when there is none, it would have to be downloaded and must not, or it cannot be gone on with.
     """
@@ -142,15 +147,20 @@ def start_of(recipe: recipes.Recipe, folder: Path, *, download: bool = True) -> 
         if start.adapter and recipe.model.method == "full":
             hint = 'Set model.method = "lora", or name the model that the adapter belongs to.'
             raise BespokeError(f"{base} is an adapter; all weights cannot be trained from there.", hint)
-        return start
+        return _with_words(start, recipe, folder, words)
     local = folder / base
     name = str(local) if base != "pico" and local.is_dir() else base
-    return Named(name, find(name, download=download))
+    return _with_words(Named(name, find(name, download=download)), recipe, folder, words)
+
+
+def _with_words(start: Named, recipe: recipes.Recipe, folder: Path, words: Path | None) -> Named:
+    file = words or (folder / recipe.words.file if recipe.words.file else None)
+    return replace(start, checkpoint=start.checkpoint.with_words(file)) if file else start
 
 
 def _of_run(run: Run, name: str, which: str) -> Named:
     recipe = recipes.load(run.recipe)
-    start = start_of(recipe, run.root.parent.parent)
+    start = start_of(recipe, run.root.parent.parent, words=run.begun if run.begun.is_file() else None)
     kind, _, number = which.partition("-")
     if kind == "step" and number.isdecimal():
         if not run.state(int(number)).is_dir():
@@ -163,15 +173,18 @@ def _of_run(run: Run, name: str, which: str) -> Named:
     if folder is None:
         hint = "Say RUN for the best weights, RUN@last for the last ones, RUN@epoch-27 or RUN@step-400."
         raise BespokeError(f"{name}: a run has no {which!r}.", hint)
-    adapter = folder / adapters.FILE
-    if not ((folder / "unet").is_dir() if full else adapter.is_file()):
+    adapter, words = folder / adapters.FILE, folder / WORDS
+    only_words = recipe.model.method == "words"
+    if not ((folder / "unet").is_dir() if full else (words if only_words else adapter).is_file()):
         if kind == "epoch":
             raise BespokeError(f"{run.root} has no {which}.", _there_are("epoch", run.checkpoints()))
-        hint = f"Let it train on: bespoke train --resume {run.root}"
-        raise BespokeError(f"{run.root} has no {which} {'model' if full else 'adapter'} yet.", hint)
+        hint, what = f"Let it train on: bespoke train --resume {run.root}", "words" if only_words else "adapter"
+        raise BespokeError(f"{run.root} has no {which} {'model' if full else what} yet.", hint)
+    checkpoint = start.checkpoint.with_words(words) if words.is_file() else start.checkpoint
     if full:
-        return Named(name, start.checkpoint.with_trained(folder), None, recipe.sample, recipe=recipe)
-    return Named(name, start.checkpoint, adapter, recipe.sample, recipe=recipe)
+        return Named(name, checkpoint.with_trained(folder), None, recipe.sample, recipe=recipe)
+    # Where only words are trained, an adapter that the run began with is still there.
+    return Named(name, checkpoint, start.adapter if only_words else adapter, recipe.sample, recipe=recipe)
 
 
 def _there_are(kind: str, folders: Sequence[Path]) -> str:

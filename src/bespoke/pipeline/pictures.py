@@ -11,16 +11,16 @@ from PIL import Image
 from bespoke.pipeline.naming import Named, marks_of
 from bespoke.pipeline.reporting import Reporter
 from bespoke.recipe.tree import Sample
-from bespoke.sampling import Request, draw, save_png
+from bespoke.sampling import READING, Request, draw, save_png
 
 READ_AT_ONCE = 64
-CHOICES = ("num_inference_steps", "guidance_scale", "guidance_end", "negative_prompt")
+CHOICES = ("num_inference_steps", "guidance_scale", "guidance_end", "negative_prompt", "brackets")
 """The settings that decide what a picture looks like; the batch does not."""
 
 
 def home(source: Named, settings: Sample, root: Path) -> Path:
     """The folder in `root` for what this model draws with these settings: other weights have another."""
-    choices = json.dumps([marks_of(source), settings.model_dump(include=set(CHOICES))], sort_keys=True)
+    choices = json.dumps([marks_of(source), settings.model_dump(include=set(CHOICES)), READING], sort_keys=True)
     digest = hashlib.sha256(choices.encode()).hexdigest()[:10]
     return root / f"{_slug(Path(source.name).name)}-{digest}"
 

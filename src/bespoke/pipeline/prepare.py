@@ -1,6 +1,6 @@
 """A recipe's file turned into all that is known before anything is encoded: dataset, model, every setting."""
 
-import heapq
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +19,8 @@ from bespoke.text import common_trigger, escaped, read
 from bespoke.training.rehearsal import Shapes
 from bespoke.workspace import Project
 
-LONGEST = 50
-"""Captions that are looked at for how many windows the longest has."""
+LONGEST = 5000
+"""Captions that are looked at for how many windows they have."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,10 @@ def shapes(dataset: Dataset, checkpoint: Checkpoint, recipe: recipes.Recipe) -> 
     """What the largest picture and a caption are to the network."""
     size, (tokens, width) = largest(dataset, checkpoint, recipe), checkpoint.text_shape
     captions = [read(picture.text) for picture in dataset.pictures]
-    # Captions of the most letters are likely to have the most tokens; asking the tokenizer for all takes long.
-    longest, tokenizer = heapq.nlargest(LONGEST, captions, key=lambda said: len(said.text)), checkpoint.tokenizer()
-    tokens *= max((len(windows(tokenizer, said)) for said in longest), default=1)
+    # A caption that one window may not hold has more letters than that has tokens; asking for all takes long.
+    longer, tokenizer = [s for s in captions if len(s.text) > tokens - 2 or len(s.parts) > 1], checkpoint.tokenizer()
+    counts = {len(windows(tokenizer, said)) for said in longer[:LONGEST]}
+    tokens *= math.lcm(*counts)  # in a batch, all are repeated to the least common multiple
     weights = any(part.spans for said in captions for part in said.parts)
-    text = (tokens, 3 if weights else 1) if recipe.train.train_text_encoder else (tokens, width)
+    text = (tokens, 3 if weights else 1) if recipe.trains_text else (tokens, width)
     return Shapes(checkpoint.moments_shape(size), text)

@@ -17,6 +17,7 @@ from bespoke.recipe import Recipe
 from bespoke.records import Dataset
 from bespoke.sampling import Request, table
 from bespoke.seeds import uniform
+from bespoke.text import unweighed
 from bespoke.training import Event, Step, Stopped, Trainer
 from bespoke.workspace import Run, atomic_file
 
@@ -157,4 +158,5 @@ def _spread(prompts: Sequence[str], count: int) -> list[str]:
 def _captions(recipe: Recipe, dataset: Dataset) -> list[str]:
     """Captions of training pictures, always the same ones while they are there."""
     train = sorted(dataset.part("train"), key=lambda p: (uniform(recipe.sample.seed, "progress", p.pixels), p.file))
-    return list(dict.fromkeys(picture.text for picture in train))[:FEW]
+    texts = list(dict.fromkeys(picture.text for picture in train))[:FEW]
+    return [unweighed(text) for text in texts] if recipe.sample.brackets == "letters" else texts

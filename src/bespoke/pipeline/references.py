@@ -9,7 +9,6 @@ from bespoke.data.sources import find
 from bespoke.errors import BespokeError
 from bespoke.recipe import Recipe
 from bespoke.records import Picture
-from bespoke.text import escaped
 
 FEW = 2
 """A distance needs so many pictures."""
@@ -65,7 +64,6 @@ def references(recipe: Recipe, project: Path | None, folder: Path | None) -> Ref
     named = folder or (_beside(project, recipe.evaluate.reference) if recipe.evaluate.reference else None)
     if named is not None:
         apart, note = _in(named)
-        apart = tuple(Own(one.path, _said(one.text, recipe)) for one in apart)
         return References(apart, training, (*apart, *validation), note)
     if len(validation) >= FEW:
         note = "The pictures to come near to are the validation pictures, which also chose the weights."
@@ -87,12 +85,7 @@ def _dataset(recipe: Recipe, project: Path | None) -> Sequence[Picture]:
 
 def _owned(pictures: Sequence[Picture], project: Path | None, recipe: Recipe, part: str) -> tuple[Own, ...]:
     folder = (project or Path()) / recipe.data.path / data.TRAIN
-    return tuple(Own(folder / one.file, _said(one.text, recipe)) for one in pictures if one.split == part)
-
-
-def _said(caption: str, recipe: Recipe) -> str:
-    """A caption as a prompt: where its brackets are letters, they are escaped."""
-    return escaped(caption) if recipe.text.brackets == "letters" else caption
+    return tuple(Own(folder / one.file, one.text) for one in pictures if one.split == part)
 
 
 def _beside(project: Path | None, folder: str) -> Path:

@@ -49,7 +49,7 @@ def write(
         base_model=recipe.model.base,
         finished=datetime.now().astimezone() if over else None,
         seconds=float(sum(seconds.values())) if seconds else None,
-        adapter=Path(relative(run.adapter)) if over and not full else None,
+        adapter=Path(relative(run.adapter)) if over and recipe.model.method == "lora" else None,
         model=Path(relative(run.model)) if over and full else None,
         now=now,
         training=trained,
@@ -121,7 +121,7 @@ def snippets(run: Run, recipe: recipes.Recipe, prompt: str) -> tuple[page.Snippe
     lines += ["import bespoke.models", ""] if pico else [""]
     drawing = recipe.sample.model_dump(include={"num_inference_steps", "guidance_scale"})
     lines.append(f"pipe = StableDiffusionPipeline.from_pretrained({base})")
-    if not full:
+    if recipe.model.method == "lora":
         lines.append(f"pipe.load_lora_weights({relative(run.root)!r}, weight_name={run.adapter.name!r})")
     end = recipe.sample.guidance_end
     if end < 1:

@@ -14,7 +14,7 @@ from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.recipe.derive import guidance
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Drawn, Request, draw, grid, save_png
-from bespoke.text import checked
+from bespoke.text import checked, escaped
 from bespoke.workspace import atomic_file
 
 
@@ -50,7 +50,7 @@ def sample(
     settings = settled(settings or source.settings, source.checkpoint, overrides)
     first = settings.seed if seed is None else seed
     requests = [Request(prompt, first + k) for prompt in prompts for k in range(n)]
-    read_all(source.checkpoint, (*prompts, settings.negative_prompt), report)
+    read_all(source.checkpoint, (*prompts, settings.negative_prompt), settings, report)
     folder = Path(out)
     pipeline = source.pipeline(safety_checker=safety_checker)
     drawn = write(pipeline, requests, folder, settings, source.name, report)
@@ -60,11 +60,13 @@ def sample(
     return Sampled(tuple(folder / file_name(k, r) for k, r in enumerate(requests)), sheet)
 
 
-def read_all(checkpoint: Checkpoint, prompts: Sequence[str], report: Reporter = silent) -> None:
+def read_all(checkpoint: Checkpoint, prompts: Sequence[str], settings: Sample, report: Reporter = silent) -> None:
     """Reads prompts that a person typed, and tells of those that one window does not hold.
 
     Raises: BespokeError when something in one cannot have been meant.
     """
+    if settings.brackets == "letters":
+        prompts = [escaped(prompt) for prompt in prompts]
     for prompt in prompts:
         checked(prompt)
     tokenizer = checkpoint.tokenizer()

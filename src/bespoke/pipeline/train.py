@@ -15,6 +15,7 @@ from bespoke import recipe as recipes
 from bespoke.errors import BespokeError, Interrupted
 from bespoke.hardware import memory_size
 from bespoke.models import tuned
+from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.pipeline import progress, runpage
 from bespoke.pipeline.fitting import memory_explained
 from bespoke.pipeline.material import Encoder
@@ -27,7 +28,7 @@ from bespoke.pipeline.signals import StopWish, stop_wish
 from bespoke.pipeline.watching import check_trackers, watching
 from bespoke.records import Dataset
 from bespoke.training import Material, Stopped, Trainer, state
-from bespoke.workspace import Project, Run, write_json, write_text
+from bespoke.workspace import Project, Run, atomic_file, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,15 @@ class Trained:
 
     run: Path
     adapter: Path | None
-    """The best adapter; nothing where all weights were trained."""
+    """The best adapter; nothing where there is none."""
     model: Path | None
     """The best model where all weights were trained, in diffusers' layout; nothing else."""
     steps: int
     best_step: int
     reason: str
     seconds: dict[str, float]
+    words: Path | None = None
+    """The new words with their trained rows, where these were trained."""
 
 
 def train(
@@ -65,6 +68,9 @@ def train(
     def begin() -> Path:
         new_run = prepared.project.new_run()
         write_text(new_run.recipe, recipes.dump(resolved, prepared.reasons))
+        if prepared.start.checkpoint.words:
+            with atomic_file(new_run.begun) as temporary:
+                shutil.copyfile(prepared.start.checkpoint.words, temporary)
         return new_run.root
 
     return _carry_out(Run(agreed(begin)), resolved, prepared.dataset, workers, report, watch)
@@ -91,7 +97,7 @@ def _carry_out(
 ) -> Trained:
     project = _project(run)
     with _alone(run):
-        start = start_of(recipe, project.root)
+        start = start_of(recipe, project.root, words=run.begun if run.begun.is_file() else None)
         with watch.stage("encode"), main_first():
             encoder = Encoder(project, start.checkpoint, recipe, report)
             material = encoder.material(dataset, _dataset_folder(project, recipe))
@@ -111,7 +117,8 @@ def _carry_out(
         }
         if is_main():
             if recipe.model.method == "full":
-                start.checkpoint.complete(run.model)
+                words = run.model / WORDS
+                (start.checkpoint.with_words(words) if words.is_file() else start.checkpoint).complete(run.model)
             runpage.write(run, progress.wanted(recipe, dataset), seconds=watch.seconds, reason=stopped.reason)
             write_json(run.result, content)
     return _trained(run, recipe, content)
@@ -126,8 +133,9 @@ def result_of(run: Run) -> Trained | None:
 
 
 def _trained(run: Run, recipe: recipes.Recipe, content: dict[str, Any]) -> Trained:
-    full = recipe.model.method == "full"
-    return Trained(run.root, None if full else run.adapter, run.model if full else None, **content)
+    full, words = recipe.model.method == "full", (run.model if recipe.model.method == "full" else run.root) / WORDS
+    adapter = run.adapter if recipe.model.method == "lora" else None
+    return Trained(run.root, adapter, run.model if full else None, **content, words=words if words.is_file() else None)
 
 
 def _fit(run: Run, trainer: Trainer, start: Named, dataset: Dataset, report: Reporter, wish: StopWish) -> Stopped:

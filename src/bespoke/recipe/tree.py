@@ -1,6 +1,6 @@
 """The recipe: one TOML file as a frozen tree, in which a wrong key is refused with the nearest right one."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,8 @@ class Sample(Section):
     """Part of the steps that the prompt's pull guides; those after it are drawn without it, in about half the time."""
     negative_prompt: str = ""
     """What pictures are pulled away from."""
+    brackets: Literal["weights", "letters"] | None = None
+    """What brackets in prompts are, weights or letters; by default what they are in captions, `text.brackets`."""
     seed: int = 0
     """Seeds the pictures' first noise; the next picture of a prompt has the next seed."""
     batch_size: Positive = 8
@@ -107,3 +109,13 @@ class Recipe(Section):
     track: Track = Track()
     objective: Objective = Objective()
     evaluate: Evaluate = Evaluate()
+
+    @property
+    def trains_words(self) -> bool:
+        """Whether rows of new words are trained."""
+        return self.words.train or self.model.method == "words"
+
+    @property
+    def trains_text(self) -> bool:
+        """Whether what the text encoder says of a caption changes in training, so that it is asked in each step."""
+        return self.train.train_text_encoder or self.trains_words

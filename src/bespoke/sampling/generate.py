@@ -11,7 +11,10 @@ from bespoke.encoding import TextEncoder, fitted, windows
 from bespoke.recipe.tree import Sample
 from bespoke.sampling.schedulers import hushed
 from bespoke.shapes import Latents
-from bespoke.text import read, unweighed
+from bespoke.text import escaped, read, unweighed
+
+READING = 2
+"""Which way of reading prompts this is; pictures that were drawn by another are not taken for these."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def latents(pipeline: Any, requests: Sequence[Request], settings: Sample) -> Ite
 def _run(pipeline: Any, requests: Sequence[Request], settings: Sample, output: str) -> Any:
     with hushed():
         return pipeline(
-            **_words(pipeline, [request.prompt for request in requests], [settings.negative_prompt] * len(requests)),
+            **_words(pipeline, [request.prompt for request in requests], settings),
             num_inference_steps=settings.num_inference_steps,
             **_guidance(settings),
             generator=[torch.Generator("cpu").manual_seed(request.seed) for request in requests],
@@ -87,11 +90,14 @@ def _guidance(settings: Sample) -> dict[str, Any]:
     return scale | {"callback_on_step_end": leave_off, "callback_on_step_end_tensor_inputs": ["prompt_embeds"]}
 
 
-def _words(pipeline: Any, prompts: Sequence[str], negative: Sequence[str]) -> dict[str, Any]:
+def _words(pipeline: Any, prompts: Sequence[str], settings: Sample) -> dict[str, Any]:
     """Prompts as the pipeline takes them: as they are or, where some have weights or are long, as states.
 
     Those are read as training reads captions; all else as diffusers reads it, to the last bit.
     """
+    negative = [settings.negative_prompt] * len(prompts)
+    if settings.brackets == "letters":
+        prompts, negative = [escaped(text) for text in prompts], [escaped(text) for text in negative]
     texts = (*prompts, *negative)
     simple = {text: _simple(pipeline.tokenizer, text) for text in texts}
     asked = [[unweighed(text) if simple[text] else "" for text in part] for part in (prompts, negative)]

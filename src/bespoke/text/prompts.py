@@ -9,8 +9,10 @@ from bespoke.errors import BespokeError
 
 MORE, LESS = 1.1, 1 / 1.1
 """What a pair of round brackets, and one of square brackets, multiplies the weight of its words with."""
-_TOKEN = re.compile(r"\\[()\[\]\\]|[()\[\]]|:\s*(?P<weight>\d+\.?\d*|\.\d+)\s*\)|\s*\bBREAK\b\s*")
-_WRONG_NUMBER = re.compile(r":\s*(?:\d*,\d+|[+-]\s*[\d.]+|[\d.]*\.[\d.]*\.[\d.]*)\s*\)")
+MOST = 100.0
+"""The largest weight that is read; what multiplies to more counts so much."""
+_TOKEN = re.compile(r"\\[()\[\]\\]|[:;=]-?[()\[\]](?=\s|$)|:\s*[\d.,+-]+\s*[)\]]|[()\[\]]|\bBREAK\b")
+_WEIGHT = re.compile(r":\s*(\d+\.?\d*|\.\d+)\s*\)")
 
 
 @dataclass(frozen=True)
@@ -54,28 +56,30 @@ def read(text: str) -> Prompt:
     r"""What a prompt or a caption says.
 
     `(words)` weigh 1.1 times as much, `[words]` 1/1.1 times, `(words:1.3)` 1.3 times; brackets within brackets
-    multiply; `BREAK` begins a new window; `\(` `\)` `\[` `\]` are brackets, and `\\` is a backslash.
-    A bracket without its other half is a letter, and a fault.
-    Source: the syntax of A1111's prompts, less AND, which composes several pictures.
+    multiply; `BREAK` begins a new window; `\(` `\)` `\[` `\]` are brackets, and `\\` is a backslash. A bracket without
+    its other half is a letter, and a fault, unless it is a smiley's.
+    Source: the syntax of A1111's prompts, less AND, which composes several pictures, and `[from:to:when]`.
     """
     tokens = list(_tokens(text))
     pairs, faults = _paired(tokens, text)
     parts, letters, weights = list[Part](), list[str](), list[float]()
     weight, open_weights = 1.0, list[float]()
-    for number, (kind, said, _) in enumerate(tokens):
-        if kind == "break":
+    for number, token in enumerate(tokens):
+        if token.kind == "break":
             parts.append(_part(letters, weights))
             letters, weights = [], []
-        elif number in pairs and kind in "([":
+        elif number in pairs and token.kind in OPENS.values():
             open_weights.append(weight)
-            weight *= pairs[number]
+            weight = min(MOST, weight * pairs[number])
         elif number in pairs:
             weight = open_weights.pop()
         else:
-            letters.append(said)
-            weights += [weight] * len(said)
-    faults += [f"{wrong[0].strip()!r} is no weight" for wrong in _WRONG_NUMBER.finditer(text)]
-    return Prompt((*parts, _part(letters, weights)), tuple(faults))
+            letters.append(token.said)
+            weights += [weight] * len(token.said)
+    parts = [*parts, _part(letters, weights)]
+    if len(parts) > 1:
+        parts = [trimmed for part in parts if (trimmed := _trimmed(part)).text] or [Part("")]
+    return Prompt(tuple(parts), tuple(faults))
 
 
 def unweighed(text: str) -> str:
@@ -104,38 +108,78 @@ def escaped(text: str) -> str:
     return re.sub(r"\bBREAK\b", "Break", quoted)
 
 
-def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
-    """The kinds "text", "break", "(", "[", ")", "]" in order, each as it is written, and where it stands."""
+@dataclass(frozen=True)
+class _Token:
+    """A piece of a prompt: "text", "break", "wrong" for what looks like a weight and is none, or the bracket it is."""
+
+    kind: str
+    said: str
+    place: int
+
+
+OPENS = {")": "(", "]": "["}
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    """The pieces of a prompt in order."""
     end = 0
     for match in _TOKEN.finditer(text):
         if match.start() > end:
-            yield "text", text[end : match.start()], end
-        said = match[0]
-        if said[0] == "\\":
-            yield "text", said[1:], match.start()
-        elif "BREAK" in said:
-            yield "break", said, match.start()
-        else:
-            yield said[-1], said, match.start()
+            yield _Token("text", text[end : match.start()], end)
+        yield _token(match[0], match.start())
         end = match.end()
     if end < len(text):
-        yield "text", text[end:], end
+        yield _Token("text", text[end:], end)
 
 
-def _paired(tokens: list[tuple[str, str, int]], text: str) -> tuple[dict[int, float], list[str]]:
+def _token(said: str, place: int) -> _Token:
+    if said[0] == "\\":
+        return _Token("text", said[1:], place)
+    if said == "BREAK":
+        return _Token("break", said, place)
+    if len(said) == 1 or _WEIGHT.fullmatch(said):
+        return _Token(said[-1], said, place)
+    return _Token("wrong" if any(letter.isdigit() for letter in said) else "text", said, place)
+
+
+def _paired(tokens: list[_Token], text: str) -> tuple[dict[int, float], list[str]]:
     """What each half of a pair of brackets multiplies with, by the numbers of tokens; and faults."""
     pairs, faults, waiting = dict[int, float](), list[str](), list[int]()
-    for number, (kind, said, place) in enumerate(tokens):
-        if kind in ("(", "["):
+    for number, token in enumerate(tokens):
+        if token.kind in OPENS.values():
             waiting.append(number)
-        elif kind in (")", "]"):
-            if not waiting or tokens[waiting[-1]][0] != {")": "(", "]": "["}[kind]:
-                faults.append(f"{said!r} closes nothing at {_near(text, place)}")
+        elif token.kind == "wrong":
+            faults.append(f"{token.said!r} is no weight at {_near(text, token.place)}")
+            _opener(tokens, waiting, token.said[-1])
+        elif token.kind in OPENS:
+            before = list(waiting)
+            opened = _opener(tokens, waiting, token.kind)
+            if opened is None:
+                faults.append(f"{token.said!r} closes nothing at {_near(text, token.place)}")
                 continue
-            factor = LESS if kind == "]" else float(said[1:-1]) if len(said) > 1 else MORE
-            pairs[waiting.pop()] = pairs[number] = factor
-    faults += [f"{tokens[number][1]!r} is not closed at {_near(text, tokens[number][2])}" for number in waiting]
-    return pairs, faults
+            pairs[opened] = pairs[number] = _factor(token)
+            faults += [_unclosed(tokens[other], text) for other in before[len(waiting) + 1 :]]
+    return pairs, [*faults, *(_unclosed(tokens[number], text) for number in waiting)]
+
+
+def _opener(tokens: list[_Token], waiting: list[int], closing: str) -> int | None:
+    """The number of the nearest bracket that is waiting for this one, taken off with all behind it; perhaps none."""
+    for place in range(len(waiting) - 1, -1, -1):
+        if tokens[waiting[place]].kind == OPENS[closing]:
+            opened = waiting[place]
+            del waiting[place:]
+            return opened
+    return None
+
+
+def _factor(token: _Token) -> float:
+    """What a closing bracket's words are multiplied with."""
+    number = _WEIGHT.fullmatch(token.said)
+    return min(MOST, float(number[1])) if number else MORE if token.kind == ")" else LESS
+
+
+def _unclosed(token: _Token, text: str) -> str:
+    return f"{token.said!r} is not closed at {_near(text, token.place)}"
 
 
 def _near(text: str, place: int) -> str:
@@ -152,3 +196,11 @@ def _part(letters: list[str], weights: list[float]) -> Part:
                 spans.append(Span(begin, end, weights[begin]))
             begin = end
     return Part("".join(letters), tuple(spans))
+
+
+def _trimmed(part: Part) -> Part:
+    """A part without the spaces around its words."""
+    before = len(part.text) - len(part.text.lstrip())
+    text = part.text.strip()
+    moved = (Span(max(0, s.begin - before), min(len(text), s.end - before), s.weight) for s in part.spans)
+    return Part(text, tuple(span for span in moved if span.begin < span.end))

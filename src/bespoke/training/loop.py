@@ -269,7 +269,7 @@ class Trainer:
         self.stream = Stream(self.material, choices, pass_size)
 
     def _fresh_optimizer(self) -> Any:
-        return self.accelerator.prepare_optimizer(adamw(self.parameters, self.train))
+        return self.accelerator.prepare_optimizer(adamw(self.parameters, self.train, self.recipe.words.learning_rate))
 
 
 def _asked(value: int | None) -> int:

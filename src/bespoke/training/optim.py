@@ -9,18 +9,27 @@ from torch import Tensor, nn
 
 from bespoke.recipe.training import Train
 
+ROWS = ".token_embedding.rows"
+"""How the name of new words' rows ends."""
 
-def adamw(parameters: Mapping[str, nn.Parameter], train: Train) -> torch.optim.AdamW:
-    """A fused AdamW over the parameters; those of the text encoder have a share of the rate of their own.
+
+def adamw(parameters: Mapping[str, nn.Parameter], train: Train, words: float | None = None) -> torch.optim.AdamW:
+    """A fused AdamW over the parameters; the text encoder's, and new words' rows, have shares of the rate of their own.
 
     Source: Loshchilov & Hutter 2019, algorithm 2.
     """
     rate = train.learning_rate or 0.0
     share = (train.text_encoder_learning_rate or rate) / rate if rate else 1.0
-    theirs = [p for name, p in parameters.items() if name.startswith("text_encoder.")]
-    others = [p for name, p in parameters.items() if not name.startswith("text_encoder.")]
+    groups: dict[str, dict[str, Any]] = {
+        "unet": {"params": [], "share": 1.0},
+        "text_encoder": {"params": [], "share": share},
+        # Rows have a length that means something; a pull towards nothing would change it.
+        "words": {"params": [], "share": (words or rate) / rate if rate else 1.0, "weight_decay": 0.0},
+    }
+    for name, parameter in parameters.items():
+        groups["words" if name.endswith(ROWS) else name.partition(".")[0]]["params"].append(parameter)
     return torch.optim.AdamW(
-        [{"params": others, "share": 1.0}, *([{"params": theirs, "share": share}] if theirs else [])],
+        [group for group in groups.values() if group["params"]],
         lr=rate,
         betas=(train.adam_beta1, train.adam_beta2),
         eps=train.adam_epsilon,
