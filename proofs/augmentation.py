@@ -111,7 +111,7 @@ class Judge:
             right = np.repeat([objects().index(name) for name in self.asking.names], DRAWS)
             found[f"named, {kind}"] = float(((features @ self.classes.T).argmax(axis=1) == right).mean())
             if kind == "as captions say it":
-                found["variety"] = _variety(features)
+                found["variety"] = variety(features)
         found["membership"] = self._membership(drawn, seen)
         return found
 
@@ -134,7 +134,7 @@ def _shows(text: str, name: str) -> bool:
     return noun_phrase(name) in text
 
 
-def _variety(features: np.ndarray) -> float:
+def variety(features: np.ndarray) -> float:
     """How far apart the pictures of one prompt are: one minus their mean cosine."""
     groups = features.reshape(-1, DRAWS, features.shape[1])
     cosines = groups @ groups.transpose(0, 2, 1)

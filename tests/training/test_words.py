@@ -1,6 +1,7 @@
 """New words' rows in training: they learn, all other rows stay, and what was learnt is kept, found again and drawn."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from bespoke.models import NewWords, Word, find, tuned
 from bespoke.models.vocabulary import FILE
 from bespoke.pipeline.naming import named
 from bespoke.pipeline.new import new
+from bespoke.pipeline.train import resume
 from bespoke.recipe import load
 from bespoke.sampling import Request, draw
 from bespoke.training.optim import adamw
@@ -43,7 +45,7 @@ def project(tmp_path_factory, pictures) -> Path:
         (source / f"{number}.png").write_bytes(file.read_bytes())
         (source / f"{number}.txt").write_text("8bit illustration of a vulpenor")
     root = source.parent / "project"
-    new(root, str(source), overrides=["data.validation_fraction=0.25"])
+    new(root, str(source), overrides=("data.validation_fraction=0.25",))
     base, own = find("pico").base, find("pico").text_encoder().get_input_embeddings().weight
     start = own[200:203].clone()
     for name, rows in (("words", start[:1]), ("several", start)):
@@ -122,12 +124,10 @@ def test_a_whole_model_knows_its_words_in_plain_diffusers(runs):
 def test_a_run_goes_on_with_the_words_it_began_with(project, runs, tmp_path):
     """Also when the file was made anew meanwhile; and the rest is what it would have been."""
     whole, run = runs["lora"], tmp_path / "p" / "runs" / "r"
-    import shutil
-
     shutil.copytree(project, tmp_path / "p", ignore=shutil.ignore_patterns("runs"))
     shutil.copytree(whole, run, ignore=shutil.ignore_patterns("result.json", "step-000004", "last"))
     (tmp_path / "p" / "words.safetensors").unlink()
-    done = bespoke.resume(run)
+    done = resume(run)
     assert done.steps == 4
     ours, theirs = (load_file(r / "state" / "step-000004" / "weights.safetensors") for r in (run, whole))
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -50,13 +50,13 @@ def make_rows(
     """New words with their rows for a base's tokenizer and frozen text encoder, and what became of each word.
 
     What the model knows, its pieces teach; what it does not, its gloss or its neighbours among the vectors. Words that
-    no gate refuses are in the result; without `strict` all are that have a row at all. Nothing in it depends on the
-    order of the words.
+    no gate refuses are in the result; without `strict` all are that have a row at all, and word vectors are trusted
+    where their map is not. Nothing in it depends on the order of the words.
     """
     reader = Reader(tokenizer, text_encoder)
     asked, out = wanted(reader, words, glosses or {}, aliases or {})
     space = Space.of(reader, vectors, seed)
-    making = _Making(reader, space, Judge(reader, seed), captions, method, seed)
+    making = _Making(reader, space, Judge(reader, seed), captions, method, seed, trusting=not strict)
     drafts: list[_Draft] = []
     for number, (word, note) in enumerate(asked):
         draft = making.draft(word, note)
@@ -83,6 +83,8 @@ class _Making:
     captions: Sequence[str]
     method: Method
     seed: int
+    trusting: bool = False
+    """Whether mixes of neighbours are let in though the map is not to be trusted."""
 
     def draft(self, word: Word, note: str) -> _Draft:
         """A word with its candidates and its lessons."""
@@ -97,7 +99,8 @@ class _Making:
             found, places = Meaning(), fitting(reader, contexts(word.surfaces, self.captions), (pieces,))
         standing = self.judge.standing(pieces, found)
         source = space.vector(word.surface, shuffled=True, seed=self.seed) if self.method == "shuffled" else vector
-        rows = {name: row for name, row in candidates(space, pieces, found, source).items() if name in self._allowed}
+        made = candidates(space, pieces, found, source, trusting=self.trusting)
+        rows = {name: row for name, row in made.items() if name in self._allowed}
         held, taught = self._parted(word.surface, places)
         slots = found.slots if standing.known is False else (pieces,)
         meant = lessons(reader, held, found.slots) if found.slots else []

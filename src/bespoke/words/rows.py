@@ -68,26 +68,28 @@ class Space:
         return tuple(words[int(n)] for n in likeness.argsort(descending=True)[:count])
 
 
-def candidates(space: Space, pieces: Sequence[int], found: Meaning, vector: Vector | None) -> dict[str, Row]:
+def candidates(
+    space: Space, pieces: Sequence[int], found: Meaning, vector: Vector | None, *, trusting: bool = False
+) -> dict[str, Row]:
     """Rows that a word might have, by where they come from, all of the same norm.
 
     `subwords`, the mean of its pieces; `gloss`, the mean of its gloss; and, where the map can be trusted, `neighbours`,
     a mix of near words' rows; `mapped`, its vector through the map; `blend`, between pieces and neighbours, nearer to
-    these the nearer they are.
+    these the nearer they are. `trusting` makes the mixes, which need no map, in any case.
     Source: WECHSEL, Minixhofer et al. 2022; FOCUS, Dobler, de Melo 2023; norms as NVIDIA's tokenizer extension.
     """
     rows = {"subwords": space.table[list(pieces)].mean(dim=0)}
     if found.source == "gloss":
         rows["gloss"] = space.table[list(found.slots[0])].mean(dim=0)
     near = space.neighbours(vector)
-    if near and space.fitted.map is not None and vector is not None:
+    if near and (trusting or space.fitted.map is not None):
         cosines = torch.tensor([neighbour.cosine for neighbour in near])
-        mix = torch.softmax(cosines / SHARPNESS, dim=0) @ space.table[[neighbour.token for neighbour in near]]
-        mapped = torch.from_numpy(space.fitted.map(vector[None])[0]).float()
+        rows["neighbours"] = torch.softmax(cosines / SHARPNESS, dim=0) @ space.table[[one.token for one in near]]
+        if space.fitted.map is not None and vector is not None:
+            rows["mapped"] = torch.from_numpy(space.fitted.map(vector[None])[0]).float()
         trust = float(cosines.mean().clamp(0, 1))
-        own = _scaled(rows["subwords"], space.norm)
-        blend = (1 - trust) * own + trust * _scaled(mix, space.norm)
-        rows |= dict(zip(FROM_VECTORS, (mix, mapped, blend), strict=True))
+        own, mix = (_scaled(rows[name], space.norm) for name in ("subwords", "neighbours"))
+        rows["blend"] = (1 - trust) * own + trust * mix
     return {name: _scaled(row, space.norm) for name, row in rows.items()}
 
 
