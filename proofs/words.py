@@ -2,8 +2,8 @@
 
 Pictures of ten of pico's objects, called by invented words, on grounds of which two have invented names, too. A LoRA
 learns them with the tokenizer as it is, and with a token for each word whose row comes from the word's pieces, from
-word vectors, from the vectors of other words (the null), or from the best of these, distilled. Rows are trained with
-the LoRA. Every arm has the same steps, seeds and prompts, and is measured before the first step and at three times.
+word vectors, from the vectors of other words (the null), or from the best of these, distilled, with and without a
+gloss for each word. Rows are trained with the LoRA. Every arm has the same steps, seeds and prompts, and is measured before the first step and at three times.
 """
 
 import argparse
@@ -33,8 +33,13 @@ from bespoke.words import make_rows
 from proofs import results
 from proofs.augmentation import DRAWS, variety
 
-ARMS = ("base tokenizer", "subwords", "vectors", "shuffled", "distilled")
+ARMS = {
+    "base tokenizer": "", "subwords": "subwords", "vectors": "vectors", "shuffled": "shuffled",
+    "distilled": "distilled", "distilled, with glosses": "distilled",
+}  # fmt: skip
+"""How each arm's rows are made."""
 MEANT = {meaning: word for word, meaning in JARGON.items()}
+GLOSSES = {word: meaning if meaning in GROUNDS else noun_phrase(meaning) for word, meaning in JARGON.items()}
 THINGS = [meaning for meaning in JARGON.values() if meaning not in GROUNDS]
 SMALL = results.ROOT / "src" / "bespoke" / "text" / "small" / "vectors.50d.txt"
 TIMES = 3
@@ -97,7 +102,7 @@ class Judge:
         self.clip, self.asked = Clip(), asked()
         self.classes = self.clip.texts([f"picture of {noun_phrase(name)}" for name in objects()])
 
-    def scores(self, pipeline: Any, seed: int) -> dict[str, float]:
+    def scores(self, pipeline: Any, seed: int) -> dict[str, float]:  # noqa: ANN401 - diffusers'
         """The part of what was asked for that is named in what a pipeline draws, and how various it is."""
         found: dict[str, float] = {}
         settings = Sample(num_inference_steps=12, guidance_scale=2.0)
@@ -106,10 +111,8 @@ class Judge:
             features = self.clip.pictures([one.picture for one in draw(pipeline, requests, settings)])
             order = np.argsort(-(features @ self.classes.T), axis=1)
             wanted = [[objects().index(name) for name in p.names] for p in prompts for _ in range(DRAWS)]
-            right = [
-                len({*row[: len(names)]} & {*names}) / len(names) for row, names in zip(order, wanted, strict=True)
-            ]
-            found[kind] = float(np.mean(right))
+            pairs = zip(order.tolist(), wanted, strict=True)
+            found[kind] = float(np.mean([len({*row[: len(of)]} & {*of}) / len(of) for row, of in pairs]))
             if kind == "jargon":
                 found["variety"] = variety(features / np.linalg.norm(features, axis=1, keepdims=True))
         return found
@@ -123,7 +126,7 @@ def words_file(place: Path, arm: str, seed: int) -> Path:
         table = vectors(SMALL, place / "vectors")
         made, _ = make_rows(
             list(JARGON), pico.tokenizer(), pico.text_encoder(), pico.base, vectors=table, captions=captions,
-            method=arm, seed=seed, strict=False,
+            method=ARMS[arm], seed=seed, strict=False, glosses=GLOSSES if "glosses" in arm else {},
         )  # fmt: skip
         made.save(file)
     return file
@@ -169,7 +172,7 @@ def measured(place: Path, judge: Judge, arm: str, seed: int, steps: int) -> dict
 
 def told(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """For each arm the means over seeds, at each time, and when it reaches the base tokenizer's best."""
-    best = float(np.mean([max(c["jargon"] for c in one["course"].values()) for one in found[ARMS[0]]]))
+    best = float(np.mean([max(c["jargon"] for c in one["course"].values()) for one in found[next(iter(ARMS))]]))
     summary: dict[str, Any] = {}
     for arm, runs in found.items():
         steps = list(runs[0]["course"])
