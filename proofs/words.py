@@ -3,7 +3,8 @@
 Pictures of ten of pico's objects, called by invented words, on grounds of which two have invented names, too. A LoRA
 learns them with the tokenizer as it is, and with a token for each word whose row comes from the word's pieces, from
 word vectors, from the vectors of other words (the null), or from the best of these, distilled, with and without a
-gloss for each word. Rows are trained with the LoRA. Every arm has the same steps, seeds and prompts, and is measured before the first step and at three times.
+gloss for each word. Rows are trained with the LoRA. Every arm has the same steps, seeds and prompts, and is measured
+before the first step and at three times.
 """
 
 import argparse
