@@ -181,14 +181,14 @@ def _page(folder: Path, made: Augmented, recipe: Recipe, lengths: Lengths) -> pa
 
 
 def _varied(folder: Path, shown: Shown, recipe: Recipe, lengths: Lengths, wordings: Reworded) -> page.Varied:
-    picture, read = shown.picture, lengths.of[shown.picture.text].read
+    picture = shown.picture
     thumb = page.Thumb(folder / data.TRAIN / picture.file, picture.file, f"{picture.width}×{picture.height}")
     versions = tuple(
         page.Version(Image.fromarray(fitted.pixels), f"{each.size[0]}×{each.size[1]}", done(each, fitted))
         for each, fitted in shown.versions
     )
     return page.Varied(
-        thumb, picture.text[:read], picture.text[read:], versions, _notes(shown, recipe), _others(picture, wordings)
+        thumb, *lengths.halves(picture.text), versions, _notes(shown, recipe), _others(picture, wordings)
     )
 
 

@@ -24,7 +24,7 @@ MOST_BEGIN_SO = 0.5
 
 @dataclass(frozen=True)
 class Length:
-    """How long a caption is, and how many of its letters the first window holds."""
+    """How long a caption is, and how many letters of its words, without brackets, the first window holds."""
 
     length: int
     read: int
@@ -43,6 +43,13 @@ class Lengths:
         """Whether one window does not hold a caption, so that a model of so many tokens would cut it."""
         return self.most is not None and self.of[text].length > self.most
 
+    def halves(self, text: str) -> tuple[str, str]:
+        """A caption as it is, and nothing; where one window does not hold it, its words up to there, and the rest."""
+        if not self.too_long(text):
+            return text, ""
+        words, read = unweighed(text), self.of[text].read
+        return words[:read], words[read:]
+
 
 def in_tokens(checkpoint: Checkpoint, captions: Sequence[str]) -> Lengths:
     """The lengths in tokens, the marks of beginning and end among them; only the tokenizer is loaded."""
@@ -52,7 +59,7 @@ def in_tokens(checkpoint: Checkpoint, captions: Sequence[str]) -> Lengths:
         encoded = tokenizer([unweighed(text) for text in captions], return_offsets_mapping=True)
     # The last token that is read is the mark of the end: the one before it is the last of the caption.
     both = zip(captions, encoded["offset_mapping"], strict=True)
-    found = {text: Length(len(o), len(text) if len(o) <= most else int(o[most - 2][1])) for text, o in both}
+    found = {text: Length(len(o), len(unweighed(text)) if len(o) <= most else int(o[most - 2][1])) for text, o in both}
     return Lengths(found, "tokens", most)
 
 

@@ -238,7 +238,7 @@ def _captions(view: View) -> tuple[page.CaptionGroup, ...]:
 def _caption(view: View, picture: Picture) -> page.Caption:
     (thumb,), measured = _thumbs(view, [picture]), view.lengths.of[picture.text]
     length = f"{measured.length} {view.lengths.unit}"
-    return page.Caption(thumb, picture.text[: measured.read], picture.text[measured.read :], length)
+    return page.Caption(thumb, *view.lengths.halves(picture.text), length)
 
 
 def _captions_lead(view: View) -> str:
