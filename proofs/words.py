@@ -31,14 +31,15 @@ from bespoke.sampling import Request, draw
 from bespoke.seeds import generator
 from bespoke.text.vectors import vectors
 from bespoke.words import make_rows
+from bespoke.words.report import Method
 from proofs import results
 from proofs.augmentation import DRAWS, variety
 
-ARMS = {
-    "base tokenizer": "", "subwords": "subwords", "vectors": "vectors", "shuffled": "shuffled",
+ARMS: dict[str, Method] = {
+    "base tokenizer": "subwords", "subwords": "subwords", "vectors": "vectors", "shuffled": "shuffled",
     "distilled": "distilled", "distilled, with glosses": "distilled",
 }  # fmt: skip
-"""How each arm's rows are made."""
+"""How each arm's rows are made; the first has none."""
 MEANT = {meaning: word for word, meaning in JARGON.items()}
 GLOSSES = {word: meaning if meaning in GROUNDS else noun_phrase(meaning) for word, meaning in JARGON.items()}
 THINGS = [meaning for meaning in JARGON.values() if meaning not in GROUNDS]

@@ -109,8 +109,16 @@ KINDS: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("a size", SIZES.__contains__),
 )
 _OPPOSED = {pair for one, other in OPPOSITES for pair in ((one, other), (other, one))}
-CANONICAL = {"grey": "gray", "greyish": "grayish", "large": "big", "little": "small", "minuscule": "tiny"}
-CANONICAL |= {"huge": "enormous", "gigantic": "enormous", **NUMBERS}
+CANONICAL = {
+    "grey": "gray",
+    "greyish": "grayish",
+    "large": "big",
+    "little": "small",
+    "minuscule": "tiny",
+    "huge": "enormous",
+    "gigantic": "enormous",
+    **NUMBERS,
+}
 
 
 def opposed(word: str, other: str) -> bool:

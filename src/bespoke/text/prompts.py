@@ -43,7 +43,7 @@ class Prompt:
     @property
     def text(self) -> str:
         """The words alone."""
-        return " ".join(part.text for part in self.parts) if len(self.parts) > 1 else self.parts[0].text
+        return " ".join(part.text for part in self.parts)
 
     @property
     def plain(self) -> bool:
