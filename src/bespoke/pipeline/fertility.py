@@ -56,10 +56,7 @@ def coverage(lexicon: Lexicon, train: Sequence[str], validation: Sequence[str]) 
     parts = [Counter(word for text in part for word in words(normal(text))) for part in (train, validation)]
     known = {source: set(lexicon.words(source)) for source in get_args(Source)}
     known |= {"general": set[str]().union(*(known[source] for source in GENERAL))}
-    return [
-        Coverage(source, len(found), _share(parts[0], found) or 0.0, _share(parts[1], found))
-        for source, found in known.items()
-    ]
+    return [_coverage(source, found, parts) for source, found in known.items()]
 
 
 def _counted(tokenizer: Any, captions: Sequence[str], most: int) -> tuple[int, int]:
@@ -67,6 +64,12 @@ def _counted(tokenizer: Any, captions: Sequence[str], most: int) -> tuple[int, i
     with quiet():
         lengths = [len(ids) for ids in tokenizer(list(captions)).input_ids] if captions else []
     return sum(lengths) - 2 * len(lengths), sum(length > most for length in lengths)
+
+
+def _coverage(source: str, known: set[str], said: Sequence[Counter[str]]) -> Coverage:
+    """A source's part of what both kinds of captions say; of its terms of several words it knows each."""
+    each = known.union(part for term in known if " " in term for part in words(term))
+    return Coverage(source, len(known), _share(said[0], each) or 0.0, _share(said[1], each))
 
 
 def _share(said: Counter[str], known: set[str]) -> float | None:

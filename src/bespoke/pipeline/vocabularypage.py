@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from bespoke import page
 from bespoke.models.vocabulary import FILE
+from bespoke.page.wording import number
 from bespoke.pipeline.vocabulary import BuiltWords
 from bespoke.text.candidates import Candidate
 from bespoke.words import Quality, WordReport
@@ -89,7 +90,8 @@ def _why(found: WordReport, chosen: Candidate | None) -> str:
     reason = f"Chosen because {chosen.reason}." if chosen else ""
     if found.verdict == "to train":
         reason += " Nothing says what it means: train its row."
-    return f"{reason} {found.reason}".strip()
+    more = f"{found.reason[:1].upper()}{found.reason[1:]}." if found.reason else ""
+    return f"{reason} {more}".strip()
 
 
 def _meaning(found: WordReport) -> str:
@@ -100,7 +102,8 @@ def _meaning(found: WordReport) -> str:
     gloss = f" (“{found.word.gloss}”)" if found.meaning == "gloss" else ""
     if found.standing.known is None:
         return f"Its meaning is that of {source}{gloss}; whether the base knows it cannot be told."
-    measured = f"its prompts are {found.standing.likeness:.2f} like it, and {found.standing.threshold:.2f} is by chance"
+    likeness, asked = (number(value, 2) for value in (found.standing.likeness, found.standing.threshold))
+    measured = f"its prompts are {likeness} like it, where more than {asked} is asked for"
     if found.standing.known:
         return f"The base knows it by its pieces: by {source}{gloss} {measured}. The pieces teach its row."
     return f"The base does not know it: by {source}{gloss} {measured}. That meaning teaches its row."
@@ -115,7 +118,8 @@ def _about_map(made: BuiltWords) -> str:
     how = "A linear map from word vectors to the base's rows"
     tried = f"{how}, fitted on {made.rows.anchors:,} words that both know and tried on a fifth of them at a time"
     if made.rows.without_vectors:
-        return f"{tried}, cannot be trusted: {made.rows.without_vectors}. No row begins as word vectors say; they may still say what words mean."
+        why = f"{tried}, cannot be trusted: {made.rows.without_vectors}."
+        return f"{why} No row begins as word vectors say; they may still say what words mean."
     return f"{tried}, beside one of shuffled pairs. It can be trusted, so word vectors take part in the tournament."
 
 
