@@ -1,6 +1,8 @@
 """`bespoke words …` as a person uses it: what the page says is what tokenizers count, and files load elsewhere."""
 
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -238,6 +240,25 @@ def test_nothing_is_explained_before_it_is_built(project: Path, tmp_path: Path) 
     (tmp_path / "report.json").write_text("{", "utf-8")
     assert "is damaged" in refused("words", "show", str(project / "dataset"), "rubrine", "--out", str(tmp_path))
     assert "No word is named" in refused("words", "show", str(project / "dataset"), " ")
+
+
+def test_the_commands_of_the_page_in_the_docs_do_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "words.md").read_text("utf-8")
+    (block,) = re.findall(r"^## First use\n\n```\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (terms,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    captions = [f"8bit illustration of a {w} of carbon fiber" for w in ("halberd", "halberds", "fox", "halberd") * 3]
+    root = project_of(tmp_path, captions).rename(tmp_path / "my-style")
+    (root / "terms.toml").write_text(terms, "utf-8")
+    recipe = root / "recipe.toml"
+    recipe.write_text(recipe.read_text("utf-8") + '\n[words]\nmethod = "tournament"\n', "utf-8")
+    monkeypatch.chdir(tmp_path)
+    lines = block.splitlines()
+    plainly, ruled, word, term, a1111, diffusers, model = (run(*shlex.split(line)[1:]) for line in lines)
+    assert "my-style/words/index.html" in plainly and "halberd (also halberds, halbert): " in ruled
+    assert "halberd" in word and "passed" in word and json.loads(term)["word"] == "carbon fiber"
+    assert "models/embeddings/" in a1111 and "“<halberd>”" in diffusers and 'from_pretrained("my-model")' in model
+    assert (tmp_path / "my-model" / "model_index.json").is_file()
+    assert (tmp_path / "for-diffusers" / "_halberd_.safetensors").is_file()
 
 
 def states(pipeline: Any, prompt: str) -> torch.Tensor:
