@@ -256,7 +256,8 @@ def test_the_commands_of_the_page_in_the_docs_do_what_it_says(tmp_path: Path, mo
     plainly, ruled, word, term, a1111, diffusers, model = (run(*shlex.split(line)[1:]) for line in lines)
     assert "my-style/words/index.html" in plainly and "halberd (also halberds, halbert): " in ruled
     assert "halberd" in word and "passed" in word and json.loads(term)["word"] == "carbon fiber"
-    assert "models/embeddings/" in a1111 and "“<halberd>”" in diffusers and 'from_pretrained("my-model")' in model
+    assert "“embedding:carbon-fiber”" in a1111 and (tmp_path / "for-a1111" / "carbon-fiber.safetensors").is_file()
+    assert "“<carbon-fiber>”" in diffusers and 'from_pretrained("my-model")' in model
     assert (tmp_path / "my-model" / "model_index.json").is_file()
     assert (tmp_path / "for-diffusers" / "_halberd_.safetensors").is_file()
 

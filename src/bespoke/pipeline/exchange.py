@@ -76,5 +76,6 @@ def _how(form: str, folder: Path, surfaces: tuple[str, ...], files: dict[str, Pa
         return (f'diffusers: pipe.load_textual_inversion("{file}"), one call a file; write “{name}” in prompts.',)
     return (
         f"A1111 and Forge: put the files into embeddings/; write “{name}” in prompts.",
-        f"ComfyUI: put them into models/embeddings/; write “embedding:{name}” in prompts.",
+        # ComfyUI reads a name up to a space: a term of several words has a second file, with hyphens.
+        f"ComfyUI: put them into models/embeddings/; write “embedding:{name.replace(' ', '-')}” in prompts.",
     )
