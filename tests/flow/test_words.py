@@ -159,9 +159,8 @@ def test_the_page_says_why_of_every_word(project: Path, report: dict[str, Any]) 
 
 
 def test_a_build_is_the_same_again(project: Path, tmp_path: Path) -> None:
-    made = bespoke.build_words(
-        project / "dataset", out=tmp_path / "again", overrides=(*QUICK, "words.terms=terms.toml")
-    )
+    own = ("words.terms=terms.toml", "words.file=words/words.safetensors")
+    made = bespoke.build_words(project / "dataset", out=tmp_path / "again", overrides=(*QUICK, *own))
     for name in ("words.safetensors", "report.json", "lexicon.parquet"):
         assert (tmp_path / "again" / name).read_bytes() == (project / "words" / name).read_bytes(), name
     assert made.file == tmp_path / "again" / "words.safetensors"

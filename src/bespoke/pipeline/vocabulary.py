@@ -74,7 +74,9 @@ class Asked:
 
         Raises: BespokeError when the recipe cannot be used, or its base is not on this machine.
         """
-        settings = settings_of(dataset, recipe, overrides)
+        named = settings_of(dataset, recipe, overrides)
+        # Words are made for the bare base, whatever words an earlier build gave it.
+        settings = named.model_copy(update={"words": named.words.model_copy(update={"file": ""})})
         root = Path(recipe).resolve().parent if recipe else Path(dataset).resolve().parent
         try:
             base = base_of(settings, root, download=False)
