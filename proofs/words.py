@@ -143,7 +143,8 @@ def trained(place: Path, arm: str, seed: int, steps: int) -> tuple[Path, Checkpo
         f"train.max_train_steps={steps}", f"train.seed={seed}", "track.mlflow=false", "track.tensorboard=false",
         "sample.sample_every_n_steps=0", "validation.early_stopping=false", "validation.probe=false",
         "train.save_every_n_epochs=0", f"train.checkpointing_steps={steps // TIMES}", "text.trigger=",
-        f"validation.validation_steps={steps // TIMES}", "train.num_class_images=0",
+        f"validation.validation_steps={steps // TIMES}", "train.num_class_images=0", "train.learning_rate=5e-4",
+        "words.learning_rate=2e-3",
     ]  # fmt: skip
     checkpoint = find("pico")
     if arm != "base tokenizer":

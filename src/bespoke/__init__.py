@@ -6,11 +6,13 @@ if TYPE_CHECKING:
     from bespoke.pipeline import (
         augment,
         balance_data,
+        build_words,
         caption_data,
         clean_data,
         demo,
         evaluate,
         export_data,
+        export_words,
         grid,
         import_data,
         inspect_data,
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
         report_data,
         restore_data,
         sample,
+        show_word,
         shrink_data,
         split_data,
         train,
@@ -28,9 +31,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "augment", "balance_data", "caption_data", "clean_data", "demo", "evaluate", "export_data", "grid", "import_data",
-    "inspect_data", "new", "plan", "preview_captions", "report_data", "restore_data", "sample", "shrink_data",
-    "split_data", "train", "unbalance_data",
+    "augment", "balance_data", "build_words", "caption_data", "clean_data", "demo", "evaluate", "export_data",
+    "export_words", "grid", "import_data", "inspect_data", "new", "plan", "preview_captions", "report_data",
+    "restore_data", "sample", "show_word", "shrink_data", "split_data", "train", "unbalance_data",
 ]  # fmt: skip
 
 

@@ -93,6 +93,7 @@ def test_every_command_in_the_docs_is_one_that_exists() -> None:
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     blocks = [b for page in pages for b in re.findall(r"```\n(.*?)```", page.read_text("utf-8"), re.DOTALL)]
     check_verbs(blocks, r"^bespoke (\w+)", help_text, {"new", "train", "sample", "data", "evaluate", "grid", "compare"})
+    check_verbs(blocks, r"^bespoke words (\w+)", typed("bespoke words --help"), {"build", "show", "export"})
     check_verbs(blocks, r"^bespoke data (\w+)", typed("bespoke data --help"), {"import", "inspect", "clean"})
 
 

@@ -79,7 +79,7 @@ def _invite(address: str, rater: str) -> None:
 
 def _told(found: "Results") -> Iterator[str]:
     """What the ratings say, for a person to read."""
-    from bespoke.cli.words import counted
+    from bespoke.cli.sentences import counted
 
     for rate in found.win_rates:
         if not rate.count:

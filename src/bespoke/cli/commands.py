@@ -11,6 +11,7 @@ from bespoke.cli.display import explained, result
 from bespoke.cli.options import Debug, Json, Set, working
 from bespoke.cli.plots import grid
 from bespoke.cli.scores import evaluate
+from bespoke.cli.words import words_app
 from bespoke.errors import BespokeError
 from bespoke.workspace import Run, relative
 
@@ -22,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(dataset_app, name="data")
+app.add_typer(words_app, name="words")
 
 
 @app.command()

@@ -114,14 +114,14 @@ def split_data(
 ) -> None:
     """Pictures to learn from and pictures held back, as the recipe says; what belongs together stays together."""
     with working(debug=debug) as bars:
-        from bespoke.cli import words
+        from bespoke.cli import sentences
         from bespoke.pipeline.datasets import split_data as run
 
         done = run(dataset, recipe=recipe, overrides=settings or (), report=bars)
     parts = {part: len(done.dataset.part(part)) for part in ("train", "validation")}
     pictures = [{"file": p.file, "split": p.split, "reason": p.split_reason} for p in done.dataset.pictures]
     content = {"dataset": dataset, **parts, "moved": [p.file for p in done.moved], "pictures": pictures}
-    result(content, words.divided(done), as_json=as_json)
+    result(content, sentences.divided(done), as_json=as_json)
 
 
 @dataset_app.command("balance")
@@ -136,7 +136,7 @@ def balance_data(
 ) -> None:
     """What part of the training each category, subject or colour takes, and repeats that even it out."""
     with working(debug=debug) as bars:
-        from bespoke.cli import words
+        from bespoke.cli import sentences
         from bespoke.pipeline.datasets import balance_data as run
         from bespoke.pipeline.datasets import unbalance_data
 
@@ -147,8 +147,8 @@ def balance_data(
     shares = {way: [asdict(share) for share in found] for way, found in made.shares.items()}
     changes = [{"file": p.file, "repeats": p.repeats, "weight": p.weight} for p in made.changed]
     content = {"dataset": dataset, "by": made.by, "shares": shares, "applied": apply, "changes": changes}
-    told = f"{words.counted(changed, 'picture')} as before balancing.\n" if reset else ""
-    result({**content, "reset": changed}, told + words.balanced(made, applied=apply), as_json=as_json)
+    told = f"{sentences.counted(changed, 'picture')} as before balancing.\n" if reset else ""
+    result({**content, "reset": changed}, told + sentences.balanced(made, applied=apply), as_json=as_json)
 
 
 @dataset_app.command("shrink")
@@ -165,7 +165,7 @@ def shrink_data(
 ) -> None:
     """Smaller working copies with their captions, to import in place of the originals, which stay as they are."""
     with working(debug=debug) as bars:
-        from bespoke.cli import words
+        from bespoke.cli import sentences
         from bespoke.pipeline.datasets import shrink_data as run
 
         how: dict[str, Any] = {"recipe": recipe, "overrides": settings or (), "report": bars}
@@ -176,7 +176,7 @@ def shrink_data(
         "bytes_before": made.bytes_before, "bytes_after": made.bytes_after, "left_out": made.left_out,
         "too_short": done.too_short,
     }  # fmt: skip
-    result(content, words.shrunk(done), as_json=as_json)
+    result(content, sentences.shrunk(done), as_json=as_json)
 
 
 @dataset_app.command("caption", cls=Previewing)
@@ -229,7 +229,7 @@ def augment_data(
         if preview is None:
             hint = "See what it would be: bespoke data augment DATASET --preview"
             raise BespokeError("A training varies what it encodes; there is nothing to do before.", hint)
-        from bespoke.cli import words
+        from bespoke.cli import sentences
         from bespoke.pipeline.augment import augment
 
         both = images == captions
@@ -248,7 +248,7 @@ def augment_data(
         "preview": made.preview, "varied": made.varied, "notes": made.notes, "pictures": pictures,
         "refused": made.wordings.reasons(),
     }  # fmt: skip
-    result(content, words.augmented(made), as_json=as_json)
+    result(content, sentences.augmented(made), as_json=as_json)
 
 
 @dataset_app.command("export")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from bespoke.cli.words import counted
+from bespoke.cli.sentences import counted
 from bespoke.pipeline.fitting import Change, gigabytes
 from bespoke.pipeline.plan import Plan
 

@@ -2,6 +2,7 @@
 
 from bespoke.pipeline.augment import augment
 from bespoke.pipeline.caption import caption_data, preview_captions
+from bespoke.pipeline.coining import build_words
 from bespoke.pipeline.datasets import (
     balance_data,
     clean_data,
@@ -16,14 +17,16 @@ from bespoke.pipeline.datasets import (
 from bespoke.pipeline.demo import demo
 from bespoke.pipeline.describe import report_data
 from bespoke.pipeline.evaluate import evaluate
+from bespoke.pipeline.exchange import export_words
 from bespoke.pipeline.grid import grid
+from bespoke.pipeline.lookup import show_word
 from bespoke.pipeline.new import new
 from bespoke.pipeline.plan import plan
 from bespoke.pipeline.sample import sample
 from bespoke.pipeline.train import resume, train
 
 __all__ = [
-    "augment", "balance_data", "caption_data", "clean_data", "demo", "evaluate", "export_data", "grid", "import_data",
-    "inspect_data", "new", "plan", "preview_captions", "report_data", "restore_data", "resume", "sample", "shrink_data",
-    "split_data", "train", "unbalance_data",
+    "augment", "balance_data", "build_words", "caption_data", "clean_data", "demo", "evaluate", "export_data",
+    "export_words", "grid", "import_data", "inspect_data", "new", "plan", "preview_captions", "report_data",
+    "restore_data", "resume", "sample", "show_word", "shrink_data", "split_data", "train", "unbalance_data",
 ]  # fmt: skip

@@ -9,6 +9,8 @@ from bespoke.errors import BespokeError
 from bespoke.text.lines import Report, lines, silent, size, told
 from bespoke.text.normal import normal, words
 
+SMALL = Path(__file__).parent / "small" / "wiki.train.raw"
+"""A small text of pico's world, for those who name none."""
 HELD = 500_000
 """Different runs of letters that are held before they are taken apart into words."""
 GLUE = {

@@ -19,6 +19,8 @@ from bespoke.text.normal import normal
 from bespoke.text.vocabulary import Index, Words
 from bespoke.workspace import MANIFEST, atomic_folder, write_json
 
+SMALL = Path(__file__).parent / "small" / "vectors.50d.txt"
+"""Small vectors of the words of pico's world, for those who name none."""
 FORMAT = 1
 """Of the converted folder: a new number converts every file anew."""
 BLOCK = 4096

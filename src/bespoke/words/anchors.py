@@ -21,7 +21,10 @@ _WHOLE = re.compile(r"[a-z]{2,}</w>")
 class Vectors(Protocol):
     """Word vectors, such as those of `text`."""
 
-    words: Sequence[str]
+    @property
+    def words(self) -> Sequence[str]:
+        """The words, in the order of their rows."""
+        ...
 
     def __contains__(self, word: object) -> bool: ...
 

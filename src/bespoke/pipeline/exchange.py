@@ -1,0 +1,81 @@
+"""New words turned into files that other programs read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from bespoke.errors import BespokeError
+from bespoke.models import NewWords, find
+from bespoke.models.formats import Form, write_inversions
+from bespoke.models.vocabulary import FILE
+from bespoke.pipeline.vocabulary import FOLDER
+
+MODEL = "model"
+FORMS = (*get_args(Form), MODEL)
+
+
+@dataclass(frozen=True)
+class ExportedWords:
+    """What was written for another program, and how it is used there."""
+
+    folder: Path
+    form: str
+    files: dict[str, Path]
+    """The file of each word and alias, by what calls it in a prompt; none for a whole model."""
+    words: tuple[str, ...]
+    """What can be written in prompts."""
+    how: tuple[str, ...]
+    """What goes where, in sentences."""
+
+
+def export_words(source: str | Path, out: str | Path, form: str = "a1111", *, base: str = "") -> ExportedWords:
+    """New words as textual inversions, `diffusers` or `a1111` (Forge and ComfyUI, too), or with their base as a model.
+
+    `source` is a words.safetensors, or a run, project or dataset that has one; `base` is where the base model is now,
+    if its place has changed.
+
+    Raises: BespokeError when there are no words, no such form, `out` is there already, or the base is another one.
+    """
+    file, folder = _file(Path(source)), Path(out)
+    if form not in FORMS:
+        raise BespokeError(f"There is no form {form!r}.", f"Known are {', '.join(FORMS)}.")
+    if folder.exists():
+        raise BespokeError(f"{out} is there already.", "Name a new folder; nothing is overwritten.")
+    words = NewWords.read(file)
+    surfaces = tuple(surface for word in words.words for surface in word.surfaces)
+    if form == MODEL:
+        checkpoint = find(base or words.base.name, download=False).with_words(file)
+        folder.mkdir(parents=True)
+        checkpoint.complete(folder)
+        return ExportedWords(folder, form, {}, surfaces, _how(form, folder, surfaces, {}))
+    files = write_inversions(words, folder, "diffusers" if form == "diffusers" else "a1111")
+    return ExportedWords(folder, form, files, surfaces, _how(form, folder, surfaces, files))
+
+
+def _file(source: Path) -> Path:
+    """The words that a path means."""
+    if source.is_file():
+        return source
+    places = (source / FILE, source / FOLDER / FILE, source.resolve().parent / FOLDER / FILE)
+    found = next((place for place in places if place.is_file()), None)
+    if found is None or not source.is_dir():
+        raise BespokeError(f"There are no new words at {source}.", "Build them: bespoke words build DATASET")
+    return found
+
+
+def _how(form: str, folder: Path, surfaces: tuple[str, ...], files: dict[str, Path]) -> tuple[str, ...]:
+    name = next(iter(files), "")
+    if form == MODEL:
+        load = f'StableDiffusionPipeline.from_pretrained("{folder.as_posix()}")'
+        return (
+            f"diffusers: {load}; write “{surfaces[0]}” in prompts.",
+            "A1111, Forge and ComfyUI cannot read it: give them the words alone, --as a1111.",
+        )
+    if form == "diffusers":
+        file = files[name].as_posix()
+        return (f'diffusers: pipe.load_textual_inversion("{file}"), one call a file; write “{name}” in prompts.',)
+    return (
+        f"A1111 and Forge: put the files into embeddings/; write “{name}” in prompts.",
+        # ComfyUI reads a name up to a space: a term of several words has a second file, with hyphens.
+        f"ComfyUI: put them into models/embeddings/; write “embedding:{name.replace(' ', '-')}” in prompts.",
+    )
