@@ -9,8 +9,10 @@ import argparse
 import csv
 import json
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from bespoke.recipe import Recipe
 from bespoke.recipe.training import Augment
 from bespoke.records import Picture
 from bespoke.text import Augmenter, Synonyms, curated
+from bespoke.workspace import Project
 from proofs import results
 
 REACH = 1.96
@@ -57,7 +60,8 @@ def in_the_world(count: int, seed: int, settings: dict[str, Any]) -> dict[str, A
     texts = list(captions(count, seed))
     pictures = [Picture(str(n), text, str(n), str(n), 64, 64, str(n)) for n, text in enumerate(texts)]
     recipe = Recipe(augment=Augment(variants=2, **settings))
-    made = reworded(pictures, recipe, find("pico"), "cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        made = reworded(pictures, recipe, find("pico"), Project(Path(folder)))
     kept = [(t, w.text, w.ways) for t, worded in made.of.items() for w in worded.kept][: 10 * count]
     chosen = [kept[place] for place in np.random.default_rng(seed).permutation(len(kept))[:count]]
     changed = [(before, after, ways) for before, after, ways in chosen if read(before) != read(after)]
@@ -85,7 +89,7 @@ def in_english() -> dict[str, Any]:
     """How the rules judge the pairs marked by hand, for each half of them."""
     with PAIRS.open(encoding="utf-8", newline="") as file:
         pairs = list(csv.DictReader(file))
-    speller = speller_for([pair["caption"] for pair in pairs] * 2, find("pico"))
+    speller = speller_for([pair["caption"] for pair in pairs] * 2, find("pico"), Project(Path()))
     guard = Augmenter(Augment(), Synonyms(curated), speller).meaning
     found: dict[str, Any] = {}
     for written in ("before", "after"):
@@ -105,7 +109,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000, help="of wordings that the world's reader reads")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    ways = {"as by default": {}, "one in three misspelt": {"spelling": 0.33}, "rules alone": {"similarity": 0.0}}
+    ways = {"as by default": {}, "one in three misspelt": {"spelling": 0.33}, "rules alone": {"similarity": 0.0},
+            "synonyms from vectors too": {"synonym_sources": ("curated", "vectors"), "synonyms": 1.0}}  # fmt: skip
     content = {name: in_the_world(options.count, options.seed, how) for name, how in ways.items()}
     content["English pairs"] = in_english()
     sys.stdout.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -23,7 +23,8 @@ from bespoke.pipeline.augment import WAYS, done
 from bespoke.pipeline.material import Encoder
 from bespoke.pipeline.prepare import prepare
 from bespoke.pipeline.reporting import silent
-from bespoke.workspace import relative
+from bespoke.pipeline.wordings import speller_for
+from bespoke.workspace import Project, relative
 
 EIGHT_BIT = sorted((Path(__file__).parents[2] / "examples" / "8bit" / "reference").glob("*.png"))
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
@@ -277,3 +278,32 @@ def test_misspelt_captions_are_mended_where_the_recipe_says_so(captioned: Path, 
 def test_a_column_that_no_picture_has_is_told(captioned: Path) -> None:
     with pytest.raises(BespokeError, match="No picture has a caption in the column 'long'"):
         bespoke.augment(captioned / "dataset", 3, overrides=['augment.captions=["long"]'])
+
+
+def test_synonyms_come_from_word_vectors_where_the_recipe_says_so(captioned: Path, tmp_path: Path) -> None:
+    """From a file in GloVe's format, whose neighbours no list of ours knows; a terms file protects words from it."""
+    work = shutil.copytree(captioned, tmp_path / "project")
+    rows = {"elephant": "1 0 0", "pachyderm": "0.99 0.1 0", "rabbit": "0 1 0", "coney": "0.1 0.99 0"}
+    (work / "glove.txt").write_text("".join(f"{word} {row}\n" for word, row in rows.items()), "utf-8")
+    settings = [
+        "augment.variants=6", "augment.synonyms=1.0", 'augment.synonym_sources=["vectors"]', "augment.similarity=0",
+        "words.vectors=glove.txt",
+    ]  # fmt: skip
+
+    def said(*more: str) -> set[str]:
+        made = bespoke.augment(work / "dataset", 9, images=False, overrides=[*settings, *more])
+        return {word for each in made.pictures for text in made.wordings.others(each.picture) for word in text.split()}
+
+    assert {"pachyderm", "coney"} <= said()
+    (work / "terms.toml").write_text('protected = ["elephant"]', "utf-8")
+    assert "coney" in said("words.terms=terms.toml") and "pachyderm" not in said("words.terms=terms.toml")
+
+
+def test_the_lexicon_tells_which_words_are_misspelt(captioned: Path, tmp_path: Path) -> None:
+    work = shutil.copytree(captioned, tmp_path / "project")
+    known = speller_for(["a helicoptre"], find("pico"), Project(work)).meant
+    (work / "text.txt").write_text("the zeppelin flew over the town\n" * 20, "utf-8")
+    assert known("zepelin") == "zepelin"
+    build = ("words.wiki=text.txt", "words.method=subwords")
+    bespoke.build_words(work / "dataset", overrides=build)
+    assert speller_for(["a helicoptre"], find("pico"), Project(work)).meant("zepelin") == "zeppelin"

@@ -11,7 +11,7 @@ from bespoke.words.anchors import Anchors, Neighbour, vector_of, whole_words
 from bespoke.words.gates import Measured, changed, gates, verdict
 from bespoke.words.lessons import contexts, lessons
 from bespoke.words.meaning import Judge, Meaning, meaning
-from bespoke.words.rows import FROM_VECTORS, NEAREST, Space, candidates, tournament
+from bespoke.words.rows import FROM_VECTORS, NEAREST, Space, candidates, several, tournament
 
 BASE = find("pico").base
 
@@ -188,3 +188,17 @@ def test_prompts_that_change_without_the_word_are_counted_against_it(reader):
             return found
 
     assert changed(Plain(BASE, words.words, words.rows), reader.tokenizer, prompts) == {"halberd": 1, "sks": 1}
+
+
+def test_a_word_of_several_rows_begins_near_its_one_row_and_others_stay(reader):
+    base, table = find("pico").base, reader.table
+    words = NewWords.of(base, [(Word("vulpenor"), table[200:201]), (Word("turrovan"), table[300:301])])
+    made = several(words, {"vulpenor": 3}, seed=1)
+    assert {word.surface: word.rows for word in made.words} == {"vulpenor": 3, "turrovan": 1}
+    assert torch.equal(made.of_word("turrovan"), words.of_word("turrovan"))
+    rows = made.of_word("vulpenor")
+    assert len({tuple(row.tolist()) for row in rows}) == 3
+    likeness = torch.nn.functional.cosine_similarity(rows, table[200:201])
+    assert bool((likeness > 0.97).all()) and bool((likeness < 1).all())
+    assert torch.equal(several(words, {"vulpenor": 3}, seed=1).of_word("vulpenor"), rows)
+    assert several(words, {}, seed=1).words == words.words

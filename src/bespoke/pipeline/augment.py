@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from bespoke import data, page
 from bespoke.data import Fitted, Transform
 from bespoke.errors import BespokeError
-from bespoke.hardware import machine
 from bespoke.models import Checkpoint
 from bespoke.pipeline.datasets import settings_of
 from bespoke.pipeline.describe.captions import Lengths, in_tokens
@@ -23,6 +21,7 @@ from bespoke.pipeline.wordings import Reworded, reworded
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset, Picture
 from bespoke.text import Worded, read, unmirrorable
+from bespoke.workspace import Project
 
 PICTURES = 5
 FIT = "make versions"
@@ -107,11 +106,12 @@ def augment(
     folder = Path(dataset)
     settings = settings_of(dataset, recipe, overrides)
     found = with_brackets(data.load(folder), settings)
-    base = _base(settings, Path(recipe).parent if recipe else folder.resolve().parent)
+    root = Path(recipe).parent if recipe else folder.resolve().parent
+    base = _base(settings, root)
     whole, _ = resolved(settings, found, base)
     train, versions = found.part("train"), Versions(whole, base.step)
     shown = _shown(folder, _spread(train, count), versions if images else None, report)
-    wordings = reworded(train, whole, base, torch.device(machine().device), report) if captions else Reworded({})
+    wordings = reworded(train, whole, base, Project(root), report) if captions else Reworded({})
     notes = (*(_sentences(versions, train) if images else ()), *_about_captions(whole, found, wordings))
     lengths = in_tokens(base, [each.picture.text for each in shown])
     path = Path(out or folder / "report") / "augment.html"

@@ -21,7 +21,7 @@ from bespoke.text.lexicon import Lexicon
 from bespoke.text.phrases import Phrase, suggested
 from bespoke.text.terms import Terms
 from bespoke.text.vectors import Vectors
-from bespoke.words import RowsReport, make_rows
+from bespoke.words import RowsReport, make_rows, several
 from bespoke.words.lessons import TEMPLATES
 from bespoke.workspace import write_json
 
@@ -89,11 +89,12 @@ def _made(
 ) -> tuple[NewWords, RowsReport]:
     """Rows for the words that are worth a token, and what became of each."""
     encoder = asked.base.text_encoder().to(machine().device)
-    return make_rows(
+    made, told = make_rows(
         [one.word for one in chosen], tokenizer, encoder, asked.base.base, vectors=known, glosses=rules.glosses,
         aliases={one.word: one.surfaces for one in chosen}, captions=captions, method=asked.recipe.words.method,
         seed=asked.recipe.words.seed, report=report,
     )  # fmt: skip
+    return several(made, rules.rows, asked.recipe.words.seed), told
 
 
 def _phrases(captions: Sequence[str], rules: Terms) -> list[Phrase]:

@@ -58,7 +58,7 @@ class Encoder:
         measured = {"validation": (folder, self._mended(dataset.part("validation")[:most]))} | self._sets(most)
         prior = self._plain_captions(train)
         pictures = [(folder, p) for p in train] + [(place, p) for place, part in measured.values() for p in part]
-        wordings = reworded(train, self.recipe, self.checkpoint, _device(), self.report)
+        wordings = reworded(train, self.recipe, self.checkpoint, self.project, self.report)
         others = {p.pixels: wordings.others(p) for p in train}
         captions = sorted({p.text for _, p in pictures} | {*prior, *itertools.chain(*others.values()), ""})
         texts = self._texts(captions)
@@ -92,7 +92,7 @@ class Encoder:
         """The pictures with misspelt words of their captions mended, where the recipe says so."""
         if not self.recipe.text.repair or not pictures:
             return pictures
-        found, changed = mended(pictures, self.checkpoint)
+        found, changed = mended(pictures, self.checkpoint, self.project)
         examples = ", ".join(f"{wrong} → {right}" for wrong, right in list(changed.items())[:3])
         self.report("mend captions", len(found), len(found), f"{len(changed)} words: {examples}" if changed else "none")
         return tuple(found)

@@ -4,14 +4,18 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import torch
 
 from bespoke.encoding import Sense
 from bespoke.errors import BespokeError
+from bespoke.hardware import machine
 from bespoke.models import Checkpoint
 from bespoke.pipeline.reporting import Reporter, silent
+from bespoke.pipeline.vocabulary import FOLDER, LEXICON, Sources
 from bespoke.recipe import Recipe
 from bespoke.recipe.training import Augment
 from bespoke.records import Picture
@@ -25,18 +29,23 @@ from bespoke.text import (
     Wording,
     calibrated,
     curated,
+    neighbours,
     normal,
     spoilt,
     unweighed,
     wordnet,
     words,
 )
+from bespoke.text.lexicon import Lexicon
+from bespoke.text.synonyms import Source
+from bespoke.workspace import Project
 
 Similar = Callable[[Sequence[tuple[str, str]]], np.ndarray]
 """The cosines of pairs of captions, float [n]."""
 CALIBRATED_ON = 200
 """Most captions that the limit of similarity is found on."""
 STAGE = "reword captions"
+GENERAL: tuple[Literal["wiki", "social"], ...] = ("wiki", "social")
 LESS_ALIKE = "the text encoder finds it less alike than paraphrases"
 
 
@@ -83,7 +92,7 @@ class Reworded:
 
 
 def reworded(
-    pictures: Sequence[Picture], recipe: Recipe, checkpoint: Checkpoint, device: Any, report: Reporter = silent
+    pictures: Sequence[Picture], recipe: Recipe, checkpoint: Checkpoint, project: Project, report: Reporter = silent
 ) -> Reworded:
     """The other wordings of the pictures' captions by the recipe's `[augment]`; none where that is off.
 
@@ -92,8 +101,10 @@ def reworded(
     if not recipe.augment.variants and not recipe.augment.captions:
         return Reworded({})
     captions = sorted({picture.text for picture in pictures if picture.text})
-    speller = speller_for(captions, checkpoint)
-    augmenter = Augmenter(recipe.augment, Synonyms(*_sources(recipe.augment)), speller, recipe.text.trigger or "")
+    sources, device = Sources.of(recipe, project.root), torch.device(machine().device)
+    settings = recipe.augment.model_copy(update={"protected": (*recipe.augment.protected, *sources.rules().protected)})
+    synonyms = Synonyms(*_synonyms(settings, sources, project, report))
+    augmenter = Augmenter(settings, synonyms, speller_for(captions, checkpoint, project), recipe.text.trigger or "")
     of = {caption: augmenter(caption, caption) for caption in captions}
     similar = functools.cache(lambda: _similar(Sense(checkpoint.tokenizer(), checkpoint.text_encoder(), device)))
     limit = _limit(captions, augmenter, similar()) if recipe.augment.similarity and recipe.augment.variants else None
@@ -104,23 +115,37 @@ def reworded(
     return found
 
 
-def speller_for(captions: Sequence[str], checkpoint: Checkpoint) -> Speller:
-    """Knows the words of the captions that come more than once, and the whole words of the model's tokenizer."""
+def speller_for(captions: Sequence[str], checkpoint: Checkpoint, project: Project) -> Speller:
+    """Knows the words of the captions that come more than once, those of the model's tokenizer, and of the lexicon.
+
+    The lexicon is the one that `bespoke words build` wrote, if it has.
+    """
     vocabulary = checkpoint.tokenizer().get_vocab()
     whole = sorted((place, word.removesuffix("</w>")) for word, place in vocabulary.items() if word.endswith("</w>"))
     # A tokenizer's words come by how frequent they were where it was made; only their order is known.
     known = {word: 1 / (rank + 10) for rank, (_, word) in enumerate(whole) if word.isalpha()}
+    known |= _from_lexicon(project.root / FOLDER / LEXICON)
     counted = Counter(word for caption in captions for word in words(normal(unweighed(caption))))
     most = max(counted.values(), default=1)
     return Speller(known | {word: max(known.get(word, 0), n / most) for word, n in counted.items() if n > 1})
 
 
-def mended(pictures: Sequence[Picture], checkpoint: Checkpoint) -> tuple[list[Picture], dict[str, str]]:
+def _from_lexicon(file: Path) -> dict[str, float]:
+    """How frequent words are that the encyclopaedia or the vectors have, 0 to 1; nothing without a lexicon."""
+    if not file.is_file():
+        return {}
+    lexicon = Lexicon.load(file)
+    return {word: lexicon.frequency(word) for source in GENERAL for word in lexicon.words(source) if word.isalpha()}
+
+
+def mended(
+    pictures: Sequence[Picture], checkpoint: Checkpoint, project: Project
+) -> tuple[list[Picture], dict[str, str]]:
     """The pictures with misspelt words of their captions mended, and each word that was, with what it was meant to be.
 
-    A word is misspelt if neither the model's tokenizer nor another caption has it, and one known word is near.
+    A word is misspelt if no source of words and no other caption has it, and one known word is near.
     """
-    speller = speller_for([picture.text for picture in pictures], checkpoint)
+    speller = speller_for([picture.text for picture in pictures], checkpoint, project)
     changed: dict[str, str] = {}
     found = list[Picture]()
     for picture in pictures:
@@ -130,13 +155,14 @@ def mended(pictures: Sequence[Picture], checkpoint: Checkpoint) -> tuple[list[Pi
     return found, changed
 
 
-def _sources(settings: Augment) -> list[Any]:
-    made = {"curated": lambda: curated, "wordnet": wordnet, "vectors": _no_vectors}
+def _synonyms(settings: Augment, sources: Sources, project: Project, report: Reporter) -> list[Source]:
+    """The sources of synonyms that the recipe names."""
+    made: dict[str, Callable[[], Source]] = {
+        "curated": lambda: curated,
+        "wordnet": wordnet,
+        "vectors": lambda: neighbours(sources.word_vectors(project, report)),
+    }
     return [made[name]() for name in settings.synonym_sources]
-
-
-def _no_vectors() -> Any:
-    raise BespokeError("There are no vectors to take synonyms from.", 'Take "vectors" out of augment.synonym_sources.')
 
 
 def _similar(sense: Sense) -> Similar:

@@ -49,6 +49,8 @@ class Terms(Section):
     """Never made a token."""
     triggers: Words = ()
     """Words that call what is trained; made tokens if the captions have them."""
+    rows: dict[Word, Annotated[int, Field(gt=0, le=16)]] = Field(default={})
+    """How many rows a word stands for, where it is more than one, as `mystyle = 4`; trained, they can say more."""
     glosses: dict[Word, str] = Field(default={})
     """What a word means, in plain words: `halberd = "an axe with a spike on a long pole"`."""
 

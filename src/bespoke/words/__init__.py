@@ -5,5 +5,6 @@ from bespoke.words.gates import Gate
 from bespoke.words.making import make_rows
 from bespoke.words.mapping import Quality
 from bespoke.words.report import Method, RowsReport, WordReport
+from bespoke.words.rows import several
 
-__all__ = ["Gate", "Method", "Quality", "RowsReport", "Vectors", "WordReport", "make_rows"]
+__all__ = ["Gate", "Method", "Quality", "RowsReport", "Vectors", "WordReport", "make_rows", "several"]

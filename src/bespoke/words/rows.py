@@ -8,13 +8,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bespoke.seeds import generator
+from bespoke.models import NewWords, Word
+from bespoke.seeds import generator, normal
 from bespoke.words.anchors import Anchors, Neighbour, Vectors, vector_of, whole_words
 from bespoke.words.lessons import Lesson, Reader, graded
 from bespoke.words.mapping import Fitted, fit
 from bespoke.words.meaning import Meaning
 
 NEAREST = 16
+APART = 0.1
+"""How far the rows of one word begin from one another, as a part of their length."""
 SHARPNESS = 0.1
 """The temperature of the softmax over neighbours' cosines."""
 FROM_VECTORS = ("neighbours", "mapped", "blend")
@@ -104,6 +107,21 @@ def tournament(
     for (number, name), (likeness, _) in zip(pairs, grades, strict=True):
         found[number][name] = float(likeness.mean()) if len(likeness) else 0.0
     return [dict(sorted(scores.items(), key=lambda item: -item[1])) for scores in found]
+
+
+def several(words: NewWords, counts: Mapping[str, int], seed: int) -> NewWords:
+    """The same words, each with as many rows as `counts` says, one where it says nothing.
+
+    The rows of a word are its one row, moved a little apart so that training can tell them from one another.
+    Source: Gal et al. 2022, "An Image is Worth One Word", whose multi-vector form textual inversion tools have.
+    """
+    pairs: list[tuple[Word, Tensor]] = []
+    for word, rows in words.pairs():
+        count = counts.get(word.surface, 1)
+        apart = torch.from_numpy(normal((count, rows.shape[1]), seed, "rows", word.surface))
+        moved = rows[:1] + (APART * rows[:1].norm() / rows.shape[1] ** 0.5 * apart if count > 1 else 0)
+        pairs.append((word, moved if count > 1 else rows))
+    return NewWords.of(words.base, pairs)
 
 
 def _scaled(row: Row, norm: float) -> Row:
