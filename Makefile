@@ -53,3 +53,6 @@ proof: $(STAMP)
 	$(OFFLINE) $(BIN)/python -m proofs.stopping
 	$(OFFLINE) $(BIN)/python -m proofs.stopping --whole --seeds 3
 	$(OFFLINE) $(BIN)/python -m proofs.scorecard
+	$(OFFLINE) $(BIN)/python -m proofs.wordings
+	$(OFFLINE) $(BIN)/python -m proofs.augmentation
+	$(OFFLINE) $(BIN)/python -m proofs.words
