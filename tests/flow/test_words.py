@@ -233,6 +233,20 @@ def test_a_word_is_explained(project: Path, report: dict[str, Any]) -> None:
     assert "ru b r ine</w>" in words and "the captions (" in words and "passed" in words
 
 
+def test_a_word_whose_row_failed_says_which_gate(project: Path, tmp_path: Path) -> None:
+    dataset, options = str(project / "dataset"), ("--out", str(tmp_path), *setting("words.terms=terms.toml"))
+    (tmp_path / "far.toml").write_text('triggers = ["rubrine"]', "utf-8")
+    settings = (f"words.terms={tmp_path / 'far.toml'}", "words.method=subwords", "words.budget=1")
+    said = run("words", "build", dataset, "--out", str(tmp_path), *setting(*settings))
+    assert (
+        "No extension: gates refused the one word that was tried" in said and "rubrine: refused, neighbours: 0" in said
+    )
+    assert not (tmp_path / "words.safetensors").exists()
+    shown = json.loads(run("words", "show", dataset, "rubrine", *options, "--json"))
+    assert (shown["verdict"], shown["token"]) == ("refused", "")
+    assert "but its row failed: neighbours: 0, wanted 1" in shown["reason"]
+
+
 def test_nothing_is_explained_before_it_is_built(project: Path, tmp_path: Path) -> None:
     said = refused("words", "show", str(project / "dataset"), "rubrine", "--out", str(tmp_path))
     assert "bespoke words build" in said

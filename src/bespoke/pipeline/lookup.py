@@ -95,6 +95,8 @@ def _verdict(
         return "refused", UNSAID if entry else UNKNOWN
     if made is None:
         return "refused", candidate["reason"]
+    if made["verdict"] == "refused":
+        return "refused", f"{candidate['reason']}, but its row failed: {made['reason']}"
     return made["verdict"], "; ".join(filter(None, (candidate["reason"], made["reason"])))
 
 

@@ -53,7 +53,8 @@ def headline(made: BuiltWords) -> str:
     train, count = made.fertility[0], len(made.new.words)
     if not count:
         asked = len(made.rows.words)
-        why = f"gates refused all {asked} that were tried" if asked else "no word of the captions is worth a token"
+        tried = f"all {asked:,} words that were tried" if asked > 1 else "the one word that was tried"
+        why = f"gates refused {tried}" if asked else "no word of the captions is worth a token"
         gone = f" The {FILE} of an earlier build was removed." if made.removed else ""
         return f"No extension: {why}. The base's own tokenizer is the best one for these captions.{gone}"
     said = "1 new word" if count == 1 else f"{count:,} new words"
