@@ -21,6 +21,7 @@ def test_the_area_is_mann_whitneys_and_the_limit_keeps_what_was_asked(same, diff
         shares = [float(np.mean(np.array(part) >= found.value)) for part in (same, different)]
         assert [found.kept, found.let_through] == shares
         assert shares[0] >= kept - 1e-9
+        assert np.mean(np.array(different) >= found.strict) <= 0.05
         higher = [value for value in same if value > found.value]
         assert not higher or np.mean(np.array(same) >= min(higher)) < kept + 1 / len(same)
 

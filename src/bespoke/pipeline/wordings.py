@@ -17,7 +17,6 @@ from bespoke.models import Checkpoint
 from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.pipeline.vocabulary import FOLDER, LEXICON, Sources
 from bespoke.recipe import Recipe
-from bespoke.recipe.training import Augment
 from bespoke.records import Picture
 from bespoke.text import (
     Augmenter,
@@ -47,6 +46,7 @@ CALIBRATED_ON = 200
 STAGE = "reword captions"
 GENERAL: tuple[Literal["wiki", "social"], ...] = ("wiki", "social")
 LESS_ALIKE = "the text encoder finds it less alike than paraphrases"
+UNVOUCHED = "only word vectors say so, and the text encoder does not find it alike"
 
 
 @dataclass(frozen=True)
@@ -103,13 +103,15 @@ def reworded(
     captions = sorted({picture.text for picture in pictures if picture.text})
     sources, device = Sources.of(recipe, project.root), torch.device(machine().device)
     settings = recipe.augment.model_copy(update={"protected": (*recipe.augment.protected, *sources.rules().protected)})
-    synonyms = Synonyms(*_synonyms(settings, sources, project, report))
-    augmenter = Augmenter(settings, synonyms, speller_for(captions, checkpoint, project), recipe.text.trigger or "")
+    speller, trigger = speller_for(captions, checkpoint, project), recipe.text.trigger or ""
+    augmenter, vouched = (
+        Augmenter(settings, Synonyms(*_synonyms(names, sources, project, report)), speller, trigger)
+        for names in (settings.synonym_sources, [name for name in settings.synonym_sources if name != "vectors"])
+    )
     of = {caption: augmenter(caption, caption) for caption in captions}
     similar = functools.cache(lambda: _similar(Sense(checkpoint.tokenizer(), checkpoint.text_encoder(), device)))
-    limit = _limit(captions, augmenter, similar()) if recipe.augment.similarity and recipe.augment.variants else None
-    if limit and limit.value is not None:
-        of = _alike(of, limit.value, similar())
+    limit = _limit(captions, vouched, similar()) if recipe.augment.similarity and recipe.augment.variants else None
+    of = _alike(of, limit, vouched, similar)
     found = Reworded(of, limit, _checked(recipe.augment.captions, pictures))
     report(STAGE, len(captions), len(captions), found.told())
     return found
@@ -155,14 +157,14 @@ def mended(
     return found, changed
 
 
-def _synonyms(settings: Augment, sources: Sources, project: Project, report: Reporter) -> list[Source]:
-    """The sources of synonyms that the recipe names."""
+def _synonyms(names: Sequence[str], sources: Sources, project: Project, report: Reporter) -> list[Source]:
+    """The sources of synonyms of these names."""
     made: dict[str, Callable[[], Source]] = {
         "curated": lambda: curated,
         "wordnet": wordnet,
         "vectors": lambda: neighbours(sources.word_vectors(project, report)),
     }
-    return [made[name]() for name in settings.synonym_sources]
+    return [made[name]() for name in names]
 
 
 def _similar(sense: Sense) -> Similar:
@@ -187,17 +189,31 @@ def _limit(captions: Sequence[str], augmenter: Augmenter, similar: Similar) -> L
     return calibrated(cosines[: len(same)].tolist(), cosines[len(same) :].tolist(), augmenter.settings.similarity)
 
 
-def _alike(of: Mapping[str, Worded], limit: float, similar: Similar) -> dict[str, Worded]:
-    """The same without the wordings that are less alike than the limit; one misspelt is judged as it was before."""
+def _alike(
+    of: Mapping[str, Worded], limit: Limit | None, vouched: Augmenter, similar: Callable[[], Similar]
+) -> dict[str, Worded]:
+    """The same without the wordings that are less alike than the limit; one misspelt is judged as it was before.
+
+    A synonym that word vectors alone propose must reach the strict limit, and where there is none it is refused.
+    """
     pairs = [(worded, wording) for worded in of.values() for wording in worded.kept if wording.spelt != worded.caption]
-    if not pairs:
+    doubted = [bool(vouched.meaning.changed(worded.caption, wording.text)) for worded, wording in pairs]
+    if not pairs or (limit is None and not any(doubted)):
         return dict(of)
-    cosines = similar([(worded.caption, wording.spelt) for worded, wording in pairs])
-    below: dict[str, list[Wording]] = {}
-    for (worded, wording), cosine in zip(pairs, cosines, strict=True):
-        if cosine < limit:
-            below.setdefault(worded.caption, []).append(wording)
-    return {text: worded.less(below.get(text, []), LESS_ALIKE) for text, worded in of.items()}
+    least = [(limit.strict if doubt else limit.value) if limit else None for doubt in doubted]
+    asked = any(bound is not None for bound in least)
+    cosines = similar()([(w.caption, wording.spelt) for w, wording in pairs]) if asked else np.zeros(len(pairs))
+    below: dict[str, dict[str, list[Wording]]] = {}
+    for (worded, wording), cosine, bound, doubt in zip(pairs, cosines, least, doubted, strict=True):
+        if (doubt and bound is None) or (bound is not None and cosine < bound):
+            below.setdefault(worded.caption, {}).setdefault(UNVOUCHED if doubt else LESS_ALIKE, []).append(wording)
+    return {text: _less(worded, below.get(text, {})) for text, worded in of.items()}
+
+
+def _less(worded: Worded, refused: Mapping[str, Sequence[Wording]]) -> Worded:
+    for reason, wordings in refused.items():
+        worded = worded.less(wordings, reason)
+    return worded
 
 
 def _checked(columns: Sequence[str], pictures: Sequence[Picture]) -> tuple[str, ...]:

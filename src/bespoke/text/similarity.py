@@ -10,6 +10,8 @@ from bespoke.text.classes import CANONICAL, COLOURS, NUMBERS, RELATIONS, SAYS_NO
 
 TELLS = 0.8
 """The area under the curve from which on a text encoder tells paraphrases from others well enough to be asked."""
+LET_THROUGH = 0.05
+"""Part of the pairs of another meaning that the strict limit lets through at most."""
 FEWEST = 10
 """Pairs of each kind that a limit needs."""
 
@@ -28,6 +30,8 @@ class Limit:
     """Part of the other pairs that are above it."""
     pairs: tuple[int, int]
     """How many paraphrases and other pairs there were."""
+    strict: float | None = None
+    """The cosine that one other pair in twenty reaches at most, for wordings that no rule vouches for."""
 
 
 def calibrated(paraphrases: Sequence[float], others: Sequence[float], kept: float) -> Limit:
@@ -45,7 +49,8 @@ def calibrated(paraphrases: Sequence[float], others: Sequence[float], kept: floa
     if area < TELLS:
         return Limit(None, area, 1.0, 1.0, counts)
     value = float(same[min(len(same) - 1, int((1 - kept) * len(same)))])
-    return Limit(value, area, float(np.mean(same >= value)), float(np.mean(different >= value)), counts)
+    strict = float(np.nextafter(different[-1 - int(LET_THROUGH * len(different))], np.inf))
+    return Limit(value, area, float(np.mean(same >= value)), float(np.mean(different >= value)), counts, strict)
 
 
 def spoilt(captions: Sequence[str], seed: int) -> list[tuple[str, str]]:
