@@ -109,7 +109,7 @@ KINDS: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("a size", SIZES.__contains__),
 )
 _OPPOSED = {pair for one, other in OPPOSITES for pair in ((one, other), (other, one))}
-CANONICAL = {
+CANONICAL: dict[str, str] = {
     "grey": "gray",
     "greyish": "grayish",
     "large": "big",
