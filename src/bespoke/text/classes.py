@@ -121,9 +121,14 @@ CANONICAL: dict[str, str] = {
 }
 
 
+def canonical(word: str) -> str:
+    """The word that stands for all that are written otherwise and mean the same measure: "big" for "large"."""
+    return CANONICAL.get(word, word)
+
+
 def opposed(word: str, other: str) -> bool:
     """Whether two words are opposites, or are of a kind whose words never stand for one another."""
-    first, second = (CANONICAL.get(each, each) for each in (word, other))
+    first, second = (canonical(each) for each in (word, other))
     if first == second:
         return False
     return (first, second) in _OPPOSED or any(of_kind(each) for _, of_kind in KINDS for each in (first, second))
@@ -131,5 +136,5 @@ def opposed(word: str, other: str) -> bool:
 
 def matters(word: str) -> bool:
     """Whether a word is of a kind that a caption's meaning hangs on: a colour, a number, and so on."""
-    token = CANONICAL.get(word, word)
+    token = canonical(word)
     return any(of_kind(token) for _, of_kind in KINDS)

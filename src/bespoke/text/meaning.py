@@ -25,7 +25,7 @@ def tokens(text: str) -> list[str]:
     text = _normal(text)
     for said, token in _PHRASES:
         text = said.sub(token, text)
-    return [classes.CANONICAL.get(word, word) for word in WORD.findall(text)]
+    return [classes.canonical(word) for word in WORD.findall(text)]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bespoke.seeds import generator
-from bespoke.text.classes import CANONICAL, COLOURS, NUMBERS, RELATIONS, SAYS_NOTHING, WORD
+from bespoke.text.classes import COLOURS, NUMBERS, RELATIONS, SAYS_NOTHING, WORD, canonical
 
 TELLS = 0.8
 """The area under the curve from which on a text encoder tells paraphrases from others well enough to be asked."""
@@ -69,7 +69,7 @@ def spoilt(captions: Sequence[str], seed: int) -> list[tuple[str, str]]:
             continue
         chosen = places[int(random.integers(len(places)))]
         old = chosen[0].lower()
-        rest = [word for word in kinds[_kind(old)] if CANONICAL.get(word, word) != CANONICAL.get(old, old)]
+        rest = [word for word in kinds[_kind(old)] if canonical(word) != canonical(old)]
         if rest:
             new = rest[int(random.integers(len(rest)))]
             found.append((text, text[: chosen.start()] + new + text[chosen.end() :]))
