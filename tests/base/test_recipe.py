@@ -33,9 +33,9 @@ def test_an_empty_recipe_is_a_recipe():
         ({"trian": {"learning_rate": 1e-3}}, "Did you mean [train]?"),
         ({"rank": 8}, "Did you mean model.rank?"),
         ({"train": {"rank": 8}}, "Did you mean model.rank?"),
-        ({"model": {"learning_rate": 8.0}}, "Did you mean train.learning_rate?"),
-        ({"model": {"learning_rte": 8.0}}, "Did you mean train.learning_rate?"),
-        ({"seed": 1}, "Did you mean model.seed or caption.seed or train.seed or validation.seed or sample.seed?"),
+        ({"model": {"learning_rate": 8.0}}, "Did you mean words.learning_rate or train.learning_rate?"),
+        ({"model": {"learning_rte": 8.0}}, "Did you mean words.learning_rate or train.learning_rate?"),
+        ({"seed": 1}, "Did you mean model.seed or caption.seed or augment.seed or words.seed or train.seed or"),
         ({"model": {"xyzzy": 1}}, "Known: base, method, rank, alpha, dropout, weight_dtype, seed."),
     ],
 )
@@ -239,6 +239,7 @@ MAY_STAY_OPEN = {
     "clean.clip", "clean.safety_checker", "clean.detector",
     "train.snr_gamma", "balance.by", "caption.model", "caption.categories", "caption.clip", "caption.detector",
     "caption.top_p", "data.processes", "train.num_train_epochs", "evaluate.clip", "evaluate.detector",
+    "words.budget", "words.learning_rate",
 }  # fmt: skip
 """None means that it is off, or chosen by a command other than training."""
 

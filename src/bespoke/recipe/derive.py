@@ -125,8 +125,6 @@ class _Derivation:
         rate = self.fill("train", "learning_rate", *_rate(small=self.small, full=self.full))
         theirs, why = (rate / 10, "a tenth of the UNet's") if self.full else (rate, "the UNet's")
         self.fill("train", "text_encoder_learning_rate", theirs, why)
-        if self.recipe.trains_words:
-            self.fill("words", "learning_rate", rate, "the UNet's")
         epochs = steps * self.batch * self.train.gradient_accumulation_steps / self._epoch
         every, why = (0, "whole models are large") if self.full else (max(1, round(epochs / 10)), "ten in the run")
         self.fill("train", "save_every_n_epochs", every, why)

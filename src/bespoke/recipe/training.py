@@ -78,7 +78,7 @@ class Words(Section):
     train: bool = False
     """Train the new words' rows, too (pivotal tuning); all other rows of the tokenizer's words stay as they are."""
     learning_rate: Rate | None = None
-    """The rows' highest rate; by default the UNet's."""
+    """The rows' highest rate; off by default: the UNet's."""
     wiki: str = ""
     """A text to count words in: WikiText's `wiki.train.raw`, its Parquet file, any text; empty: a small one of ours."""
     vectors: str = ""
@@ -86,7 +86,7 @@ class Words(Section):
     terms: str = ""
     """Rules for the words of your field, a TOML file; empty: none."""
     budget: int | None = Field(default=None, ge=0)
-    """Most words that become tokens; by default 256, or 0.5 % of the captions' tokens where that is less."""
+    """Most words that become tokens; off by default: 256, or 0.5 % of the captions' tokens where that is less."""
     least_gain: Share = 0.005
     """What a word must save of all the captions' tokens, unless the terms name it."""
     method: Literal["tournament", "distilled", "subwords", "vectors", "shuffled"] = "distilled"
