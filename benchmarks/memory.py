@@ -42,7 +42,7 @@ def recipe(side: int, method: str, batch: int, *, checkpointing: bool, **train: 
 def shapes(checkpoint: Checkpoint, wanted: Recipe) -> Shapes:
     """What a square picture and its caption are to the network."""
     side, (length, width) = wanted.data.resolution or 0, checkpoint.text_shape
-    text = (1, length) if wanted.train.train_text_encoder else (length, width)
+    text = (length, 1) if wanted.train.train_text_encoder else (length, width)
     return Shapes(checkpoint.moments_shape((side, side)), text)
 
 

@@ -21,6 +21,7 @@ from bespoke.errors import BespokeError
 from bespoke.models import PICO, find, weightless
 from bespoke.models.vocabulary import Base, NewWords, Word, stands_in, written
 from bespoke.recipe import Recipe
+from bespoke.text import escaped
 
 PICO_MODEL = find("pico")
 BASE = PICO_MODEL.base
@@ -274,7 +275,7 @@ def test_a_whole_folder_loads_in_plain_diffusers_with_the_words(tmp_path, on_dis
     for prompt in ("a Halberd and a (cat:1.2), category", "carbon\nfiber", *PROMPTS[:4]):
         one, other = (p.encode_prompt(prompt, "cpu", 1, False)[0] for p in (ours, theirs))
         assert torch.equal(one, other), prompt
-        assert torch.equal(one, TextEncoder(ours.tokenizer, ours.text_encoder, torch.device("cpu"))._states(prompt))
+        assert torch.equal(one, TextEncoder(ours.tokenizer, ours.text_encoder, torch.device("cpu"))([escaped(prompt)]))
     again = find(str(tmp_path / "m"))
     assert again.tokenizer()("halberd category").input_ids == KNOWS("halberd category").input_ids
     for part in ("unet", "vae"):

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def computed(checkpoint, wanted, side=64):
-    text = (1, checkpoint.text_shape[0]) if wanted.train.train_text_encoder else checkpoint.text_shape
+    text = (checkpoint.text_shape[0], 1) if wanted.train.train_text_encoder else checkpoint.text_shape
     shapes = Shapes(checkpoint.moments_shape((side, side)), text)
     schedule = Schedule.from_config(checkpoint.scheduler_config)
     workers = accelerator(wanted.train)
