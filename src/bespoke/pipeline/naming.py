@@ -160,11 +160,11 @@ def _with_words(start: Named, recipe: recipes.Recipe, folder: Path, words: Path 
 
 def _of_run(run: Run, name: str, which: str) -> Named:
     recipe = recipes.load(run.recipe)
-    start = start_of(recipe, run.root.parent.parent, words=run.begun if run.begun.is_file() else None)
     kind, _, number = which.partition("-")
     if kind == "step" and number.isdecimal():
         if not run.state(int(number)).is_dir():
             raise BespokeError(f"{run.root} has no state {which}.", _there_are("step", run.states()))
+        start = _begun(run, recipe, run.begun)
         return Named(name, start.checkpoint, None, recipe.sample, run.state(int(number)), recipe)
     full = recipe.model.method == "full"
     folder = {"best": run.model if full else run.root, "last": run.last}.get(which)
@@ -180,11 +180,16 @@ def _of_run(run: Run, name: str, which: str) -> Named:
             raise BespokeError(f"{run.root} has no {which}.", _there_are("epoch", run.checkpoints()))
         hint, what = f"Let it train on: bespoke train --resume {run.root}", "words" if only_words else "adapter"
         raise BespokeError(f"{run.root} has no {which} {'model' if full else what} yet.", hint)
-    checkpoint = start.checkpoint.with_words(words) if words.is_file() else start.checkpoint
+    start = _begun(run, recipe, words if words.is_file() else run.begun)
     if full:
-        return Named(name, checkpoint.with_trained(folder), None, recipe.sample, recipe=recipe)
+        return Named(name, start.checkpoint.with_trained(folder), None, recipe.sample, recipe=recipe)
     # Where only words are trained, an adapter that the run began with is still there.
-    return Named(name, checkpoint, start.adapter if only_words else adapter, recipe.sample, recipe=recipe)
+    return Named(name, start.checkpoint, start.adapter if only_words else adapter, recipe.sample, recipe=recipe)
+
+
+def _begun(run: Run, recipe: recipes.Recipe, words: Path) -> Named:
+    """What a run began with, knowing the words in a file if it is there."""
+    return start_of(recipe, run.root.parent.parent, words=words if words.is_file() else None)
 
 
 def _there_are(kind: str, folders: Sequence[Path]) -> str:
