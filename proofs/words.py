@@ -1,10 +1,10 @@
 """Do new words help? `python -m proofs.words`: a dataset in a jargon that pico has never read, with and without tokens.
 
 Pictures of ten of pico's objects, called by invented words, on grounds of which two have invented names, too. A LoRA
-learns them with the tokenizer as it is, and with a token for each word whose row comes from the word's pieces, from
-word vectors, from the vectors of other words (the null), or from the best of these, distilled, with and without a
-gloss for each word. Rows are trained with the LoRA. Every arm has the same steps, seeds and prompts, and is measured
-before the first step and at three times.
+learns them with the tokenizer as it is, with and without the text encoder, and with a token for each word whose row
+comes from the word's pieces, from word vectors, from the vectors of other words (the null), or from the best of these,
+distilled, with and without a gloss for each word. Rows are trained with the LoRA. Every arm has the same steps, seeds
+and prompts, and is measured before the first step and at three times.
 """
 
 import argparse
@@ -36,10 +36,11 @@ from proofs import results
 from proofs.augmentation import DRAWS, variety
 
 ARMS: dict[str, Method] = {
-    "base tokenizer": "subwords", "subwords": "subwords", "vectors": "vectors", "shuffled": "shuffled",
+    "base tokenizer": "subwords", "base tokenizer, text encoder trained": "subwords", "subwords": "subwords",
+    "vectors": "vectors", "shuffled": "shuffled",
     "distilled": "distilled", "distilled, with glosses": "distilled",
 }  # fmt: skip
-"""How each arm's rows are made; the first has none."""
+"""How each arm's rows are made; the base tokenizer's have none."""
 MEANT = {meaning: word for word, meaning in JARGON.items()}
 GLOSSES = {word: meaning if meaning in GROUNDS else noun_phrase(meaning) for word, meaning in JARGON.items()}
 THINGS = [meaning for meaning in JARGON.values() if meaning not in GROUNDS]
@@ -147,7 +148,9 @@ def trained(place: Path, arm: str, seed: int, steps: int) -> tuple[Path, Checkpo
         "words.learning_rate=2e-3",
     ]  # fmt: skip
     checkpoint = find("pico")
-    if arm != "base tokenizer":
+    if arm == "base tokenizer, text encoder trained":
+        settings += ["train.train_text_encoder=true"]
+    elif arm != "base tokenizer":
         file = words_file(place, arm, seed)
         settings += [f"words.file={file.name}", "words.train=true"]
         checkpoint = checkpoint.with_words(file)
