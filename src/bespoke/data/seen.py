@@ -92,7 +92,8 @@ class Book:
 
     def _write(self, rows: Mapping[str, Numbers]) -> None:
         keys = np.frombuffer(b"".join(map(bytes.fromhex, rows)), dtype=np.uint8).reshape(len(rows), -1)
-        said = {"model": self._model, "labels": json.dumps(self._labels)}
+        # One entry, because safetensors writes several in any order, and equal rows are to be equal files.
+        said = {"said": json.dumps({"model": self._model, "labels": self._labels})}
         with atomic_file(self._path) as temporary:
             # Not `save_file`, whose files nobody else may read.
             temporary.write_bytes(save({"keys": keys, "rows": np.stack(list(rows.values()))}, said))
@@ -124,9 +125,9 @@ def _read(path: Path) -> Rows | None:
     """The rows in a file; none where it is missing or damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
-            said = file.metadata() or {}
+            said = json.loads((file.metadata() or {})["said"])
             keys, values = file.get_tensor("keys"), file.get_tensor("rows")
-            names, labels = tuple(bytes(row).hex() for row in keys), tuple(json.loads(said["labels"]))
+            names, labels = tuple(bytes(row).hex() for row in keys), tuple(said["labels"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
         return None
     return Rows(said["model"], labels, names, values)
