@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,6 +82,12 @@ def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path` atomically, in UTF-8."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_lines(path: Path, pieces: Iterable[str]) -> None:
+    """Writes pieces of text to `path` atomically, in UTF-8, as they come."""
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(pieces)
 
 
 def write_json(path: Path, content: Any) -> None:  # noqa: ANN401 - whatever JSON holds

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.scale.test_scale import work  # noqa: F401 - a fixture
 
 from bespoke import scale
 from bespoke.errors import BespokeError
@@ -36,7 +35,7 @@ def ray() -> Iterator[object]:
     ray.shutdown()
 
 
-def test_the_results_are_those_of_one_process_by_two_others(ray, work):  # noqa: F811
+def test_the_results_are_those_of_one_process_by_two_others(ray, work):
     wanted = [work.slowly(record) for record in range(50)]
     assert list(scale.map(range(50), work.slowly, workers=RAY, batch=3, patience=0.0)) == wanted
     pids = list(scale.map(range(60), work.whose, workers=RAY, batch=2, patience=0.0))
@@ -45,7 +44,7 @@ def test_the_results_are_those_of_one_process_by_two_others(ray, work):  # noqa:
     assert ray.is_initialized()
 
 
-def test_problems_pass_as_they_do_from_processes(ray, work):  # noqa: F811
+def test_problems_pass_as_they_do_from_processes(ray, work):
     with pytest.raises(BespokeError) as caught:
         list(scale.map(range(30), work.picky, workers=RAY, patience=0.0))
     assert (caught.value.problem, caught.value.hint) == ("20 is bad", "Leave it out.")
@@ -82,7 +81,7 @@ def test_a_cluster_that_cannot_be_reached_is_told(ray, monkeypatch: pytest.Monke
     assert "RAY_ADDRESS" in caught.value.hint
 
 
-def test_a_cluster_of_its_own_ends_with_the_work(tmp_path: Path, work):  # noqa: F811
+def test_a_cluster_of_its_own_ends_with_the_work(tmp_path: Path, work):
     import ray
 
     assert not ray.is_initialized()

@@ -28,7 +28,7 @@ from bespoke.workspace import atomic_file, sha256
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Copy:
     """A file of the source, and its name in the dataset."""
 
@@ -37,7 +37,7 @@ class _Copy:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Look:
     """What looking at a file gave."""
 
@@ -47,7 +47,7 @@ class _Look:
     """Nothing where the facts were known before."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Entry:
     """A found file that has been looked at."""
 

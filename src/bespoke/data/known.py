@@ -1,7 +1,7 @@
 """Facts about pictures kept in a dataset's folder, so that no file is decoded twice, not even after a kill."""
 
 import base64
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from bespoke.data.inspect import THUMBNAIL, Facts
 from bespoke.workspace import Journal, atomic_file
 
 FILE = "facts.parquet"
-VERSION = b"2"
+VERSION = b"3"
 """Goes up when a fact comes to mean something else; facts of another version are found out anew."""
 ROWS = 4096
 """Facts that are read or written at once."""
@@ -47,6 +47,10 @@ class Known:
         """Takes in the facts about a file, and writes them down."""
         self._facts[facts.sha256] = facts
         self._journal.append(_row(facts) | {"thumbnail": base64.b64encode(facts.thumbnail.tobytes()).decode()})
+
+    def forget(self) -> None:
+        """Removes what was written down and not settled."""
+        self._journal.remove()
 
     def settle(self, wanted: Collection[str]) -> None:
         """Writes the facts of these hashes as one file in place of all others."""
@@ -98,6 +102,6 @@ def _row(facts: Facts) -> dict[str, Any]:
     return {name: getattr(facts, name) for name in Facts.__annotations__}
 
 
-def _facts(row: Mapping[str, Any]) -> Facts:
+def _facts(row: dict[str, Any]) -> Facts:
     thumbnail = np.frombuffer(row["thumbnail"], np.uint8).reshape(THUMBNAIL, THUMBNAIL, 3)
     return Facts(**row | {"notes": tuple(row["notes"]), "thumbnail": thumbnail})

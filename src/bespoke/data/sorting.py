@@ -25,7 +25,7 @@ FEWEST = 2
 NO_CAPTION = "no caption"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Captioned:
     """A picture of a dataset, kept or not, and why it has no caption, where it has none."""
 
