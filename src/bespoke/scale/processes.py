@@ -17,7 +17,6 @@ from bespoke.errors import BespokeError
 from bespoke.scale.pool import Pool, told
 from bespoke.scale.worker import Answer
 
-
 # Each process is one core's worth; the libraries in it must not start threads for all cores.
 _THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 # Memory that one picture leaves is used for the next, not given back and asked for anew: a quarter of the time saved.
