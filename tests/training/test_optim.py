@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bespoke.recipe.training import Train
 from bespoke.training.average import Average
-from bespoke.training.optim import adamw, rate_at
+from bespoke.training.optim import optimizer_of, rate_at
 
 THEIRS = {
     "cosine": "cosine",
@@ -48,7 +48,7 @@ def test_the_optimizer_is_adamw_with_the_recipes_settings():
     train = Train(learning_rate=0.01, adam_beta1=0.8, adam_beta2=0.95, adam_weight_decay=0.3, adam_epsilon=1e-6)
     start = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
     ours, theirs = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
-    mine = adamw({"unet.weight": ours}, train)
+    mine = optimizer_of({"unet.weight": ours}, train)
     plain = torch.optim.AdamW([theirs], lr=0.01, betas=(0.8, 0.95), weight_decay=0.3, eps=1e-6)
     for step in range(5):
         gradient = torch.randn(5, 4, generator=torch.Generator().manual_seed(10 + step))

@@ -18,7 +18,7 @@ from bespoke.pipeline.new import new
 from bespoke.pipeline.train import resume
 from bespoke.recipe import load
 from bespoke.sampling import Request, draw
-from bespoke.training.optim import adamw
+from bespoke.training.optim import optimizer_of
 
 QUICK = (
     "train.max_train_steps=4", "train.train_batch_size=2", "train.num_class_images=0", "validation.strata=1",
@@ -147,7 +147,7 @@ def test_untouched_rows_are_the_first_ones(project):
 def test_rows_have_a_rate_of_their_own_and_no_decay(project):
     recipe = load(project / "recipe.toml", ["words.train=true", "train.learning_rate=0.002"])
     network = tuned(find("pico").with_words(project / "words.safetensors"), recipe)
-    optimizer = adamw(network.trainable(), recipe.train, 0.01)
+    optimizer = optimizer_of(network.trainable(), recipe.train, 0.01)
     (rows,) = [group for group in optimizer.param_groups if any(p is network.rows for p in group["params"])]
     assert rows["weight_decay"] == 0 and rows["share"] == pytest.approx(5.0) and len(rows["params"]) == 1
 

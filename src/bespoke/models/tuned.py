@@ -133,20 +133,22 @@ class Tuned(nn.Module):
 def tuned(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
     """The networks of a checkpoint that a resolved recipe trains: with a fresh adapter, or with all weights trainable.
 
-    Raises: BespokeError when all weights are to be trained and are to be in another format than float32.
+    Raises: BespokeError when all weights are to be trained and are to be in fp16.
     """
     model, train = recipe.model, recipe.train
     unet = checkpoint.unet()
     text_encoder = checkpoint.text_encoder() if recipe.trains_text else None
     network = _network(unet, text_encoder, recipe)
     dtype = DTYPES[model.weight_dtype or "fp32"]
-    if not network.adapted and dtype != torch.float32:
-        hint = 'Take model.weight_dtype out. train.mixed_precision = "bf16" computes in bfloat16 all the same.'
-        raise BespokeError("Trained weights must be fp32: small updates vanish in 16 bits.", hint)
+    if not network.adapted and dtype == torch.float16:
+        hint = 'Take model.weight_dtype out, or set it to "bf16", whose steps are rounded at random.'
+        raise BespokeError("Weights that are all trained cannot be fp16: small updates vanish in it.", hint)
     if network.adapted:
         _adapt(network, checkpoint, recipe, dtype)
     else:
         for part in network.parts.values():
+            with quiet():
+                part.to(dtype)
             part.requires_grad_(requires_grad=True)
         for module in unet.modules():
             if isinstance(module, nn.Dropout):

@@ -117,6 +117,12 @@ class Train(Section):
     """The highest rate, reached after the warm-up; by default from the size of the model."""
     text_encoder_learning_rate: Rate | None = None
     """The text encoder's highest rate; by default the UNet's, or a tenth of it for `full`."""
+    optimizer: Literal["adamw", "adamw8bit", "adafactor", "lion", "prodigy", "schedule_free"] = "adamw"
+    """What moves the weights; all but `adamw` and `adafactor` need packages of their own, `bespoke[optim]`."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Each block of a network learns at this part of the rate of the block behind it; 1: all alike."""
+    max_adapter_norm: Rate | None = None
+    """Longest that an adapter's part of a layer's weights may be; longer ones are shortened. Off by default."""
     lr_scheduler: Scheduler = "cosine"
     """How the rate falls after the warm-up; `constant` has one, too."""
     lr_num_cycles: Positive = 1

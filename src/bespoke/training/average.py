@@ -16,7 +16,7 @@ class Average:
 
     def __init__(self, parameters: Mapping[str, Tensor], decay: float | None) -> None:
         self.parameters, self.decay = parameters, decay
-        self.values = {} if decay is None else {name: p.detach().clone() for name, p in parameters.items()}
+        self.values = {} if decay is None else {name: p.detach().float().clone() for name, p in parameters.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -25,7 +25,7 @@ class Average:
             return
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
         for name, value in self.values.items():
-            value.lerp_(self.parameters[name], weight)
+            value.lerp_(self.parameters[name].to(value.dtype), weight)
 
     @torch.no_grad()
     def restart(self) -> None:

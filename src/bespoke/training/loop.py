@@ -1,6 +1,7 @@
 """The training itself, as a generator: it yields what happens, and the caller logs, shows, draws and stops."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from bespoke.diffusion import Schedule
 from bespoke.errors import BespokeError
 from bespoke.hardware import peak_memory_gb
 from bespoke.models import Tuned
+from bespoke.models.norms import limit_norms
 from bespoke.recipe import Recipe
 from bespoke.training import state
 from bespoke.training.average import Average
 from bespoke.training.batches import Choices, Material, Stream
 from bespoke.training.events import Covered, Event, Kept, Saved, Staged, Step, Stopped, Validated
-from bespoke.training.optim import adamw, rate_at, set_rate, step_if
+from bespoke.training.optim import at_rest, optimizer_of, rate_at, set_rate, step_if
 from bespoke.training.stages import begins_with_the_best, stages
 from bespoke.training.state import Progress, Setting
 from bespoke.training.step import losses, weighted
@@ -120,6 +122,8 @@ class Trainer:
         set_rate(self.optimizer, window.rate)
         step_if(window.stepped(norm), self.optimizer, scaled=workers.scaler is not None)
         self.optimizer.zero_grad()
+        if self.train.max_adapter_norm:
+            limit_norms(self.bare, self.train.max_adapter_norm)
         self.progress = replace(progress, step=progress.step + 1)
         self.average.update(self.progress.step)
 
@@ -184,7 +188,7 @@ class Trainer:
                 found = self.validator(self.bare, self.accelerator.device)
             progress = replace(progress, base={name: m.losses.tolist() for name, m in found.items()})
         base = {name: Measurement(np.array(values)) for name, values in progress.base.items()}
-        with self.average.in_place():
+        with self._for_use():
             again = not found or not self.bare.fresh
             measured = self.validator(self.bare, self.accelerator.device) if again else found
             now, score = measured["validation"], measured["validation"].log_ratio(base["validation"])
@@ -205,7 +209,7 @@ class Trainer:
 
     def _keep(self, epoch: int) -> Kept:
         folder = self.run.checkpoint(epoch)
-        with self.average.in_place():
+        with self._for_use():
             self._write(folder)
         return Kept(self.progress.step, epoch, folder)
 
@@ -226,7 +230,7 @@ class Trainer:
         progress = self.progress
         if wish is not None and not progress.ended:
             return Stopped(progress.step, progress.best_step, wish, finished=False)
-        with self.average.in_place():
+        with self._for_use():
             self._write(self.run.last)
             if not progress.best_step:
                 self._write(self.best)
@@ -269,7 +273,14 @@ class Trainer:
         self.stream = Stream(self.material, choices, pass_size)
 
     def _fresh_optimizer(self) -> Any:
-        return self.accelerator.prepare_optimizer(adamw(self.parameters, self.train, self.recipe.words.learning_rate))
+        made = optimizer_of(self.parameters, self.train, self.recipe.words.learning_rate)
+        return self.accelerator.prepare_optimizer(made)
+
+    @contextmanager
+    def _for_use(self) -> Generator[None, None, None]:
+        """A block in which the weights are those that validation measures and that are written."""
+        with at_rest(self.optimizer.optimizer, self.parameters), self.average.in_place():
+            yield
 
 
 def _asked(value: int | None) -> int:

@@ -38,7 +38,7 @@ class Memory:
     gradients: int
     """Those that are there at that moment; over the step there is one for each trained weight."""
     optimizer: int
-    """AdamW's two moments of each trained weight."""
+    """What the optimizer remembers, such as AdamW's two moments of each trained weight."""
     average: int
     """The running average of the trained weights."""
     activations: int
@@ -64,7 +64,9 @@ def memory(network: Tuned, shapes: Shapes, schedule: Schedule, recipe: Recipe, a
     """
     accelerator.device_placement = False  # the tensors are made where they belong
     passes = min(2, recipe.train.gradient_accumulation_steps)  # a third would find what the second found
-    train = recipe.train.model_copy(update={"gradient_accumulation_steps": passes})
+    # Prodigy reads numbers that tensors without contents do not have; it keeps twice what AdamW does.
+    stand_in = "adamw" if recipe.train.optimizer == "prodigy" else recipe.train.optimizer
+    train = recipe.train.model_copy(update={"gradient_accumulation_steps": passes, "optimizer": stand_in})
     with FakeTensorMode(allow_non_fake_inputs=True), _Tracker(BLOCK.get(accelerator.device.type, 1)) as tracker:
         _fill(network, accelerator.device)
         trainer = rehearsal(network, shapes, schedule, recipe.model_copy(update={"train": train}), accelerator)
@@ -74,7 +76,10 @@ def memory(network: Tuned, shapes: Shapes, schedule: Schedule, recipe: Recipe, a
         tracker.mark("average", trainer.average.values)
         tracker.watch(trainer.parameters, trainer.optimizer.optimizer)
         step(trainer)
-    return Memory(**tracker.steady())
+    found = tracker.steady()
+    if recipe.train.optimizer == "prodigy":
+        found["optimizer"] *= 2
+    return Memory(**found)
 
 
 def _fill(network: nn.Module, device: torch.device) -> None:

@@ -1,41 +1,72 @@
 """The recipe's words for the optimisation turned into an optimizer and a learning rate for each step."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
+from bespoke.errors import BespokeError
 from bespoke.recipe.training import Train
+from bespoke.training.optimizers import MAKERS
 
 ROWS = ".token_embedding.rows"
 """How the name of new words' rows ends."""
 
 
-def adamw(parameters: Mapping[str, nn.Parameter], train: Train, words: float | None = None) -> torch.optim.AdamW:
-    """A fused AdamW over the parameters; the text encoder's, and new words' rows, have shares of the rate of their own.
+def optimizer_of(
+    parameters: Mapping[str, nn.Parameter], train: Train, words: float | None = None
+) -> torch.optim.Optimizer:
+    """The recipe's optimizer over the parameters, in groups of equal shares of the rate.
 
-    Source: Loshchilov & Hutter 2019, algorithm 2.
+    The text encoder, and new words' rows, have rates of their own; with `layer_decay` so have the networks' layers.
+
+    Raises: BespokeError when its package is missing, or it does not work here or with these weights.
     """
     rate = train.learning_rate or 0.0
-    share = (train.text_encoder_learning_rate or rate) / rate if rate else 1.0
-    groups: dict[str, dict[str, Any]] = {
-        "unet": {"params": [], "share": 1.0},
-        "text_encoder": {"params": [], "share": share},
-        # Rows have a length that means something; a pull towards nothing would change it.
-        "words": {"params": [], "share": (words or rate) / rate if rate else 1.0, "weight_decay": 0.0},
-    }
+    of = {"unet": rate, "text_encoder": train.text_encoder_learning_rate or rate, "words": words or rate}
+    groups: dict[tuple[str, float], dict[str, Any]] = {}
+    places = _places(parameters)
     for name, parameter in parameters.items():
-        groups["words" if name.endswith(ROWS) else name.partition(".")[0]]["params"].append(parameter)
-    return torch.optim.AdamW(
-        [group for group in groups.values() if group["params"]],
-        lr=rate,
-        betas=(train.adam_beta1, train.adam_beta2),
-        eps=train.adam_epsilon,
-        weight_decay=train.adam_weight_decay,
-        fused=True,
-    )
+        part = "words" if name.endswith(ROWS) else name.partition(".")[0]
+        share = of[part] / rate * train.layer_decay ** places[name] if rate else 1.0
+        group = groups.setdefault((part, share), {"params": [], "share": share})
+        group["params"].append(parameter)
+        if part == "words":
+            # Rows have a length that means something; a pull towards nothing would change it.
+            group["weight_decay"] = 0.0
+    if train.optimizer != "adamw" and any(p.dtype == torch.bfloat16 for p in parameters.values()):
+        hint = 'Take model.weight_dtype out, or train.optimizer for "adamw", which rounds at random.'
+        raise BespokeError(f'"{train.optimizer}" would lose small updates of weights in bf16.', hint)
+    return MAKERS[train.optimizer](list(groups.values()), train)
+
+
+def _places(parameters: Mapping[str, nn.Parameter]) -> dict[str, int]:
+    """How many layers lie between each parameter and its network's end; new words' rows count as if at the end."""
+    depths: dict[str, dict[tuple[int, int], None]] = {}
+    for name in parameters:
+        depths.setdefault(name.partition(".")[0], {})[_depth(name)] = None
+    ranks = {part: {depth: n for n, depth in enumerate(sorted(found))} for part, found in depths.items()}
+    last = {part: len(found) - 1 for part, found in ranks.items()}
+    return {
+        name: 0 if name.endswith(ROWS) else last[part] - ranks[part][_depth(name)]
+        for name in parameters
+        for part in [name.partition(".")[0]]
+    }
+
+
+def _depth(name: str) -> tuple[int, int]:
+    """Where in its network a parameter lies: blocks that lead down, the middle, blocks that lead up, the end."""
+    found = re.search(r"(down_blocks|up_blocks|layers)\.(\d+)\.", name)
+    if found:
+        return (2 if found[1] == "up_blocks" else 0), int(found[2])
+    if "mid_block" in name:
+        return 1, 0
+    return (3, 0) if re.search(r"conv_out|conv_norm_out|final_layer_norm|text_projection", name) else (-1, 0)
 
 
 def set_rate(optimizer: Any, rate: float) -> None:
@@ -45,19 +76,41 @@ def set_rate(optimizer: Any, rate: float) -> None:
 
 
 def step_if(good: Tensor, optimizer: Any, *, scaled: bool) -> None:
-    """Makes a step, or leaves weights and moments as they are where `good` is false; the host does not wait for it.
+    """Makes a step, or leaves weights and moments as they are where `good` is false.
 
-    Fused AdamW reads `found_inf` on the device; in fp16 the gradient scaler sets it.
+    AdamW reads `found_inf` on the device, so the host does not wait for it; in fp16 the gradient scaler sets it. For
+    other optimizers the host looks, which costs a wait in each step.
     """
-    if not scaled:
-        optimizer.optimizer.found_inf = (~good).float()
-    optimizer.step()
+    plain = optimizer.optimizer
+    if scaled or getattr(plain, "reads_found_inf", isinstance(plain, torch.optim.AdamW)):
+        if not scaled:
+            plain.found_inf = (~good).float()
+        optimizer.step()
+    elif isinstance(good, FakeTensor) or bool(good):
+        optimizer.step()
+
+
+@contextmanager
+def at_rest(optimizer: Any, parameters: Mapping[str, nn.Parameter]) -> Generator[None, None, None]:
+    """A block in which the weights are those to be used: a schedule-free optimizer trains at other ones."""
+    if not hasattr(optimizer, "eval"):
+        yield
+        return
+    kept = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    optimizer.eval()
+    try:
+        yield
+    finally:
+        optimizer.train()
+        with torch.no_grad():  # going there and back rounds
+            for name, parameter in parameters.items():
+                parameter.copy_(kept[name])
 
 
 def rate_at(step: int, train: Train) -> float:
     """The learning rate of the step after `step` finished ones; equal to diffusers' schedulers of the same names.
 
-    `constant` is diffusers' `constant_with_warmup`.
+    `constant` is diffusers' `constant_with_warmup`; schedule-free optimizers always have that.
     """
     warmup, total, highest = train.lr_warmup_steps or 0, train.max_train_steps or 1, train.learning_rate or 0.0
     if step < warmup:
@@ -72,7 +125,7 @@ LOWEST = 1e-7
 
 def _factor(progress: float, train: Train) -> float:
     """What part of the highest rate is left after a part `progress` of what follows the warm-up, 0 to 1."""
-    match train.lr_scheduler:
+    match "constant" if train.optimizer == "schedule_free" else train.lr_scheduler:
         case "constant":
             return 1.0
         case "linear":

@@ -17,7 +17,7 @@ from bespoke.training.stopping import Patience
 from bespoke.workspace import Run, atomic_folder, verified
 
 WEIGHTS = "weights.safetensors"
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,12 @@ def save(
     shutil.rmtree(folder, ignore_errors=True)
     with atomic_folder(folder) as temporary:
         save_file({name: _plain(p) for name, p in parameters.items()}, temporary / WEIGHTS)
-        save_file(_moments(parameters, optimizer), temporary / "optimizer.safetensors")
+        moments, numbers = _moments(parameters, optimizer)
+        save_file(moments, temporary / "optimizer.safetensors")
         if average.values:
             save_file({name: _plain(v) for name, v in average.values.items()}, temporary / "average.safetensors")
         content = {"version": VERSION, "progress": asdict(progress), "scaler": scaler, "setting": asdict(setting)}
+        content["optimizer"] = numbers
         (temporary / "state.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
 
@@ -149,17 +151,21 @@ def restore(
     Raises: BespokeError when the state belongs to another training.
     """
     weights, moments = load_file(folder / WEIGHTS), load_file(folder / "optimizer.safetensors")
+    numbers = json.loads((folder / "state.json").read_text(encoding="utf-8"))["optimizer"]
     if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in parameters.items()}:
         hint = "Resume with the recipe the run began with, or start a new run."
         raise BespokeError(f"{folder} holds other weights than the recipe describes.", hint)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
-            if f"step/{name}" in moments:
-                optimizer.state[parameter] = _restored(parameter, name, moments)
+            state = {kind: _restored(parameter, moment) for kind, moment in _of(name, moments).items()}
+            if state or name in numbers["state"]:
+                optimizer.state[parameter] = state | numbers["state"].get(name, {})
         if average.values:
             for name, value in load_file(folder / "average.safetensors").items():
                 average.values[name].copy_(value)
+    for group, values in zip(optimizer.param_groups, numbers["groups"], strict=True):
+        group.update(values)
 
 
 def _flat(content: Any, name: str = "") -> dict[str, Any]:
@@ -170,18 +176,37 @@ def _flat(content: Any, name: str = "") -> dict[str, Any]:
     return {k: v for key, value in table.items() for k, v in _flat(value, f"{name}.{key}" if name else key).items()}
 
 
-def _moments(parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
+def _moments(
+    parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What the optimizer remembers: its tensors by kind and parameter, and its numbers as JSON holds them."""
+    found = {name: optimizer.state.get(parameter, {}) for name, parameter in parameters.items()}
+    tensors = {
         f"{kind}/{name}": _plain(value)
-        for name, parameter in parameters.items()
-        for kind, value in optimizer.state.get(parameter, {}).items()
+        for name, state in found.items()
+        for kind, value in state.items()
+        if isinstance(value, Tensor)
     }
+    numbers = {name: _numbers(state) for name, state in found.items()}
+    groups = [_numbers(group) for group in optimizer.param_groups]
+    return tensors, {"state": {name: held for name, held in numbers.items() if held}, "groups": groups}
 
 
-def _restored(parameter: nn.Parameter, name: str, moments: dict[str, Tensor]) -> dict[str, Tensor]:
-    """AdamW's state for one parameter, in the parameter's own memory layout: fused AdamW needs them alike."""
-    state = {kind: torch.empty_like(parameter).copy_(moments[f"{kind}/{name}"]) for kind in ("exp_avg", "exp_avg_sq")}
-    return {"step": moments[f"step/{name}"].to(parameter.device), **state}
+def _numbers(content: dict[str, Any]) -> dict[str, Any]:
+    """Those of the values that are plain numbers, which a training changes."""
+    return {key: value for key, value in content.items() if isinstance(value, int | float)}
+
+
+def _of(name: str, moments: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of one parameter, by kind."""
+    return {kind: value for key, value in moments.items() for kind, _, whose in [key.partition("/")] if whose == name}
+
+
+def _restored(parameter: nn.Parameter, moment: Tensor) -> Tensor:
+    """A tensor of the optimizer's, in the parameter's own memory layout: fused AdamW needs them alike."""
+    if moment.shape != parameter.shape:
+        return moment.to(parameter.device)
+    return torch.empty_like(parameter, dtype=moment.dtype).copy_(moment)
 
 
 def _plain(tensor: Tensor) -> Tensor:
