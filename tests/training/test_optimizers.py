@@ -219,7 +219,13 @@ def test_a_step_without_numbers_moves_nothing_of_it():
 def test_a_whole_model_in_bfloat16_is_trained_and_goes_on_to_the_same_bits(tmp_path, trainer):
     sections = {
         "model": {"method": "full", "weight_dtype": "bf16"},
-        "train": {"max_train_steps": 4, "learning_rate": 1e-5, "use_ema": True, "checkpointing_steps": 2},
+        "train": {
+            "max_train_steps": 4,
+            "learning_rate": 1e-5,
+            "use_ema": True,
+            "checkpointing_steps": 2,
+            "mixed_precision": "bf16",
+        },
     }
     whole = trainer(tmp_path / "whole", **sections)
     assert {p.dtype for p in whole.parameters.values()} == {torch.bfloat16}
