@@ -283,7 +283,7 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
         imported(tmp_path / "a.png", tmp_path / "d")
 
 
-@pytest.mark.parametrize("layout", ["imagefolder", "kohya", "everydream2", "parquet"])
+@pytest.mark.parametrize("layout", ["imagefolder", "kohya", "everydream2", "parquet", "webdataset"])
 def test_out_and_in_again_loses_nothing(tmp_path: Path, layout: str) -> None:
     source = folder_of(tmp_path / "in")
     (source / "metadata.csv").write_text(

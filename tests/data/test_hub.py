@@ -24,7 +24,7 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 from bespoke.cli.commands import app
-from bespoke.data import build, hub, remote
+from bespoke.data import build, hub, landing, remote
 from bespoke.errors import BespokeError
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset
@@ -277,7 +277,8 @@ def test_a_long_list_of_files_is_read_to_its_end(shelf: Shelf) -> None:
 def test_a_download_that_breaks_off_goes_on_where_it_was(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch, name: str, file: str
 ) -> None:
-    monkeypatch.setattr(remote, "CHUNK", 512)
+    for module in (landing, remote):
+        monkeypatch.setattr(module, "CHUNK", 512)
     shelf.breaks.add(file)
     check(imported(f"someone/{name}"))
     # Tables are read by place: each of the two in one answer, and the one that broke off once more.

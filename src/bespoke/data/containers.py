@@ -1,23 +1,20 @@
 """What a person names as a source - a folder, archives, tables, shards, a URL - turned into a folder of files."""
 
-import re
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote
 
 from bespoke.data import hub, shards
 from bespoke.data.archives import DAMAGE, TAR, ZIP, hidden, place_of, refused, tarred, zipped
 from bespoke.data.embedded import ARROW, PARQUET, arrow, parquet
 from bespoke.data.landing import INCOMING, Landing, Spool
-from bespoke.data.remote import Blob, Local, Place, shown
+from bespoke.data.remote import Blob, Local, Place, here, shown
 from bespoke.data.sources import Found, printable
 from bespoke.errors import BespokeError
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _Unpack = Callable[[Blob, Landing], Iterator[Found]]
 _KINDS: tuple[tuple[tuple[str, ...], _Unpack], ...] = (
     (ZIP, zipped), (TAR, tarred), (PARQUET, parquet), (ARROW, arrow),
@@ -97,15 +94,15 @@ def _located(source: str | Path) -> Path | _Source:
     """The person's own folder as it is, or the containers that the source means."""
     on_hub = None if _unpacker(str(source)) else hub.address(source)
     url = on_hub or source
-    if isinstance(url, str) and _URL.match(url) and not url.lower().startswith("file://"):
-        try:
-            return _remote(url)
-        except BespokeError as error:
-            if on_hub is None:
-                raise
-            raise BespokeError(f"There is no folder {source}, and {error.problem}", error.hint) from error
-    path = unquote(url[len("file://") :]) if isinstance(url, str) and _URL.match(url) else url
-    return _local(Path(path))
+    path = here(url)
+    if path is not None:
+        return _local(path)
+    try:
+        return _remote(str(url))
+    except BespokeError as error:
+        if on_hub is None:
+            raise
+        raise BespokeError(f"There is no folder {source}, and {error.problem}", error.hint) from error
 
 
 def _local(path: Path) -> Path | _Source:

@@ -2,13 +2,14 @@
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, cast, runtime_checkable
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from bespoke.data import hub
 from bespoke.errors import BespokeError
@@ -23,6 +24,7 @@ BY_ARROW = frozenset(("s3", "gs"))
 """Schemes that Arrow, which comes with bespoke, speaks where fsspec's own package for them is missing."""
 TAGS = ("ETag", "etag", "md5Hash", "checksum", "sha256", "LastModified", "updated", "mtime", "last_modified")
 """What file systems say of a file that changes when the file does."""
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 _DENIED = ("access denied", "accessdenied", "forbidden", "credentials", "unauthorized", "permission", "http status 403")
 
@@ -220,11 +222,25 @@ class Place:
         return said
 
 
-def shown(url: str) -> str:
-    """A URL without passwords, signatures and a slash at its end."""
-    address = urlsplit(url)
+def here(source: str | Path) -> Path | None:
+    """The path on this machine that is meant, also by a `file://` URL; nothing for any other URL."""
+    if not isinstance(source, str) or not _URL.match(source):
+        return Path(source)
+    return Path(unquote(source[len("file://") :])) if source.lower().startswith("file://") else None
+
+
+def shown(source: str | Path) -> str:
+    """A source as it may be written down: a URL without passwords, signatures and a slash at its end."""
+    if not isinstance(source, str) or not _URL.match(source):
+        return str(source)
+    address = urlsplit(source)
     plain = address._replace(netloc=address.netloc.rpartition("@")[2], query="", fragment="").geturl()
     return plain.rstrip("/") if not plain.endswith("://") else plain
+
+
+def makes_folders(scheme: str) -> bool:
+    """Whether folders must be there before files in them; in stores there are none, and asking may make a bucket."""
+    return scheme not in (*_STORES, "memory")
 
 
 def _below(root: str, path: str) -> str:
