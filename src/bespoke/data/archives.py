@@ -166,7 +166,7 @@ def tarred(blob: Blob, landing: Landing) -> Iterator[Found]:
         unpack = next((opens for magic, opens in _PACKED.items() if start.startswith(magic)), None)
         # tarfile's own unpacking of streams does not look at gzip's checksum.
         plain: Any = stack.enter_context(unpack(cast(IO[bytes], stream), "rb")) if unpack else stream
-        members = stack.enter_context(_Tar.open(fileobj=plain, mode="r|", bufsize=CHUNK))
+        members = stack.enter_context(_Tar.open(fileobj=plain, mode="r|"))
         for member in members:
             if member.isdir() or hidden(member.name):
                 continue

@@ -26,7 +26,16 @@ TAGS = ("ETag", "etag", "md5Hash", "checksum", "sha256", "LastModified", "update
 """What file systems say of a file that changes when the file does."""
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
-_DENIED = ("access denied", "accessdenied", "forbidden", "credentials", "unauthorized", "permission", "http status 403")
+_DENIED = (
+    "access denied",
+    "access_denied",
+    "accessdenied",
+    "forbidden",
+    "credentials",
+    "unauthorized",
+    "permission",
+    "http status 403",
+)
 
 
 @runtime_checkable
@@ -185,6 +194,8 @@ class Place:
         with self.explained(self.shown):
             root = Place(base).root
             listed: dict[str, dict[str, Any]] = self.system.glob(self.root, detail=True)
+            if not listed:
+                self.system.ls(root)  # looking for names says nothing of a bucket that is missing or locked
             files = sorted(path for path, about in listed.items() if about.get("type") != "directory")
             return [Remote(Place(base), path, _below(root, path), listed[path]) for path in files]
 
@@ -208,8 +219,9 @@ class Place:
         if any(word in f"{type(error).__name__} {said}".lower() for word in _DENIED):
             return BespokeError(f"You may not read or write {name}: {said}", _credentials(self.scheme))
         if isinstance(error, FileNotFoundError):
-            bucket = "bucket" in said.lower()
-            what = f"no bucket {urlsplit(self.shown).netloc}: {name} leads nowhere" if bucket else f"nothing at {name}"
+            bucket = urlsplit(self.shown).netloc
+            lacks = "bucket" in said.lower() or (self.scheme in _STORES and not self.system.exists(bucket))
+            what = f"no bucket {bucket}: {name} leads nowhere" if lacks else f"nothing at {name}"
             return BespokeError(f"There is {what}.", hint)
         return BespokeError(f"{name} cannot be read: {said}", hint)
 

@@ -24,14 +24,14 @@ _STAR = re.compile(r"[*?\[]")
 
 
 def is_pattern(source: str | Path) -> bool:
-    """Whether a source has braces or stars in it, and is no file or folder of that name.
-
-    In URLs of web servers a question mark begins what is asked.
-    """
+    """Whether a source has braces or stars in it, and is no file or folder of that name."""
     text = str(source)
-    if text.startswith(("http://", "https://")):
-        return bool(_BRACES.search(text) or _STAR.search(text.partition("?")[0]))
-    return bool(_BRACES.search(text) or _STAR.search(text)) and not os.path.lexists(text)
+    return bool(_BRACES.search(text) or _starred(text)) and not os.path.lexists(text)
+
+
+def _starred(text: str) -> bool:
+    """Whether a name has stars or the like; of a web server's, a question mark begins what is asked."""
+    return bool(_STAR.search(text.partition("?")[0] if text.startswith(("http://", "https://")) else text))
 
 
 def base_of(pattern: str) -> str:
@@ -45,7 +45,7 @@ def here(pattern: str) -> list[Blob]:
     """The files on this machine that a pattern means. Raises: BespokeError when there are none, or one is missing."""
     base, files = Path(base_of(pattern)), list[Local]()
     for name in expanded(pattern):
-        found = sorted(base.glob(_last(name, base_of(pattern)))) if _STAR.search(name) else [Path(name)]
+        found = sorted(base.glob(_last(name, base_of(pattern)))) if _starred(name) else [Path(name)]
         files += [Local(file, file.relative_to(base).as_posix()) for file in found]
     return _some(pattern, [file for file in files if not file.path.is_dir()])
 
@@ -55,7 +55,7 @@ def there(pattern: str) -> list[Blob]:
     base, files = base_of(pattern), list[Remote]()
     place = Place(base)
     for name in expanded(pattern):
-        if _STAR.search(name):
+        if _starred(name):
             files += Place(name).matching(base)
         else:
             files.append(Remote(place, f"{place.root.rstrip('/')}/{name[len(base) :].lstrip('/')}", _last(name, base)))
