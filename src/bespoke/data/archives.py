@@ -153,6 +153,11 @@ class _Tar(tarfile.TarFile):
 
     tarinfo = _Header
     ended = False
+    members: list[tarfile.TarInfo]
+
+    def forget(self) -> None:
+        """Frees the headers that were read; it would keep them all."""
+        self.members.clear()
 
 
 def tarred(blob: Blob, landing: Landing) -> Iterator[Found]:
@@ -177,7 +182,7 @@ def tarred(blob: Blob, landing: Landing) -> Iterator[Found]:
                 trouble = _landed(content, landing, target, room)
             if trouble:
                 yield refused(member.name, trouble)
-            members.members.clear()  # it would remember all of them
+            members.forget()
         if not members.ended:
             raise tarfile.ReadError("it is damaged or cut off")
         while plain.read(CHUNK):  # at the end of a compressed stream stands its checksum

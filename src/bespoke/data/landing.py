@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ class Landing:
 
 
 @contextlib.contextmanager
-def _room_on(folder: Path) -> Iterator[None]:
+def _room_on(folder: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
@@ -146,4 +146,5 @@ def _written(found: Found, folder: Path) -> dict[str, Any]:
 
 def _read(said: dict[str, Any], folder: Path) -> Found:
     path = folder / said["path"] if said["path"] else None
-    return Found(**said | {"path": path, "notes": tuple(said["notes"]), "marks": Marks(**said["marks"])})
+    own: dict[str, Any] = {"path": path, "notes": tuple(said["notes"]), "marks": Marks(**said["marks"])}
+    return Found(**(said | own))

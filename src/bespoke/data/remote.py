@@ -3,7 +3,7 @@
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -200,7 +200,7 @@ class Place:
             return [Remote(Place(base), path, _below(root, path), listed[path]) for path in files]
 
     @contextmanager
-    def explained(self, name: str) -> Iterator[None]:
+    def explained(self, name: str) -> Generator[None]:
         """Turns what a file system raises into words about what is called `name`."""
         try:
             yield

@@ -139,7 +139,7 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
 def _said(picture: Picture) -> dict[str, object]:
     """All that a table says of a picture, and where it came from."""
     asked = {SPLIT: picture.asked_split} if picture.asked_split else {}
-    own = {"caption": picture.text, REPEATS: picture.repeats, WEIGHT: picture.weight, **asked}
+    own: dict[str, object] = {"caption": picture.text, REPEATS: picture.repeats, WEIGHT: picture.weight, **asked}
     return own | {LABELS: picture.labels, SOURCE: picture.source, HASH: picture.sha256}
 
 
