@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def take_in(place: str, source: str, target: str) -> None:
 
 
 @contextmanager
-def store(folder: Path) -> Iterator[str]:
+def store(folder: Path) -> Generator[str]:
     """The address of a store that holds what is in a folder, in the bucket `things`."""
     from tests.data.store import running
 

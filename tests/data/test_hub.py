@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import tarfile
 import threading
 import zipfile
 from collections.abc import Generator
@@ -304,6 +305,24 @@ def test_an_archive_with_its_card_comes_in(shelf: Shelf, below: str) -> None:
     dataset = imported(f"hf://datasets/someone/zipped{below}")
     check(dataset)
     assert not dataset.set_aside
+
+
+def test_shards_of_the_hub_come_in(shelf: Shelf) -> None:
+    files: dict[str, bytes] = {".gitattributes": b"", "README.md": CARD}
+    for number in range(2):
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w") as archive:
+            for n in range(3):
+                for name, raw in ((f"{n}.png", png(3 * number + n)), (f"{n}.txt", f"thing {3 * number + n}".encode())):
+                    entry = tarfile.TarInfo(name)
+                    entry.size = len(raw)
+                    archive.addfile(entry, io.BytesIO(raw))
+        files[f"data/{number:05}.tar"] = content.getvalue()
+    shelf.files["someone/shards"] = files
+    dataset = imported("someone/shards")
+    check(dataset)
+    assert not dataset.set_aside
+    assert imported("hf://datasets/someone/shards/data/0000{0..1}.tar").files == 6
 
 
 def test_a_folder_of_that_name_wins(shelf: Shelf) -> None:

@@ -18,7 +18,7 @@ Folder = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset's fol
 
 @dataset_app.command("import")
 def import_data(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, archive, Parquet file, URL or hub id.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, archive, shards, URL or hub id.")],
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder, new or begun.")],
     recipe: RecipeFile = None,
     settings: Set = None,

@@ -55,12 +55,15 @@ class _Source:
 
 
 @contextmanager
-def opened(source: str | Path, into: Path | None = None) -> Generator[Opened, None, None]:
+def opened(
+    source: str | Path, into: Path | None = None, progress: Callable[[int, int], None] | None = None
+) -> Generator[Opened, None, None]:
     """The source as a folder; what arrived for it is gone after the block.
 
     It arrives in a hidden folder of `into`, by default in a temporary one. When the block fails, or is killed, what
     was read of several containers or of a URL stays in `into` for the next call. A text such as OWNER/NAME, where
-    nothing of that name is on this machine, is a dataset of Hugging Face's hub.
+    nothing of that name is on this machine, is a dataset of Hugging Face's hub. `progress` is called with (containers
+    read, containers in all), or with files where they are no containers.
 
     Raises: BespokeError when there is no such source, it is damaged or a bomb, or `into` and it lie in one another.
     """
@@ -72,7 +75,7 @@ def opened(source: str | Path, into: Path | None = None) -> Generator[Opened, No
         yield Opened(found, printable(found.as_posix()), found)
         return
     with _folder(into) as folder, _spooled(found, folder) as spool:
-        told = _taken(found, spool)
+        told = _taken(found, spool, progress or _silent)
         spool.settle()
         own = origin if origin is not None and origin.is_dir() else None
         unpacks = {_unpacker(blob.name) for blob in found.blobs} if not found.plain else set[_Unpack]()
@@ -180,12 +183,20 @@ def _spooled(source: _Source, folder: Path) -> Generator[Spool, None, None]:
     spool.remove()
 
 
-def _taken(source: _Source, spool: Spool) -> list[Found]:
+def _silent(done: int, total: int) -> None:
+    """Tells nobody."""
+
+
+def _taken(source: _Source, spool: Spool, progress: Callable[[int, int], None]) -> list[Found]:
     """What the containers say of their files, which are in the spool afterwards."""
     if source.plain:
         listed = sorted((blob.name, *blob.about()) for blob in source.blobs)
-        return spool.take("", listed, "", partial(_as_they_are, source.blobs))
-    return [item for blob in source.blobs for item in _unpacked(source, blob, spool)]
+        return spool.take("", listed, "", partial(_as_they_are, source.blobs, progress))
+    told: list[Found] = []
+    for done, blob in enumerate(source.blobs, start=1):
+        told += _unpacked(source, blob, spool)
+        progress(done, len(source.blobs))
+    return told
 
 
 def _unpacked(source: _Source, blob: Blob, spool: Spool) -> list[Found]:
@@ -200,9 +211,9 @@ def _unpacked(source: _Source, blob: Blob, spool: Spool) -> list[Found]:
         raise BespokeError(problem, "Unpack it yourself, and name the folder.") from error
 
 
-def _as_they_are(blobs: Sequence[Blob], landing: Landing) -> Iterator[Found]:
+def _as_they_are(blobs: Sequence[Blob], progress: Callable[[int, int], None], landing: Landing) -> Iterator[Found]:
     """What of a folder behind a URL cannot be on this machine; the other files are in the landing's folder after it."""
-    for blob in blobs:
+    for done, blob in enumerate(blobs, start=1):
         if hidden(blob.name):
             continue
         place, trouble = place_of(landing, blob.name, plain=True)
@@ -211,3 +222,4 @@ def _as_they_are(blobs: Sequence[Blob], landing: Landing) -> Iterator[Found]:
                 trouble = landing.write(place, content)
         if trouble:
             yield refused(blob.name, trouble)
+        progress(done, len(blobs))

@@ -57,17 +57,24 @@ class _Entry:
     outcome: Facts | Verdict
 
 
-def build(source: str | Path, folder: Path, recipe: Recipe, progress: Progress | None = None) -> Dataset:
-    """The dataset in `folder` with what `source` holds: a folder, an archive, a Parquet file, a URL.
+def build(
+    source: str | Path,
+    folder: Path,
+    recipe: Recipe,
+    progress: Progress | None = None,
+    arriving: Progress | None = None,
+) -> Dataset:
+    """The dataset in `folder` with what `source` holds: a folder, archives, Parquet files, shards, a URL.
 
     `source` itself is never changed. A dataset that is there already is added to. Importing the same again mends files
     that were damaged or lost and keeps captions that were edited in `train/metadata.csv`. After a kill it goes on where
-    it was. `progress` is called with (files done, files in all).
+    it was. `progress` is called with (files done, files in all), and before that `arriving` with (archives or shards
+    read, in all).
 
     Raises: BespokeError when the source is unusable, fewer than 2 pictures remain, `folder` holds something else, or
     what was imported before has changed in the source.
     """
-    with opened(source, folder) as inside:
+    with opened(source, folder, arriving) as inside:
         named = recipe.data.file_name_captions
         walked = find(inside.folder, file_names=named, samples=inside.samples) if inside.walk else ()
         before = _before(folder)
