@@ -138,8 +138,6 @@ class Answers(BaseHTTPRequestHandler):
             self._xml(
                 "InitiateMultipartUploadResult", f"<Bucket>{bucket}</Bucket><Key>{key}</Key><UploadId>1</UploadId>"
             )
-        elif "delete" in query:
-            self._xml("DeleteResult", "")
         else:
             self.store.files[path] = b"".join(part for _, part in sorted(self.store.parts.pop(path).items()))
             self._xml(

@@ -41,7 +41,7 @@ def send(shards: Sequence[Shard], source: Path, url: str, progress: Callable[[in
             progress(number, len(shards))
     with place.explained(place.shown):
         _write(place, DONE, {"files": files})
-        place.system.rm(_path(place, BEGUN))
+        place.system.rm_file(_path(place, BEGUN))
     return sent
 
 
