@@ -365,6 +365,33 @@ def test_a_shard_that_changed_after_a_kill_is_read_anew(tmp_path: Path) -> None:
     assert {p.text for p in dataset.pictures} == {f"thing {n}" for n in (*range(3, 9), *range(27, 30))}
 
 
+@pytest.mark.parametrize("when", ["_copy", "sorted_out"])
+def test_a_kill_after_everything_arrived_costs_nothing(tmp_path: Path, store: Store, when: str) -> None:
+    code = f"""
+import os, signal
+from bespoke.data import importing
+there, count = importing.os.link, []
+def late(*names):
+    count.append(names)
+    if len(count) == 4: os.kill(os.getpid(), signal.SIGKILL)
+    return there(*names)
+if {when!r} == "_copy": importing.os.link = late
+else: importing.sorted_out = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+"""
+    words = [sys.executable, "-c", code + KILLED, "s3://things/set", str(tmp_path / "d")]
+    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+    assert len(list((tmp_path / "d").glob("train/*.png"))) == (3 if when == "_copy" else 0)
+    store.asked.clear()
+    check(imported("s3://things/set", tmp_path / "d"), tmp_path / "d")
+    assert not store.fetched()
+
+
+def test_what_arrives_is_counted(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    build(lay(tmp_path / "in", SET), tmp_path / "d", Recipe(), arriving=lambda *told: seen.append(told))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
 def test_what_was_left_of_other_shards_does_not_come_in(tmp_path: Path) -> None:
     here = lay(tmp_path / "in", SET | {"shards-000002.tar": b"x"})
     with pytest.raises(BespokeError, match="cannot be unpacked"):

@@ -82,6 +82,8 @@ class Spool:
     def __init__(self, root: Path, source: str) -> None:
         self._made = [folder for folder in (root, *root.parents) if not folder.exists()]
         self._root = root / _digest(source)
+        self._gone = self._root.with_suffix(".gone")
+        shutil.rmtree(self._gone, ignore_errors=True)  # what a kill left of a removal
         self._journals: set[Path] = set()
         self.folder = self._root / "files"
         self.whole = 0
@@ -101,7 +103,7 @@ class Spool:
         self._journals.add(journal)
         told = _journal(journal, head)
         if told is None:
-            shutil.rmtree(self.folder / below, ignore_errors=True)
+            self._clear(journal, below)
             write_text(journal, f"{head}\n")
         if not told:
             found = list(unpack(Landing(self.folder / below)))
@@ -116,12 +118,19 @@ class Spool:
         """Removes what an earlier call left of containers that were not named this time."""
         for journal in set(self._root.glob("*.jsonl")) - self._journals:
             below = json.loads(journal.read_text(encoding="utf-8").splitlines()[0])[1]
-            shutil.rmtree(self.folder / below, ignore_errors=True)
+            self._clear(journal, below)
             journal.unlink()
+
+    def _clear(self, journal: Path, below: str) -> None:
+        """Removes the files of a container; the journal speaks of none meanwhile, for a kill may leave half of them."""
+        write_text(journal, json.dumps(["", below]) + "\n")
+        shutil.rmtree(self.folder / below, ignore_errors=True)
 
     def remove(self) -> None:
         """Removes all that arrived, and the folders above that were made for it and are empty then."""
-        shutil.rmtree(self._root, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self._root, self._gone)
+        shutil.rmtree(self._gone, ignore_errors=True)
         for folder in self._made or [self._root.parent]:
             with contextlib.suppress(OSError):
                 folder.rmdir()
