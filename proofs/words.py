@@ -21,6 +21,7 @@ import numpy as np
 from pico.scenes import Scene, Thing
 from pico.words import JARGON
 from pico.world import GROUNDS, noun_phrase, objects
+from PIL import Image, ImageDraw, ImageFont
 
 import bespoke
 from bespoke.models import Checkpoint, Clip, find
@@ -171,7 +172,10 @@ def measured(place: Path, judge: Judge, arm: str, seed: int, steps: int) -> dict
             course[step] = judge.scores(named(f"{run}@step-{step}").pipeline(safety_checker=False), seed)
         tokenizer = checkpoint.tokenizer()
         tokens = [len(tokenizer(said(n, g)).input_ids) - 2 for n in THINGS for g in GROUNDS]
-        found = {"seconds": seconds, "loss": losses, "course": course, "tokens per caption": float(np.mean(tokens))}
+        found = {
+            "seconds": seconds, "loss": losses, "course": course, "tokens per caption": float(np.mean(tokens)),
+            "run": run.name,
+        }  # fmt: skip
         kept.write_text(json.dumps(found), "utf-8")
     return json.loads(kept.read_text("utf-8"))
 
@@ -200,6 +204,26 @@ def told(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     return summary
 
 
+def sheet(place: Path, steps: int) -> Image.Image:
+    """What the models of the first seed draw after training: a row for each arm, a column for each word."""
+    prompts, side, left, top = asked()["jargon"][: len(THINGS)], 92, 230, 34
+    arms = [arm for arm in ARMS if arm != "shuffled"]
+    image = Image.new("RGB", (left + side * len(prompts), top + side * len(arms)), "white")
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(13)
+    for column, prompt in enumerate(prompts):
+        word = MEANT[prompt.names[0]]
+        pen.multiline_text((left + column * side, 0), f"{word}\n({prompt.names[0]})", "black", font)
+    settings = Sample(num_inference_steps=20, guidance_scale=2.0)
+    for row, arm in enumerate(arms):
+        run = place / "project" / "runs" / json.loads((place / f"{arm}-0.json").read_text("utf-8"))["run"]
+        pen.text((0, top + row * side + side // 2), arm, "black", font)
+        requests = [Request(prompt.text, 100 + number) for number, prompt in enumerate(prompts)]
+        pipeline = named(f"{run}@step-{steps}").pipeline(safety_checker=False)
+        for column, one in enumerate(draw(pipeline, requests, settings)):
+            image.paste(one.picture.resize((side - 4, side - 4)), (left + column * side, top + row * side))
+    return image
+
+
 def _spread(values: list[float]) -> list[float]:
     """Mean and standard deviation."""
     return [round(float(np.mean(values)), 4), round(float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, 4)]
@@ -222,6 +246,7 @@ def main() -> None:
                 found.setdefault(arm, []).append(one)
                 course = {step: {name: round(v, 3) for name, v in c.items()} for step, c in one["course"].items()}
                 sys.stderr.write(f"seed {seed}, {arm}: {course}, {one['seconds']:.0f} s\n")
+        sheet(place, options.steps).save(results.ROOT / "docs" / "images" / "words.jpg", quality=88)
     content = {"means and standard deviations": told(found)}
     sys.stdout.write(json.dumps(content, indent=1) + "\n")
     results.write("words", content)

@@ -1,12 +1,14 @@
 """What stages hand each other: pictures, verdicts and datasets as plain records."""
 
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Split = Literal["train", "validation"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
     """One kept picture of a dataset; `file` is relative to the dataset's `train/` folder."""
 
@@ -42,7 +44,7 @@ class Picture:
     """Repeats and weight as they were before balancing changed them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SetAside:
     """One file that is not used; `file` is its name in `set-aside/`, or empty when there was nothing to copy."""
 
@@ -93,30 +95,42 @@ class Dataset:
             counts[item.reason] = counts.get(item.reason, 0) + 1
         return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
-    def to_json(self) -> dict[str, Any]:
-        """The dataset as `dataset.json` holds it."""
-        return {
-            "version": 1,
-            "settled": self.settled,
-            "split_rule": asdict(self.split_rule) if self.split_rule else None,
-            "pictures": [asdict(p) for p in self.pictures],
-            "set_aside": [asdict(s) for s in self.set_aside],
-        }
+    def to_json(self) -> Iterator[str]:
+        """The dataset as `dataset.json` holds it, piece by piece: a line for each record."""
+        rule = json.dumps(asdict(self.split_rule) if self.split_rule else None)
+        yield f'{{"version": 1, "settled": {json.dumps(self.settled)}, "split_rule": {rule},\n"pictures": [\n'
+        yield from _lines(self.pictures)
+        yield '],\n"set_aside": [\n'
+        yield from _lines(self.set_aside)
+        yield "]}\n"
 
     @staticmethod
-    def from_json(content: dict[str, Any]) -> "Dataset":
-        """The dataset that `to_json` wrote."""
-        pictures = tuple(_picture(p) for p in content["pictures"])
-        aside = (dict(s, picture=s.get("picture") and _picture(s["picture"])) for s in content["set_aside"])
+    def from_json(text: str) -> tuple[int, "Dataset"]:
+        """The version and the dataset of what `to_json` wrote.
+
+        Raises: ValueError, KeyError or TypeError when it is something else.
+        """
+        content = json.loads(text, object_hook=_record)
         rule = SplitRule(**content["split_rule"]) if content.get("split_rule") else None
-        return Dataset(pictures, tuple(SetAside(**s) for s in aside), content.get("settled", True), rule)
+        pictures, aside = tuple(content["pictures"]), tuple(content["set_aside"])
+        return content["version"], Dataset(pictures, aside, content.get("settled", True), rule)
 
 
-def _picture(content: dict[str, Any]) -> Picture:
-    before = content.get("unbalanced")
-    unbalanced = (before[0], before[1]) if before else None
-    notes, doubts = tuple(content["notes"]), tuple(content.get("doubts", ()))
-    return Picture(**dict(content, notes=notes, doubts=doubts, unbalanced=unbalanced))
+def _lines(records: Sequence[Picture | SetAside]) -> Iterator[str]:
+    last = len(records) - 1
+    for number, record in enumerate(records):
+        yield json.dumps(asdict(record), ensure_ascii=False) + ("\n" if number == last else ",\n")
+
+
+def _record(content: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """A picture or a file set aside where an object is one: made at once, so that no object of many outlives it."""
+    if "pixels" in content and "sha256" in content:
+        before = content.get("unbalanced")
+        notes, doubts = tuple(content["notes"]), tuple(content.get("doubts", ()))
+        return Picture(
+            **dict(content, notes=notes, doubts=doubts, unbalanced=(before[0], before[1]) if before else None)
+        )
+    return SetAside(**content) if "reason" in content and "detail" in content else content
 
 
 Better = Literal["lower", "higher", "nearer"]

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,9 +84,56 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
+def write_lines(path: Path, pieces: Iterable[str]) -> None:
+    """Writes pieces of text to `path` atomically, in UTF-8, as they come."""
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(pieces)
+
+
 def write_json(path: Path, content: Any) -> None:  # noqa: ANN401 - whatever JSON holds
     """Writes `content` to `path` atomically as indented JSON."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+class Journal:
+    """Results kept one by one while long work goes on, as lines of JSON: a kill costs the line being written, no more.
+
+    A line is in the system's hands once `append` returns, so it outlives this process, if not a loss of power.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._whole = path, False
+
+    def __iter__(self) -> Iterator[Any]:
+        """What was appended, oldest first; lines that were torn or damaged are left out."""
+        if not self._path.is_file():
+            return
+        with self._path.open("rb") as file:
+            for line in file:
+                with contextlib.suppress(ValueError):
+                    yield json.loads(line)
+
+    def append(self, *contents: Any) -> None:  # noqa: ANN401 - whatever JSON holds
+        """Adds one line for each of the contents. Raises: BespokeError when the disk is full."""
+        lines = "".join(json.dumps(content, ensure_ascii=False) + "\n" for content in contents)
+        with _explained(self._path):
+            if not self._whole:
+                self._mend()
+            with self._path.open("ab") as file:
+                file.write(lines.encode("utf-8"))
+
+    def _mend(self) -> None:
+        """Ends a line that a kill tore, so that the next begins on its own."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a+b") as file:
+            if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                file.write(b"\n")
+        self._whole = True
+
+    def remove(self) -> None:
+        """Forgets all lines."""
+        self._path.unlink(missing_ok=True)
+        self._whole = False
 
 
 def sha256(path: Path) -> str:

@@ -17,6 +17,7 @@ from bespoke.data.known import Known
 from bespoke.errors import BespokeError
 from bespoke.recipe import Recipe
 from bespoke.recipe.dataset import Data
+from bespoke.scale import Workers
 
 ALONE, SHARED = (Recipe(data=Data(processes=count)) for count in (1, 3))
 
@@ -96,18 +97,18 @@ def test_copies_are_the_same(tmp_path):
     (source / "005.png").write_bytes(b"\x89PNG\r\n\x1a\noops")
     shutil.copy(source / "007.png", source / "a copy.png")
     for count in (1, 3):
-        made = shrink(source, tmp_path / str(count), Copies(40), processes=count)
+        made = shrink(source, tmp_path / str(count), Copies(40), workers=Workers(count))
         assert (made.pictures, made.left_out) == (24, {"unreadable": 1})
     assert files(tmp_path / "1") == files(tmp_path / "3")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "3").iterdir()}
-    shrink(source, tmp_path / "3", Copies(40), processes=3)
+    shrink(source, tmp_path / "3", Copies(40), workers=Workers(3))
     unchanged = [path.name for path, when in before.items() if path.stat().st_mtime_ns == when]
     assert len(unchanged) >= len(before) - 2  # all but the diary and the table
 
 
 @pytest.mark.parametrize(
     "work", [lambda source, out, tell: build(source, out, SHARED, tell),
-             lambda source, out, tell: shrink(source, out, Copies(40), processes=3, progress=tell)],
+             lambda source, out, tell: shrink(source, out, Copies(40), workers=Workers(3), progress=tell)],
     ids=["import", "shrink"],
 )  # fmt: skip
 def test_an_interrupted_command_leaves_no_process_and_goes_on(tmp_path: Path, work: Callable[..., object]):

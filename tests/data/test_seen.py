@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bespoke.data.seen import PICTURES, SAFETY, SHARD, Book, Seen, settle
+from bespoke.data.seen import PICTURES, SAFETY, Book, Seen, settle
 
 KEYS = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(600)]
 ROWS = np.random.default_rng(0).normal(size=(600, 4)).astype(np.float16)
@@ -29,18 +29,23 @@ def test_rows_come_back_as_they_were_said(tmp_path: Path) -> None:
     assert not list((tmp_path / "seen").glob(".*"))
 
 
-def test_a_kill_costs_a_shard_at_most(tmp_path: Path) -> None:
+def test_what_was_said_is_there_after_a_kill_and_a_torn_line_costs_itself_only(tmp_path: Path) -> None:
     book = Book(tmp_path, PICTURES, "model", "one")
     for start in range(0, 550, 50):
         book.add(KEYS[start : start + 50], ROWS[start : start + 50])
+    (journal,) = (tmp_path / "seen").glob(".*")
+    journal.write_bytes(journal.read_bytes()[:-9])
     again = Book(tmp_path, PICTURES, "model", "one")
-    assert 0 < len(again.lacking(KEYS[:550])) < SHARD
-    lacking = again.lacking(KEYS)
-    again.add(lacking, ROWS[[KEYS.index(key) for key in lacking]])
-    again.settle(KEYS)
-    settle(tmp_path, [again])
+    assert again.lacking(KEYS) == KEYS[549:]
+    again.add(KEYS[549:590], ROWS[549:590])
+    last = Book(tmp_path, PICTURES, "model", "one")
+    assert last.lacking(KEYS) == KEYS[590:]
+    last.add(KEYS[590:], ROWS[590:])
+    last.settle(KEYS)
+    settle(tmp_path, [last])
     rows = Seen(tmp_path).rows(PICTURES)
     assert all((rows.values[rows.at[key]] == row).all() for key, row in zip(KEYS, ROWS, strict=True))
+    assert not list((tmp_path / "seen").glob(".*"))
 
 
 def test_each_model_has_rows_of_its_own_and_the_last_one_asked_holds(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from bespoke import caption_data, hardware, import_data, scale
 from bespoke.annotation import said_before
 from bespoke.annotation.captions import TABLE
 from bespoke.errors import BespokeError
-from bespoke.pipeline.caption import processes_of
+from bespoke.pipeline.caption import workers_of
 from bespoke.recipe import Recipe
 from bespoke.recipe.dataset import Data
-from bespoke.scale import processes
+from bespoke.scale import Workers, processes
 
 PICTURES = Path(__file__).parent.parent / "annotation" / "pictures"
 SETTINGS = ("caption.existing=replace", "caption.batch_size=2", "clean.set_aside=[]")
@@ -65,12 +65,12 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list["subprocess.Popen[bytes]"]:
     found: list[subprocess.Popen[bytes]] = []
     original = scale.map
 
-    class Noted(processes._Worker):  # pyright: ignore[reportPrivateUsage]
+    class Noted(processes.Process):
         def __init__(self, function: bytes) -> None:
             super().__init__(function)
             found.append(self._process)
 
-    monkeypatch.setattr(processes, "_Worker", Noted)
+    monkeypatch.setattr(processes, "Process", Noted)
     monkeypatch.setattr(scale, "map", lambda *a, **k: original(*a, **{**k, "patience": 0.0}))
     return found
 
@@ -163,12 +163,14 @@ def test_a_picture_that_is_gone_is_told_and_what_was_said_before_is_kept(
 
 def test_who_tells_in_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     asked, left_out = (Recipe(data=Data(processes=count)) for count in (3, None))
-    assert processes_of(asked, "pico-BLIP", "cpu") == 3
-    assert processes_of(asked, "pico-BLIP", "cuda") == processes_of(asked, "pico-BLIP", "mps") == 1
-    assert processes_of(asked, "http://localhost:8000/v1#some", "cpu") == 1
+    assert workers_of(asked, "pico-BLIP", "cpu") == Workers(3)
+    assert workers_of(asked, "pico-BLIP", "cuda") == workers_of(asked, "pico-BLIP", "mps") == Workers(1)
+    assert workers_of(asked, "http://localhost:8000/v1#some", "cpu") == Workers(1)
     monkeypatch.setattr(hardware, "cores", lambda: 4)
     monkeypatch.setattr(hardware, "_memory_gb", lambda: 64.0)
-    assert processes_of(left_out, "pico-BLIP", "cpu") == 4
+    assert workers_of(left_out, "pico-BLIP", "cpu") == Workers(4)
     monkeypatch.setattr(hardware, "_memory_gb", lambda: 6.5)
-    assert processes_of(left_out, "pico-BLIP", "cpu") == 3
+    assert workers_of(left_out, "pico-BLIP", "cpu") == Workers(3)
+    on_ray = Recipe(data=Data(backend="ray"))
+    assert workers_of(on_ray, "pico-BLIP", "cpu") == Workers(None, "ray")
     assert hardware.processes(2.0) == 1

@@ -1,7 +1,6 @@
 """Many records, several processes: the results of one, in order, whatever fails, dies or is interrupted."""
 
 import contextlib
-import importlib
 import math
 import os
 import signal
@@ -13,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from pickle import PicklingError
-from types import ModuleType
 
 import pytest
 from hypothesis import example, given, settings
@@ -22,71 +20,6 @@ from hypothesis import strategies as st
 from bespoke import hardware, scale
 from bespoke.errors import BespokeError
 from bespoke.records import Picture
-
-WORK = """
-import os, sys, time
-from bespoke.errors import BespokeError
-
-def whose(record):
-    return os.getpid()
-
-def slowly(record):
-    time.sleep(0.002 * (record % 5))
-    return record, str(record)
-
-def picky(record):
-    if record == 20:
-        raise BespokeError(f"{record} is bad", "Leave it out.")
-    if record == 21:
-        raise Strange(1, 2)
-    return record
-
-class Strange(Exception):
-    def __init__(self, one, other):
-        super().__init__("it cannot be packed")
-
-def loaded(record):
-    return [name for name in ("torch", "numpy", "bespoke.data", "multiprocessing") if name in sys.modules]
-
-def dies(record):
-    if record == 20:
-        os._exit(9)
-    return record
-
-def reads(record):
-    if record == 0:
-        return ""
-    print("a library that prints", record, flush=True)
-    os.system("echo and a program, too")
-    return sys.stdin.read() + (os.read(0, 9).decode())
-
-def unpackable(record):
-    return lambda: record
-
-def waits(record):
-    number, path = record
-    if number >= 4:
-        with open(path, "a") as file:
-            file.write(f"{os.getpid()}\\n")
-        time.sleep(600)
-    return number
-
-def slowly_then(record):
-    with open(record[1], "a") as file:
-        file.write(f"{os.getpid()}\\n")
-    time.sleep(0.2 if record[0] else 0)
-"""
-
-
-@pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """A module that other processes can import, since they get this one's path."""
-    folder = tmp_path / "path"
-    folder.mkdir()
-    (folder / "work_of_a_test.py").write_text(WORK)
-    monkeypatch.syspath_prepend(str(folder))
-    yield importlib.import_module("work_of_a_test")
-    del sys.modules["work_of_a_test"]
 
 
 def gone(pid: int) -> bool:
@@ -108,7 +41,9 @@ def until(condition, seconds: float = 30.0) -> bool:
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_the_results_are_those_of_one_process_in_order(work, processes, batch):
     wanted = [work.slowly(record) for record in range(50)]
-    assert list(scale.map(range(50), work.slowly, processes=processes, batch=batch, patience=0.0)) == wanted
+    assert (
+        list(scale.map(range(50), work.slowly, workers=scale.Workers(processes), batch=batch, patience=0.0)) == wanted
+    )
 
 
 @settings(max_examples=8)
@@ -123,7 +58,7 @@ def test_whatever_fails_the_results_before_it_come_and_the_record_is_told(record
     came: list[float] = []
     bad = [record for record in records if record < 0]
     with pytest.raises(scale.Failed) if bad else contextlib.nullcontext() as raised:
-        came.extend(scale.map(records, math.sqrt, processes=processes, batch=batch, patience=0.0))
+        came.extend(scale.map(records, math.sqrt, workers=scale.Workers(processes), batch=batch, patience=0.0))
     if bad:
         assert raised.value.record == bad[0] and repr(bad[0]) in str(raised.value)
         assert isinstance(raised.value.__cause__, ValueError)
@@ -132,7 +67,7 @@ def test_whatever_fails_the_results_before_it_come_and_the_record_is_told(record
 
 
 def test_the_work_is_shared_and_this_process_takes_part_only_at_first(work):
-    pids = list(scale.map(range(100), work.whose, processes=3, batch=2, patience=0.0))
+    pids = list(scale.map(range(100), work.whose, workers=scale.Workers(3), batch=2, patience=0.0))
     assert pids[0] == os.getpid() and os.getpid() not in pids[1:]
     assert len(set(pids)) == 4
     assert until(lambda: all(gone(pid) for pid in set(pids[1:])))
@@ -140,17 +75,17 @@ def test_the_work_is_shared_and_this_process_takes_part_only_at_first(work):
 
 @pytest.mark.parametrize(("records", "processes", "patience"), [(100, 1, 0.0), (9, 4, 0.0), (100, 4, 60.0)])
 def test_one_process_few_records_or_little_work_start_no_other(work, records, processes, patience):
-    pids = scale.map(range(records), work.whose, processes=processes, patience=patience)
+    pids = scale.map(range(records), work.whose, workers=scale.Workers(processes), patience=patience)
     assert set(pids) == {os.getpid()}
 
 
 def test_a_problem_passes_unchanged_and_what_cannot_be_packed_is_put_in_words(work):
     for processes in (1, 2):
         with pytest.raises(BespokeError) as caught:
-            list(scale.map(range(30), work.picky, processes=processes, patience=0.0))
+            list(scale.map(range(30), work.picky, workers=scale.Workers(processes), patience=0.0))
         assert (caught.value.problem, caught.value.hint) == ("20 is bad", "Leave it out.")
         with pytest.raises(scale.Failed) as failed:
-            list(scale.map([*range(20), *range(21, 30)], work.picky, processes=processes, patience=0.0))
+            list(scale.map([*range(20), *range(21, 30)], work.picky, workers=scale.Workers(processes), patience=0.0))
         assert failed.value.record == 21
         assert "it cannot be packed" in str(failed.value.__cause__)
     assert "Strange" in str(failed.value.__cause__) and "line" in str(failed.value.__cause__)
@@ -158,32 +93,34 @@ def test_a_problem_passes_unchanged_and_what_cannot_be_packed_is_put_in_words(wo
 
 def test_a_process_that_dies_is_told_with_its_record(work):
     with pytest.raises(BespokeError, match=r"ended with code 9 over 17 or one of the next 7") as caught:
-        list(scale.map(range(100), work.dies, processes=2, patience=0.0))
+        list(scale.map(range(100), work.dies, workers=scale.Workers(2), patience=0.0))
     assert "fewer processes" in caught.value.hint
 
 
 def test_a_result_or_function_that_cannot_go_from_process_to_process_is_told(work):
     with pytest.raises(scale.Failed, match="work on 1 failed"):
-        list(scale.map(range(20), work.unpackable, processes=2, patience=0.0))
+        list(scale.map(range(20), work.unpackable, workers=scale.Workers(2), patience=0.0))
     with pytest.raises((AttributeError, TypeError, PicklingError), match="pickle"):
-        list(scale.map(range(20), lambda record: record, processes=1))
+        list(scale.map(range(20), lambda record: record, workers=scale.Workers(2)))
 
 
 def test_what_a_function_prints_or_reads_does_not_come_between(work):
-    assert list(scale.map(range(20), work.reads, processes=2, patience=0.0)) == [""] * 20
+    assert list(scale.map(range(20), work.reads, workers=scale.Workers(2), patience=0.0)) == [""] * 20
 
 
 def test_the_processes_load_what_the_function_needs_and_nothing_else(work):
     import torch
 
     assert torch.tensor(1).item() == 1  # this process has it
-    found = list(scale.map(range(20), work.loaded, processes=2, patience=0.0))
+    found = list(scale.map(range(20), work.loaded, workers=scale.Workers(2), patience=0.0))
     assert "torch" in found[0] and found[-1] == []
 
 
 def test_leaving_ends_the_processes_at_once(work, tmp_path):
     file = tmp_path / "pids"
-    with closing(scale.map([(n, file) for n in range(100)], work.waits, processes=2, batch=1, patience=0.0)) as results:
+    with closing(
+        scale.map([(n, file) for n in range(100)], work.waits, workers=scale.Workers(2), batch=1, patience=0.0)
+    ) as results:
         assert [next(results) for _ in range(4)] == [0, 1, 2, 3]
         assert until(lambda: file.exists() and len(file.read_text().split()) == 2)
         pids = [int(pid) for pid in file.read_text().split()]
@@ -201,7 +138,7 @@ from bespoke import scale
 
 print("begun", flush=True)
 records = [(number, {file!r}) for number in range(100)]
-for result in scale.map(records, work_of_a_test.{function}, processes=2, batch=1, patience=0.0):
+for result in scale.map(records, work_of_a_test.{function}, workers=scale.Workers(2), batch=1, patience=0.0):
     print("came", result, flush=True)
 """
 
@@ -251,7 +188,7 @@ def test_a_function_of_the_script_itself_stays_in_its_process(tmp_path):
         import os
         from bespoke import scale
         def whose(record): return os.getpid()
-        print(set(scale.map(range(50), whose, processes=2, patience=0.0)) == {os.getpid()})
+        print(set(scale.map(range(50), whose, workers=scale.Workers(2), patience=0.0)) == {os.getpid()})
     """
     path = tmp_path / "script.py"
     path.write_text(textwrap.dedent(code))
@@ -267,14 +204,16 @@ def test_records_are_taken_as_they_are_needed_and_without_end(work):
             taken.append(len(taken))
             yield taken[-1]
 
-    with closing(scale.map(endless(), work.slowly, processes=2, batch=2, patience=0.0)) as results:
+    with closing(scale.map(endless(), work.slowly, workers=scale.Workers(2), batch=2, patience=0.0)) as results:
         assert [next(results)[0] for _ in range(30)] == list(range(30))
     assert len(taken) < 30 + 2 * 2 * 4 + 4
 
 
 def test_records_go_there_and_results_come_back_whole(work):
     pictures = [Picture(f"{n}.png", "a cat", "0" * 64, "1" * 64, 3, 4, "s", labels={"a": "b"}) for n in range(30)]
-    assert [p for p, _ in scale.map([(p, 1) for p in pictures], tuple, processes=2, patience=0.0)] == pictures
+    assert [
+        p for p, _ in scale.map([(p, 1) for p in pictures], tuple, workers=scale.Workers(2), patience=0.0)
+    ] == pictures
 
 
 def test_how_many_processes_suit_is_told_by_the_machine():

@@ -14,6 +14,8 @@ from bespoke.annotation.telling import Read, Teller, Telling
 from bespoke.records import Picture
 
 TABLE = "captions.csv"
+TAIL = 1 << 16
+"""Bytes that are read at once to find the last whole line."""
 COLUMNS = ("sha256", "file_name", "kind", "text", "by", "how")
 
 
@@ -67,7 +69,7 @@ def _told(parts: Sequence[Sequence[Picture]], telling: Telling, teller: Teller) 
     telling.tell  # noqa: B018 # pyright: ignore[reportUnusedExpression] - made here, to see how long that takes
     # Every other process must make its own first: that is worth it when the work takes longer than that.
     patience = max(scale.PATIENCE, time.monotonic() - began)
-    yield from scale.map(parts, telling, processes=teller.processes(), batch=1, patience=patience)
+    yield from scale.map(parts, telling, workers=teller.workers(), batch=1, patience=patience)
 
 
 def said_before(folder: Path) -> list[Said]:
@@ -87,15 +89,29 @@ def _said(row: Mapping[str, str]) -> Said:
 
 def _append(path: Path, captions: Iterable[Said]) -> None:
     """Adds lines to the table, after mending the end of one that a kill left half written."""
-    held = path.read_bytes() if path.exists() else b""
     lines = io.StringIO(newline="")
     writer = csv.writer(lines, lineterminator="\n")
-    if not held:
+    end = _whole(path)
+    if not end:
         writer.writerow(COLUMNS)
     writer.writerows([s.sha256, s.file, s.kind, s.text, s.by, s.how] for s in captions)
-    with path.open("r+b" if held else "wb") as file:
-        file.seek(held.rfind(b"\n") + 1)
+    with path.open("r+b" if path.exists() else "wb") as file:
+        file.seek(end)
         file.truncate()
         file.write(lines.getvalue().encode("utf-8"))
         file.flush()
         os.fsync(file.fileno())
+
+
+def _whole(path: Path) -> int:
+    """The bytes of a table up to the end of its last whole line; it is read from its end, for it may be long."""
+    end = path.stat().st_size if path.exists() else 0
+    while end:
+        start = max(0, end - TAIL)
+        with path.open("rb") as file:
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0

@@ -1,7 +1,10 @@
 """A dataset's pictures and captions turned into what models say of them, each asked once, all of it kept beside it."""
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from bespoke import scale
 from bespoke.data.opinions import NUMBERS, caption_key
 from bespoke.data.seen import CAPTIONS, Book, settle
 from bespoke.models import Clip, Detector
 from bespoke.models.safety import SafetyChecker
+from bespoke.scale import Workers
 
 BATCH = 16
 """Pictures decoded at once."""
@@ -25,6 +30,8 @@ FAINTEST = 0.1
 Answers = npt.NDArray[np.floating]
 See = Callable[[Sequence[Image.Image]], Answers]
 Hear = Callable[[Sequence[str]], Answers]
+Read = Callable[[str, Path], Image.Image]
+"""What opens the picture of a SHA-256 at a path."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Onlooker:
     identity: str
     """Equal for models that say the same."""
     made: Callable[[], See | Hear]
-    """Reads the model; called only where there is something to ask."""
+    """Reads the model; called only where there is something to ask, in each process that asks. Picklable."""
     labels: tuple[str, ...] = ()
     """The names that numbers in its answers stand for."""
 
@@ -47,26 +54,22 @@ def look(
     pictures: Mapping[str, Path],
     texts: Sequence[str],
     onlookers: Sequence[Onlooker],
-    read: Callable[[str, Path], Image.Image],
+    read: Read,
     progress: Callable[[int, int], None],
+    workers: Workers = scale.ALONE,
 ) -> None:
     """Lets every model say what it has not said yet of pictures, by their SHA-256, and texts; then that holds.
 
-    After a kill the same call goes on; at most 256 pictures are looked at again. `progress` is called with how many
+    After a kill the same call goes on; no answer is asked for twice. `progress` is called with how many
     pictures all models have seen, and how many there are, where any is not seen yet.
     """
     named = {caption_key(text): text for text in texts if text}
     books = [(Book(folder, each.kind, each.model, each.identity, each.labels), each) for each in onlookers]
     seeing = [(book, each) for book, each in books if book.kind != CAPTIONS]
     hearing = [(book, each) for book, each in books if book.kind == CAPTIONS]
-    try:
-        for book, each in hearing:
-            _hear(book, each, named)
-        _see(seeing, pictures, read, progress)
-    except KeyboardInterrupt:
-        for book, _ in books:
-            book.save()
-        raise
+    for book, each in hearing:
+        _hear(book, each, named)
+    _see(seeing, pictures, read, workers, progress)
     for book, _ in books:
         book.settle(named if book.kind == CAPTIONS else pictures)
     settle(folder, [book for book, _ in books])
@@ -117,21 +120,77 @@ def _hear(book: Book, onlooker: Onlooker, named: Mapping[str, str]) -> None:
 def _see(
     onlookers: Sequence[tuple[Book, Onlooker]],
     pictures: Mapping[str, Path],
-    read: Callable[[str, Path], Image.Image],
+    read: Read,
+    workers: Workers,
     progress: Callable[[int, int], None],
 ) -> None:
     """Asks the models, each picture being decoded once for all of them."""
-    lacking = [(book, each, set(book.lacking(pictures))) for book, each in onlookers]
-    todo = [key for key in pictures if any(key in keys for _, _, keys in lacking)]
-    asked = [(book, each.made(), keys) for book, each, keys in lacking if keys]
-    for start in range(0, len(todo), BATCH):
-        batch = {key: read(key, pictures[key]) for key in todo[start : start + BATCH]}
-        for book, see, keys in asked:
-            part = {key: image for key, image in batch.items() if key in keys}
-            if part:
-                answer: Any = see
-                book.add(list(part), answer(list(part.values())))
-        progress(len(pictures) - len(todo) + start + len(batch), len(pictures))
+    lacking = [set(book.lacking(pictures)) for book, _ in onlookers]
+    asked = [number for number, keys in enumerate(lacking) if keys]
+    books = [onlookers[number][0] for number in asked]
+    todo = [
+        _Shown(key, path, tuple(key in lacking[number] for number in asked))
+        for key, path in pictures.items()
+        if any(key in keys for keys in lacking)
+    ]
+    done = len(pictures) - len(todo)
+    for part, answers in _answers(Seeing(tuple(onlookers[number][1].made for number in asked), read), todo, workers):
+        for place, (book, rows) in enumerate(zip(books, answers, strict=True)):
+            keys = [shown.sha256 for shown in part if shown.to[place]]
+            if keys:
+                book.add(keys, rows)
+        done += len(part)
+        progress(done, len(pictures))
+
+
+def _answers(
+    seeing: "Seeing", todo: Sequence["_Shown"], workers: Workers
+) -> Iterator[tuple[Sequence["_Shown"], list[Answers]]]:
+    """Parts of the pictures with what models say of them, in order; no model is made where there are none."""
+    if not todo:
+        return
+    began = time.monotonic()
+    seeing.sees  # noqa: B018 # pyright: ignore[reportUnusedExpression] - made here, to see how long that takes
+    # Every other process must make its own first: that is worth it when the work takes longer than that.
+    patience = max(scale.PATIENCE, time.monotonic() - began)
+    parts = list(scale.batches(todo, BATCH))
+    with closing(scale.map(parts, seeing, workers=workers, batch=1, patience=patience)) as told:
+        yield from zip(parts, told, strict=True)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A picture, and which of the models it is shown to."""
+
+    sha256: str
+    path: Path
+    to: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Seeing:
+    """The work of one process: what models say of the pictures of a batch."""
+
+    made: tuple[Callable[[], See | Hear], ...]
+    read: Read
+
+    @cached_property
+    def sees(self) -> list[Any]:
+        """The models, made when they are first asked for."""
+        return [made() for made in self.made]
+
+    def __call__(self, part: Sequence[_Shown]) -> list[Answers]:
+        """For each model its rows [n d] about those pictures that it is shown."""
+        images = [self.read(shown.sha256, shown.path) for shown in part]
+        rows: list[Answers] = []
+        for place, see in enumerate(self.sees):
+            mine = [image for image, shown in zip(images, part, strict=True) if shown.to[place]]
+            rows.append(see(mine) if mine else np.empty((0, 0)))
+        return rows
+
+    def __reduce__(self) -> tuple[type["Seeing"], tuple[tuple[Callable[[], See | Hear], ...], Read]]:
+        """The work without its models, which every process reads itself."""
+        return Seeing, (self.made, self.read)
 
 
 def _unit(features: Answers) -> Answers:

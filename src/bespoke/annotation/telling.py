@@ -16,14 +16,15 @@ from bespoke.annotation.tags import Categories, Category, Tagger, Things
 from bespoke.errors import BespokeError
 from bespoke.models import Clip, Detector, Wording, captioner_of
 from bespoke.records import Picture
+from bespoke.scale import ALONE, Workers
 
 Tell = Callable[[Sequence[Image.Image], Sequence[str]], list[str]]
 """What turns RGB pictures, and keys that say which they are, into texts."""
 Read = Callable[[Picture], Image.Image]
 
 
-def _one() -> int:
-    return 1
+def _alone() -> Workers:
+    return ALONE
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Teller:
     settings: Mapping[str, object]
     made: Callable[[], Tell]
     """Picklable: each process makes its own."""
-    processes: Callable[[], int] = _one
-    """How many processes are to tell; asked after one was made here, when its model is on this machine."""
+    workers: Callable[[], Workers] = _alone
+    """Who is to tell; asked after one was made here, when its model is on this machine."""
 
     @property
     def how(self) -> str:

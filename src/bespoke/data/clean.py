@@ -26,7 +26,7 @@ Finding = tuple[str, bool, str]
 """A rule, whether it finds fault, and what it then says."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """Why a file is set aside."""
 
@@ -34,7 +34,7 @@ class Verdict:
     detail: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One picture that the rules are asked about."""
 
@@ -49,7 +49,7 @@ class Candidate:
     """What models say."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """What the rules say about one picture."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from bespoke import hardware, scale
+from bespoke import scale
 from bespoke.data.clean import LOSSY
 from bespoke.data.containers import check_apart, opened
 from bespoke.data.dataset import RECORD, TABLE, TRAIN, load
@@ -104,14 +104,14 @@ def shrink(
     copies: Copies,
     *,
     file_names: bool = False,
-    processes: int | None = None,
+    workers: scale.Workers = scale.ALONE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Shrunk:
     """Working copies in `out` of the pictures of a source, or of those that a dataset keeps, with a `metadata.csv`.
 
     A copy is upright, in sRGB and on white, as training sees the picture. A picture that is small enough is copied
     byte for byte, unless its format loses nothing and it would lose a tenth of its bytes. After a kill the same command
-    goes on. The source is never changed. The work is done by `processes`, by default as many as suit the machine.
+    goes on. The source is never changed. `workers` do the work.
 
     Raises: BespokeError when the settings or the source are unusable, or `out` holds something else.
     """
@@ -122,8 +122,7 @@ def shrink(
         names = Names(*(Path(done.file).stem for done in diary.done.values() if done.file))
         made: list[tuple[Found, _Done]] = []
         todo = ((item.path, diary.whole(item.name)) for item in found)
-        count = processes or hardware.processes()
-        with closing(scale.map(todo, partial(_work, copies), processes=count)) as works:
+        with closing(scale.map(todo, partial(_work, copies), workers=workers)) as works:
             for number, (item, work) in enumerate(zip(found, works, strict=True), start=1):
                 made.append((item, _made(item, work, names, diary)))
                 if progress is not None:

@@ -1,6 +1,5 @@
 """A checked dataset in its folder: its record, its table of captions, and its files, each where the record says."""
 
-import json
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -10,7 +9,7 @@ from bespoke.data.sources import litter
 from bespoke.data.tables import TABLES, Row, fit_table, read_table
 from bespoke.errors import BespokeError
 from bespoke.records import Dataset, Picture
-from bespoke.workspace import sha256, write_json
+from bespoke.workspace import sha256, write_lines
 
 RECORD = "dataset.json"
 TABLE = TABLES[0]
@@ -47,7 +46,7 @@ def save(folder: Path, dataset: Dataset, said: Collection[str] = ()) -> Dataset:
 
     A kill in between costs nothing: the record says that files may lie elsewhere, and `record` goes on from there.
     """
-    write_json(folder / RECORD, replace(dataset, settled=False).to_json())
+    write_lines(folder / RECORD, replace(dataset, settled=False).to_json())
     moves = [(p.file, ASIDE, TRAIN) for p in dataset.pictures] + [(s.file, TRAIN, ASIDE) for s in dataset.set_aside]
     for file, before, after in moves:
         if file and not (folder / after / file).exists() and (folder / before / file).exists():
@@ -55,7 +54,7 @@ def save(folder: Path, dataset: Dataset, said: Collection[str] = ()) -> Dataset:
             os.replace(folder / before / file, folder / after / file)
     fit_table(folder / TRAIN / TABLE, dataset.pictures, said)
     dataset = replace(dataset, settled=True)
-    write_json(folder / RECORD, dataset.to_json())
+    write_lines(folder / RECORD, dataset.to_json())
     for leftover in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
         leftover.unlink()
     return dataset
@@ -89,15 +88,12 @@ def strangers(folder: Path, files: Sequence[str]) -> list[str]:
 def _recorded(folder: Path) -> Dataset:
     path = folder / RECORD
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        version, dataset = Dataset.from_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         hint = "Make one with: bespoke new DIR --images SOURCE"
         raise BespokeError(f"{folder} is no dataset: it holds no {RECORD}.", hint) from None
     except (ValueError, OSError) as error:
         raise _damaged(path, str(error)) from error
-    try:
-        version = content["version"]
-        dataset = Dataset.from_json(content)
     except (KeyError, TypeError) as error:
         raise _damaged(path, f"{type(error).__name__} {error}") from error
     if version != 1:

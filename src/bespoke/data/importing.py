@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from bespoke import hardware, scale
+from bespoke import scale
 from bespoke.data import dataset as datasets
 from bespoke.data.clean import Verdict
 from bespoke.data.containers import Opened, opened
@@ -28,7 +28,7 @@ from bespoke.workspace import atomic_file, sha256
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Copy:
     """A file of the source, and its name in the dataset."""
 
@@ -37,7 +37,7 @@ class _Copy:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Look:
     """What looking at a file gave."""
 
@@ -47,7 +47,7 @@ class _Look:
     """Nothing where the facts were known before."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Entry:
     """A found file that has been looked at."""
 
@@ -80,8 +80,7 @@ def build(
         before = _before(folder)
         try:
             known = Known(folder)
-            processes = recipe.data.processes or hardware.processes()
-            entries = list(_looked_at((*inside.found, *walked), known, processes, progress))
+            entries = list(_looked_at((*inside.found, *walked), known, recipe.data.workers(), progress))
             pictures, broken, copies = _with_entries(before, entries, inside)
             after = sorted_out(pictures, broken, known, recipe, before)
             check_enough(inside.name, after, bare=True)
@@ -103,17 +102,15 @@ def _before(folder: Path) -> Dataset:
     return datasets.captioned(folder, recorded) if (folder / TRAIN / TABLE).exists() else recorded
 
 
-def _looked_at(found: Sequence[Found], known: Known, processes: int, progress: Progress | None) -> Iterator[_Entry]:
+def _looked_at(
+    found: Sequence[Found], known: Known, workers: scale.Workers, progress: Progress | None
+) -> Iterator[_Entry]:
     paths = (item.path for item in found)
-    with closing(scale.map(paths, partial(_look, known.hashes()), processes=processes)) as looks:
-        try:
-            for done, (item, look) in enumerate(zip(found, looks, strict=True), start=1):
-                yield _entry(item, look, known)
-                if progress is not None:
-                    progress(done, len(found))
-        except KeyboardInterrupt:
-            known.save()
-            raise
+    with closing(scale.map(paths, partial(_look, known.hashes()), workers=workers)) as looks:
+        for done, (item, look) in enumerate(zip(found, looks, strict=True), start=1):
+            yield _entry(item, look, known)
+            if progress is not None:
+                progress(done, len(found))
 
 
 def _look(known: frozenset[str], path: Path | None) -> _Look:

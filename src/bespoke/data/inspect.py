@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from bespoke.data.missing import missing
 from bespoke.data.reading import Pixels, Reading
@@ -23,7 +23,7 @@ BAR_EDGE = 16.0
 Grey = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What is known about one picture, small enough to hold for every picture at once."""
 
@@ -63,6 +63,7 @@ def facts(reading: Reading) -> Facts:
     """The facts about a picture, without its pixels."""
     image = reading.image
     grey = image.convert("L")
+    brightness = _brightness(grey)
     darkest, brightest, deviation, entropy = exposure(grey.histogram())
     small = np.asarray(_at_most(grey, MEASURED_SIDE), dtype=np.float32)
     jpeg = reading.format in ("JPEG", "MPO")
@@ -72,8 +73,8 @@ def facts(reading: Reading) -> Facts:
         width=reading.width,
         height=reading.height,
         notes=reading.notes,
-        dhash=dhash(image),
-        mirrored=dhash(ImageOps.mirror(image)),
+        dhash=_hash(brightness),
+        mirrored=_hash(brightness[:, ::-1]),
         thumbnail=np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), dtype=np.uint8),
         format=reading.format,
         mode=reading.mode,
@@ -94,8 +95,15 @@ def dhash(image: Image.Image) -> int:
 
     Source: N. Krawetz 2013, "Kind of like that" (difference hash); the margin is ours.
     """
-    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
-    bits = grey[:, 1:] - grey[:, :-1] > DHASH_MARGIN
+    return _hash(_brightness(image.convert("L")))
+
+
+def _brightness(grey: Image.Image) -> npt.NDArray[np.int16]:
+    return np.asarray(grey.resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
+
+
+def _hash(brightness: npt.NDArray[np.int16]) -> int:
+    bits = brightness[:, 1:] - brightness[:, :-1] > DHASH_MARGIN
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
@@ -160,7 +168,8 @@ def _bar(grey: Grey) -> int:
 
 
 def _blocks(grey: Grey) -> float:
-    steps = np.abs(np.diff(grey, axis=1)).mean(axis=0)
+    steps = grey[:, 1:] - grey[:, :-1]
+    steps = np.abs(steps, out=steps).mean(axis=0)
     on_grid = np.arange(len(steps)) % 8 == 7
     if not on_grid.any() or on_grid.all():
         return 0.0

@@ -1,32 +1,31 @@
 """Facts about pictures kept in a dataset's folder, so that no file is decoded twice, not even after a kill."""
 
-import shutil
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict
+import base64
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from bespoke import scale
 from bespoke.data.inspect import THUMBNAIL, Facts
-from bespoke.workspace import atomic_file
+from bespoke.workspace import Journal, atomic_file
 
 FILE = "facts.parquet"
-VERSION = b"2"
+VERSION = b"3"
 """Goes up when a fact comes to mean something else; facts of another version are found out anew."""
-SHARD = 256
-"""Pictures decoded between two writes: what a kill can cost."""
+ROWS = 4096
+"""Facts that are read or written at once."""
 
 
 class Known:
     """The facts known in one folder, by the SHA-256 of the file."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._parts = folder, folder / ".facts"
+        self._folder, self._journal = folder, Journal(folder / f".facts-{VERSION.decode()}.jsonl")
         self._facts = {facts.sha256: facts for facts in _read(folder / FILE)}
         self._settled = set(self._facts)
-        for part in sorted(self._parts.glob("*.parquet")):
-            self._facts.update((facts.sha256, facts) for facts in _read(part))
-        self._new: list[Facts] = []
+        self._facts.update((facts.sha256, facts) for facts in _noted(self._journal))
 
     @property
     def folder(self) -> Path:
@@ -45,28 +44,23 @@ class Known:
         return frozenset(self._facts)
 
     def add(self, facts: Facts) -> None:
-        """Takes in the facts about a file; after 256 of them they are written."""
+        """Takes in the facts about a file, and writes them down."""
         self._facts[facts.sha256] = facts
-        self._new.append(facts)
-        if len(self._new) >= SHARD:
-            self.save()
+        self._journal.append(_row(facts) | {"thumbnail": base64.b64encode(facts.thumbnail.tobytes()).decode()})
 
-    def save(self) -> None:
-        """Writes what is new."""
-        if self._new:
-            number = len(list(self._parts.glob("*.parquet")))
-            _write(self._parts / f"{number:06d}.parquet", self._new)
-            self._new = []
+    def forget(self) -> None:
+        """Removes what was written down and not settled."""
+        self._journal.remove()
 
     def settle(self, wanted: Collection[str]) -> None:
         """Writes the facts of these hashes as one file in place of all others."""
         wanted = set(wanted) & self._facts.keys()
         if wanted != self._settled:
-            _write(self._folder / FILE, [self._facts[sha256] for sha256 in sorted(wanted)])
-        shutil.rmtree(self._parts, ignore_errors=True)
+            _write(self._folder / FILE, (self._facts[sha256] for sha256 in sorted(wanted)))
+        self._journal.remove()
 
 
-def _write(path: Path, facts: Sequence[Facts]) -> None:
+def _write(path: Path, facts: Iterator[Facts]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -74,9 +68,10 @@ def _write(path: Path, facts: Sequence[Facts]) -> None:
     fields = [(name, types.get(kind)) for name, kind in Facts.__annotations__.items()]
     own = {"notes": pa.list_(pa.string()), "thumbnail": pa.binary(THUMBNAIL * THUMBNAIL * 3)}
     schema = pa.schema([(name, own.get(name, kind)) for name, kind in fields], {b"version": VERSION})
-    rows = [asdict(f) | {"thumbnail": f.thumbnail.tobytes()} for f in facts]
-    with atomic_file(path) as temporary:
-        parquet.write_table(pa.Table.from_pylist(rows, schema), temporary, compression="zstd")
+    with atomic_file(path) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as file:
+        for part in scale.batches(facts, ROWS):
+            rows = [_row(one) | {"thumbnail": one.thumbnail.tobytes()} for one in part]
+            file.write_table(pa.Table.from_pylist(rows, schema))
 
 
 def _read(path: Path) -> Iterator[Facts]:
@@ -87,11 +82,26 @@ def _read(path: Path) -> Iterator[Facts]:
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(path)
-        if (table.schema.metadata or {}).get(b"version") != VERSION:
-            return
-        for row in table.to_pylist():
-            thumbnail = np.frombuffer(row["thumbnail"], np.uint8).reshape(THUMBNAIL, THUMBNAIL, 3)
-            yield Facts(**row | {"notes": tuple(row["notes"]), "thumbnail": thumbnail})
+        with parquet.ParquetFile(path) as file:
+            if (file.schema_arrow.metadata or {}).get(b"version") == VERSION:
+                for part in file.iter_batches(ROWS):
+                    yield from map(_facts, part.to_pylist())
     except (pa.ArrowException, OSError, TypeError, KeyError, ValueError):
         return
+
+
+def _noted(journal: Journal) -> Iterator[Facts]:
+    for row in journal:
+        try:
+            yield _facts(row | {"thumbnail": base64.b64decode(row["thumbnail"])})
+        except (TypeError, KeyError, ValueError):
+            continue
+
+
+def _row(facts: Facts) -> dict[str, Any]:
+    return {name: getattr(facts, name) for name in Facts.__annotations__}
+
+
+def _facts(row: dict[str, Any]) -> Facts:
+    thumbnail = np.frombuffer(row["thumbnail"], np.uint8).reshape(THUMBNAIL, THUMBNAIL, 3)
+    return Facts(**row | {"notes": tuple(row["notes"]), "thumbnail": thumbnail})

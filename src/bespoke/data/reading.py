@@ -222,7 +222,7 @@ def _srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.
     if image.mode == "CMYK":
         notes.append("CMYK brought to RGB")
     if not profile:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     try:
         own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         name = ImageCms.getProfileDescription(own).strip()

@@ -5,10 +5,10 @@ features of pictures, of captions, how unsafe pictures are, which things are in 
 hold now; those of other models stay, so that going back to one asks it nothing again.
 """
 
+import base64
 import contextlib
 import json
-import shutil
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,14 +18,11 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from bespoke.workspace import atomic_file, write_json
+from bespoke.workspace import Journal, atomic_file, write_json
 
 FOLDER, INDEX = "seen", "seen.json"
 PICTURES, CAPTIONS, SAFETY, THINGS = "pictures", "captions", "safety", "things"
 """The kinds: CLIP's features of pictures and of captions; how unsafe pictures are; what a detector finds in them."""
-SHARD = 256
-"""Rows between two writes: what a kill can cost."""
-
 Numbers = npt.NDArray[np.float16]
 
 
@@ -63,49 +60,41 @@ class Seen:
 
 
 class Book:
-    """The rows of one model, which grow while it is asked; after 256 new ones they are written."""
+    """The rows of one model, which grow while it is asked; each is written down at once."""
 
     def __init__(self, folder: Path, kind: str, model: str, identity: str, labels: Sequence[str] = ()) -> None:
         self.kind, self.name = kind, f"{kind}-{identity}.safetensors"
-        self._path, self._parts = folder / FOLDER / self.name, folder / FOLDER / f".{kind}-{identity}"
+        self._path = folder / FOLDER / self.name
+        self._journal = Journal(folder / FOLDER / f".{kind}-{identity}.jsonl")
         self._model, self._labels = model, tuple(labels)
         settled = _read(self._path)
-        self._rows = _by_key(settled)
+        self._rows = dict(zip(settled.keys, settled.values, strict=True)) if settled else {}
         self._settled = set(self._rows)
-        for part in sorted(self._parts.glob("*.safetensors")):
-            self._rows |= _by_key(_read(part))
-        self._new: dict[str, Numbers] = {}
+        self._rows.update(_noted(self._journal))
 
     def lacking(self, keys: Iterable[str]) -> list[str]:
         """Those of the keys, each once, of which nothing is known."""
         return [key for key in dict.fromkeys(keys) if key not in self._rows]
 
     def add(self, keys: Sequence[str], values: npt.NDArray[np.floating]) -> None:
-        """Takes in a row of numbers [n d] for each key."""
+        """Takes in a row of numbers [n d] for each key, and writes them down."""
         new = dict(zip(keys, values.astype(np.float16), strict=True))
         self._rows |= new
-        self._new |= new
-        if len(self._new) >= SHARD:
-            self.save()
-
-    def save(self) -> None:
-        """Writes what is new."""
-        if self._new:
-            number = len(list(self._parts.glob("*.safetensors")))
-            self._write(self._parts / f"{number:06d}.safetensors", self._new)
-            self._new = {}
+        self._journal.append(*([key, base64.b64encode(row.tobytes()).decode()] for key, row in new.items()))
 
     def settle(self, wanted: Collection[str]) -> None:
         """Writes the rows of these keys as one file in place of all others."""
-        kept = {key: row for key, row in self._rows.items() if key in set(wanted)}
+        wanted = set(wanted)
+        kept = {key: row for key, row in self._rows.items() if key in wanted}
         if kept.keys() != self._settled and kept:
-            self._write(self._path, dict(sorted(kept.items())))
-        shutil.rmtree(self._parts, ignore_errors=True)
+            self._write(dict(sorted(kept.items())))
+        self._journal.remove()
 
-    def _write(self, path: Path, rows: Mapping[str, Numbers]) -> None:
+    def _write(self, rows: Mapping[str, Numbers]) -> None:
         keys = np.frombuffer(b"".join(map(bytes.fromhex, rows)), dtype=np.uint8).reshape(len(rows), -1)
-        said = {"model": self._model, "labels": json.dumps(self._labels)}
-        with atomic_file(path) as temporary:
+        # One entry, because safetensors writes several in any order, and equal rows are to be equal files.
+        said = {"said": json.dumps({"model": self._model, "labels": self._labels})}
+        with atomic_file(self._path) as temporary:
             # Not `save_file`, whose files nobody else may read.
             temporary.write_bytes(save({"keys": keys, "rows": np.stack(list(rows.values()))}, said))
 
@@ -125,17 +114,20 @@ def _index(folder: Path) -> dict[str, str]:
     return {}
 
 
-def _by_key(rows: Rows | None) -> dict[str, Numbers]:
-    return dict(zip(rows.keys, rows.values, strict=True)) if rows else {}
+def _noted(journal: Journal) -> Iterator[tuple[str, Numbers]]:
+    for line in journal:
+        with contextlib.suppress(TypeError, ValueError):
+            key, row = line
+            yield str(key), np.frombuffer(base64.b64decode(row), np.float16)
 
 
 def _read(path: Path) -> Rows | None:
     """The rows in a file; none where it is missing or damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
-            said = file.metadata() or {}
+            said = json.loads((file.metadata() or {})["said"])
             keys, values = file.get_tensor("keys"), file.get_tensor("rows")
-            names, labels = tuple(bytes(row).hex() for row in keys), tuple(json.loads(said["labels"]))
+            names, labels = tuple(bytes(row).hex() for row in keys), tuple(said["labels"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
         return None
     return Rows(said["model"], labels, names, values)

@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bespoke import hardware, scale
+from bespoke import scale
 from bespoke.data import dataset as datasets
 from bespoke.data import split
 from bespoke.data.clean import Candidate, Judgement, judge
@@ -25,7 +25,7 @@ FEWEST = 2
 NO_CAPTION = "no caption"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Captioned:
     """A picture of a dataset, kept or not, and why it has no caption, where it has none."""
 
@@ -239,8 +239,7 @@ def _known(folder: Path, dataset: Dataset, recipe: Recipe, progress: Callable[[i
     there = len(pictures) - len(todo)
     if progress is not None and there:
         progress(there, len(pictures))
-    processes = recipe.data.processes or hardware.processes()
-    with closing(scale.map(todo, _facts_again, processes=processes)) as found:
+    with closing(scale.map(todo, _facts_again, workers=recipe.data.workers())) as found:
         for done, facts_ in enumerate(found, start=there + 1):
             known.add(facts_)
             if progress is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from bespoke import annotation, data
 from bespoke.annotation import Teller
 from bespoke.errors import BespokeError
-from bespoke.hardware import machine, processes
+from bespoke.hardware import machine
 from bespoke.models import Wording
 from bespoke.models.local import weights_gb
 from bespoke.page import THUMBNAIL, CaptionPreview, Thumb, Told, Variant, write_caption_preview
@@ -17,6 +17,7 @@ from bespoke.pipeline.reporting import Reporter, counting, silent
 from bespoke.recipe import Recipe
 from bespoke.recipe.dataset import Caption
 from bespoke.records import Dataset, Picture
+from bespoke.scale import ALONE, Workers
 from bespoke.seeds import permutation
 
 PICO = {"model": "pico-BLIP", "clip": "pico-CLIP", "detector": "pico-YOLOS"}
@@ -130,7 +131,7 @@ def _wanted(folder: Path, caption: Caption) -> list[Picture]:
 def _captioner(settings: Recipe) -> Teller:
     name, wording, device = _name(settings, "model"), _wording(settings.caption), machine().device
     made = partial(annotation.captions_by, name, device, wording)
-    return Teller(settings.caption.kind, name, asdict(wording), made, partial(processes_of, settings, name, device))
+    return Teller(settings.caption.kind, name, asdict(wording), made, partial(workers_of, settings, name, device))
 
 
 def _taggers(settings: Recipe, beside: Path) -> list[Teller]:
@@ -150,21 +151,21 @@ def _categories(settings: Recipe, beside: Path) -> Teller:
     among = annotation.categories(beside / settings.caption.categories)
     made = partial(annotation.categories_by, name, among)
     said = {"categories": [category.path for category in among]}
-    return Teller("categories", name, said, made, partial(processes_of, settings, name, "cpu"))
+    return Teller("categories", name, said, made, partial(workers_of, settings, name, "cpu"))
 
 
 def _things(settings: Recipe) -> Teller:
     name, least, device = _name(settings, "detector"), settings.caption.least_score, machine().device
     made = partial(annotation.things_by, name, device, least)
-    return Teller("things", name, {"least": least}, made, partial(processes_of, settings, name, device))
+    return Teller("things", name, {"least": least}, made, partial(workers_of, settings, name, device))
 
 
-def processes_of(settings: Recipe, name: str, device: str) -> int:
-    """How many processes a model tells in: one on a GPU, which batches fill, and one that talks to a service."""
+def workers_of(settings: Recipe, name: str, device: str) -> Workers:
+    """Who lets a model tell: one process on a GPU, which batches fill, and one that talks to a service."""
     if device != "cpu" or annotation.is_service(name):
-        return 1
+        return ALONE
     # Weights are read in float32, and may lie on disk in 16 bits.
-    return settings.data.processes or processes(2 * weights_gb(name))
+    return settings.data.workers(2 * weights_gb(name))
 
 
 def _joined(before: str, told: Sequence[str], caption: Caption, own: Sequence[str] = ()) -> str:

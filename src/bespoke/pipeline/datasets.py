@@ -202,8 +202,8 @@ def shrink_data(
     settings = settings_of(out, recipe, overrides)
     copies = data.Copies(side, format, quality)
     named, tell = settings.data.file_name_captions, counting(report, "make copies")
-    count = settings.data.processes
-    made = data.shrink(source, Path(out), copies, file_names=named, processes=count, progress=tell)
+    workers = settings.data.workers()
+    made = data.shrink(source, Path(out), copies, file_names=named, workers=workers, progress=tell)
     base = base_at_hand(settings, Path(out).resolve().parent)
     resolution = settings.data.resolution or (base.resolution if base else None)
     return Shrinking(made, sum(short < (resolution or 0) for short in made.shorter), resolution)

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -15,12 +16,13 @@ from bespoke.data.seen import CAPTIONS, PICTURES, SAFETY, THINGS
 from bespoke.errors import BespokeError
 from bespoke.hardware import machine
 from bespoke.models import Checkpoint, Clip, Detector
-from bespoke.models.local import at_hand, labels
+from bespoke.models.local import at_hand, labels, weights_gb
 from bespoke.models.marks import fingerprint
 from bespoke.models.safety import PART, SafetyChecker, checker_folders
 from bespoke.pipeline.reporting import Reporter, counting
 from bespoke.recipe import Recipe
 from bespoke.records import Picture
+from bespoke.scale import ALONE, Workers
 
 ASK = "ask models"
 SHIPPED = {"clip": "pico-CLIP", "safety_checker": "pico", "detector": "pico-YOLOS"}
@@ -74,7 +76,12 @@ def ask_models(folder: Path, recipe: Recipe, beside: Path, base: Checkpoint | No
     items = [*dataset.pictures, *(item.picture for item in dataset.set_aside if item.picture)]
     pictures = {picture.sha256: _copy(folder, picture) for picture in items}
     texts = [picture.text for picture in items]
-    seeing.look(folder, pictures, texts, _onlookers(chosen), _opened, counting(report, ASK))
+    try:
+        seeing.look(
+            folder, pictures, texts, _onlookers(chosen), _opened, counting(report, ASK), _workers(recipe, chosen)
+        )
+    finally:
+        _make.cache_clear()
     return Asked({key: name for key, (name, _) in chosen.items()}, tuple(absent))
 
 
@@ -110,36 +117,58 @@ def _named(key: str, name: str, beside: Path) -> Found:
     return name, found
 
 
-def _make(key: str, place: str | Path) -> Clip | SafetyChecker | Detector:
-    if key == "safety_checker":
-        return SafetyChecker(place, machine().device)
-    return Detector(place, machine().device) if key == "detector" else Clip(place, machine().device)
+def _workers(recipe: Recipe, chosen: dict[str, Found]) -> Workers:
+    """Who shows pictures to the models: one process on a GPU, else as many as have memory for all of them."""
+    if machine().device != "cpu":
+        return ALONE
+    networks = [checker_folders(place)[0] if key == "safety_checker" else place for key, (_, place) in chosen.items()]
+    # Weights are read in float32, and may lie on disk in 16 bits.
+    return recipe.data.workers(2 * sum(weights_gb(str(network)) for network in networks))
+
+
+@lru_cache(maxsize=len(SHIPPED))
+def _make(key: str, place: str | Path) -> Any:
+    """The model at a place; one that speaks of pictures and of captions is read once in each process."""
+    made: dict[str, Any] = {"clip": Clip, "safety_checker": SafetyChecker, "detector": Detector}
+    return made[key](place, machine().device)
 
 
 def _onlookers(chosen: dict[str, Found]) -> list[Onlooker]:
-    onlookers: list[Onlooker] = []
-    for key, (name, folder) in chosen.items():
-        made: Callable[[], object] = cache(partial(_make, key, folder))
-        onlookers += _MAKERS[key](name, folder, made)
-    return onlookers
+    return [each for key, (name, folder) in chosen.items() for each in _MAKERS[key](name, folder)]
 
 
-def _clips(name: str, folder: Path, made: Callable[[], Clip]) -> Sequence[Onlooker]:
+def _clips(name: str, folder: Path) -> Sequence[Onlooker]:
     mark = fingerprint(folder)
     return (
-        Onlooker(PICTURES, name, mark, lambda: seeing.features_of(made())),
-        Onlooker(CAPTIONS, name, mark, lambda: seeing.text_features_of(made())),
+        Onlooker(PICTURES, name, mark, partial(_features, folder)),
+        Onlooker(CAPTIONS, name, mark, partial(_text_features, folder)),
     )
 
 
-def _checkers(name: str, folder: Path, made: Callable[[], SafetyChecker]) -> Sequence[Onlooker]:
+def _features(folder: Path) -> seeing.See:
+    return seeing.features_of(_make("clip", folder))
+
+
+def _text_features(folder: Path) -> seeing.Hear:
+    return seeing.text_features_of(_make("clip", folder))
+
+
+def _checkers(name: str, folder: Path) -> Sequence[Onlooker]:
     network, _ = checker_folders(folder)
-    return (Onlooker(SAFETY, name, fingerprint(network), lambda: seeing.excesses_of(made())),)
+    return (Onlooker(SAFETY, name, fingerprint(network), partial(_excesses, folder)),)
 
 
-def _detectors(name: str, folder: Path, made: Callable[[], Detector]) -> Sequence[Onlooker]:
+def _excesses(folder: Path) -> seeing.See:
+    return seeing.excesses_of(_make("safety_checker", folder))
+
+
+def _detectors(name: str, folder: Path) -> Sequence[Onlooker]:
     names = labels(folder)
-    return (Onlooker(THINGS, name, fingerprint(folder), lambda: seeing.things_of(made(), names), names),)
+    return (Onlooker(THINGS, name, fingerprint(folder), partial(_things, folder, names), names),)
+
+
+def _things(folder: Path, names: Sequence[str]) -> seeing.See:
+    return seeing.things_of(_make("detector", folder), names)
 
 
 _MAKERS: dict[str, Callable[..., Sequence[Onlooker]]] = {

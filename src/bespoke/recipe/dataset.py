@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from bespoke import hardware, scale
 from bespoke.recipe.section import BelowOne, Positive, Prompts, Rate, Section, Share
 
 
@@ -47,8 +48,16 @@ class Data(Section):
     split_by: str = "subject"
     """Column of train/metadata.csv: pictures of equal value stay on one side of the split."""
     processes: Positive | None = None
-    """Processes that decode pictures when they are imported, inspected or shrunk, and that put them into words where
-    there is no GPU; by default one for each core."""
+    """Processes that decode pictures when they are imported, inspected or shrunk and, where there is no GPU, show them
+    to models or put them into words; by default one for each core, of this machine or of the cluster."""
+    backend: scale.Backend = "processes"
+    """Where these processes are: on this machine, or `ray`, on the cluster that RAY_ADDRESS names."""
+
+    def workers(self, more_gb: float = 0.0) -> scale.Workers:
+        """Who does the work on pictures; on this machine so many as have memory for it and `more_gb` each."""
+        if self.backend == "ray":
+            return scale.Workers(self.processes, "ray")
+        return scale.Workers(self.processes or hardware.processes(more_gb))
 
 
 Rule = Literal[

@@ -33,14 +33,14 @@ def serve() -> None:
     os.dup2(2, 1)
     sys.stdin, sys.stdout = open(0, closefd=False), sys.stderr  # noqa: SIM115 - open for good
     with contextlib.suppress(EOFError, OSError):  # who asked is gone
-        function = _loaded(pickle.load(asked))  # noqa: S301 - who asks is our own parent
+        function = loaded(pickle.load(asked))  # noqa: S301 - who asks is our own parent
         while True:
-            answers.write(_packed(function, pickle.load(asked)))  # noqa: S301
+            answers.write(packed(function, pickle.load(asked)))  # noqa: S301
             answers.flush()
     os._exit(0)  # closing the pipe in the usual way would complain of an end that is gone
 
 
-def _loaded(packed: bytes) -> Callable[[Any], Any]:
+def loaded(packed: bytes) -> Callable[[Any], Any]:
     """The packed function; where it cannot be had, one that raises why, so that it is told of a record."""
     try:
         return pickle.loads(packed)  # noqa: S301
@@ -53,7 +53,7 @@ def _loaded(packed: bytes) -> Callable[[Any], Any]:
         return missing
 
 
-def _packed(function: Callable[[Any], Any], content: bytes) -> bytes:
+def packed(function: Callable[[Any], Any], content: bytes) -> bytes:
     """The answer for packed records as a pickle, whatever goes wrong."""
     try:
         results, error = answer(function, pickle.loads(content))  # noqa: S301
