@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from bespoke.data import build, containers, export, load
+from bespoke.data import archives, build, export, load
 from bespoke.errors import BespokeError
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset
@@ -120,7 +120,7 @@ def test_a_link_in_a_zip_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(containers, "ALWAYS_ALLOWED", 1 << 20)
+    monkeypatch.setattr(archives, "ALWAYS_ALLOWED", 1 << 20)
     path = zipped(tmp_path / "bomb.zip", GOOD | {"bomb.png": b"\0" * (64 << 20)})
     with pytest.raises(BespokeError, match="as a bomb does"):
         imported(path, tmp_path / "d")
@@ -128,7 +128,7 @@ def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_one_huge_member_costs_itself_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(containers, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(archives, "MOST_BYTES", 1 << 20)
     dataset = imported(zipped(tmp_path / "a.zip", GOOD | {"huge.png": os.urandom(2 << 20)}), tmp_path / "d")
     assert dataset.reasons() == {"unsafe": 1}
     assert len(dataset.pictures) == 6
@@ -283,7 +283,7 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
         imported(tmp_path / "a.png", tmp_path / "d")
 
 
-@pytest.mark.parametrize("layout", ["imagefolder", "kohya", "everydream2", "parquet"])
+@pytest.mark.parametrize("layout", ["imagefolder", "kohya", "everydream2", "parquet", "webdataset"])
 def test_out_and_in_again_loses_nothing(tmp_path: Path, layout: str) -> None:
     source = folder_of(tmp_path / "in")
     (source / "metadata.csv").write_text(

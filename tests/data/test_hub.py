@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import tarfile
 import threading
 import zipfile
 from collections.abc import Generator
@@ -24,7 +25,7 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 from bespoke.cli.commands import app
-from bespoke.data import build, containers, hub
+from bespoke.data import build, hub, landing, remote
 from bespoke.errors import BespokeError
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset
@@ -277,10 +278,12 @@ def test_a_long_list_of_files_is_read_to_its_end(shelf: Shelf) -> None:
 def test_a_download_that_breaks_off_goes_on_where_it_was(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch, name: str, file: str
 ) -> None:
-    monkeypatch.setattr(containers, "_CHUNK", 512)
+    for module in (landing, remote):
+        monkeypatch.setattr(module, "CHUNK", 512)
     shelf.breaks.add(file)
     check(imported(f"someone/{name}"))
-    assert not shelf.breaks and len(shelf.ranges) == 1
+    # Tables are read by place: each of the two in one answer, and the one that broke off once more.
+    assert not shelf.breaks and len(shelf.ranges) == {"tables": 3, "pictures": 1}[name]
 
 
 def test_what_was_added_on_the_hub_comes_in_by_the_same_process(shelf: Shelf) -> None:
@@ -302,6 +305,24 @@ def test_an_archive_with_its_card_comes_in(shelf: Shelf, below: str) -> None:
     dataset = imported(f"hf://datasets/someone/zipped{below}")
     check(dataset)
     assert not dataset.set_aside
+
+
+def test_shards_of_the_hub_come_in(shelf: Shelf) -> None:
+    files: dict[str, bytes] = {".gitattributes": b"", "README.md": CARD}
+    for number in range(2):
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w") as archive:
+            for n in range(3):
+                for name, raw in ((f"{n}.png", png(3 * number + n)), (f"{n}.txt", f"thing {3 * number + n}".encode())):
+                    entry = tarfile.TarInfo(name)
+                    entry.size = len(raw)
+                    archive.addfile(entry, io.BytesIO(raw))
+        files[f"data/{number:05}.tar"] = content.getvalue()
+    shelf.files["someone/shards"] = files
+    dataset = imported("someone/shards")
+    check(dataset)
+    assert not dataset.set_aside
+    assert imported("hf://datasets/someone/shards/data/0000{0..1}.tar").files == 6
 
 
 def test_a_folder_of_that_name_wins(shelf: Shelf) -> None:

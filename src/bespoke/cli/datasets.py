@@ -18,7 +18,7 @@ Folder = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset's fol
 
 @dataset_app.command("import")
 def import_data(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, archive, Parquet file, URL or hub id.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, archive, shards, URL or hub id.")],
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder, new or begun.")],
     recipe: RecipeFile = None,
     settings: Set = None,
@@ -254,20 +254,26 @@ def augment_data(
 @dataset_app.command("export")
 def export_data(
     dataset: Folder,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
-    layout: Annotated[str, typer.Option("--as", help="imagefolder, kohya, everydream2 or parquet.")] = "imagefolder",
+    out: Annotated[str, typer.Argument(metavar="OUT", help="A new folder or, for shards, a URL.")],
+    layout: Annotated[
+        str, typer.Option("--as", help="imagefolder, kohya, everydream2, parquet or webdataset.")
+    ] = "imagefolder",
+    shard_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Pictures in one file of parquet or webdataset: 256MB.")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """A dataset's pictures and captions as other trainers read them."""
-    with working(debug=debug):
+    with working(debug=debug) as bars:
         from bespoke.pipeline.datasets import export_data as run
 
-        done = run(dataset, out, layout)
+        done = run(dataset, out, layout, shard_size=shard_size, report=bars)
     told = ", ".join(f"{count} pictures for {part}" for part, count in done.pictures.items())
     left = f"\nThis layout cannot say: {', '.join(done.unsaid)}." if done.unsaid else ""
+    where = done.folder if isinstance(done.folder, str) else relative(done.folder)
     content = {"folder": done.folder, "pictures": done.pictures, "unsaid": done.unsaid}
-    result(content, f"{told} in {relative(out)}{left}", as_json=as_json)
+    result(content, f"{told} in {where}{left}", as_json=as_json)
 
 
 def counts(dataset: Dataset) -> dict[str, object]:

@@ -9,15 +9,17 @@ from bespoke.data.groups import Group
 from bespoke.data.importing import build
 from bespoke.data.inspect import Facts
 from bespoke.data.reading import Pixels, Reading, Unreadable, preview, read
+from bespoke.data.remote import here, shown
+from bespoke.data.sharding import SHARD_BYTES
 from bespoke.data.sidecars import tags_of
 from bespoke.data.sorting import NO_CAPTION, Inspected, check_enough, clean, grouped, inspect, restore, split_up
 from bespoke.data.transforms import Fitted, Transform, fit, least_part, plain, variants, varied
 
 __all__ = [
-    "ASIDE", "NO_CAPTION", "TRAIN",
+    "ASIDE", "NO_CAPTION", "SHARD_BYTES", "TRAIN",
     "Balanced", "Buckets", "Copies", "Facts", "Fitted", "Group", "Inspected", "Pixels", "Reading",
     "Share", "Shrunk", "Size", "Transform", "Unreadable",
-    "balance", "build", "check_enough", "clean", "export", "fit", "grouped", "inspect", "kept", "least_part", "load",
-    "plain", "preview", "read", "restore", "shrink", "split_up", "tags_of", "unbalance", "variants",
-    "varied",
+    "balance", "build", "check_enough", "clean", "export", "fit", "grouped", "here", "inspect", "kept", "least_part",
+    "load", "plain", "preview", "read", "restore", "shown", "shrink", "split_up", "tags_of", "unbalance",
+    "variants", "varied",
 ]  # fmt: skip

@@ -15,9 +15,8 @@ from PIL import Image
 
 from bespoke import scale
 from bespoke.data.clean import LOSSY
-from bespoke.data.containers import opened
+from bespoke.data.containers import check_apart, opened
 from bespoke.data.dataset import RECORD, TABLE, TRAIN, load
-from bespoke.data.importing import check_apart
 from bespoke.data.names import Names
 from bespoke.data.reading import Reading, Unreadable, ending, read
 from bespoke.data.sources import Found, find, litter
@@ -117,7 +116,7 @@ def shrink(
     Raises: BespokeError when the settings or the source are unusable, or `out` holds something else.
     """
     _check(copies)
-    with _pictures(source, file_names=file_names) as (origin, found):
+    with _pictures(source, out, file_names=file_names) as (origin, found):
         check_apart(origin, out)
         diary = _Diary(out, copies)
         names = Names(*(Path(done.file).stem for done in diary.done.values() if done.file))
@@ -147,7 +146,9 @@ def _check(copies: Copies) -> None:
 
 
 @contextmanager
-def _pictures(source: str | Path, *, file_names: bool) -> Generator[tuple[Path | None, Sequence[Found]], None, None]:
+def _pictures(
+    source: str | Path, out: Path, *, file_names: bool
+) -> Generator[tuple[Path | None, Sequence[Found]], None, None]:
     """The person's own folder, if it is one, and its files with their captions."""
     if (Path(source) / RECORD).is_file():
         train = Path(source) / TRAIN
@@ -158,8 +159,8 @@ def _pictures(source: str | Path, *, file_names: bool) -> Generator[tuple[Path |
             [Found(p.file, train / p.file, p.text, p.repeats, marks=own) for p, own in zip(kept, marks, strict=True)],
         )
         return
-    with opened(source) as inside:
-        walked = find(inside.folder, file_names=file_names) if inside.walk else ()
+    with opened(source, out) as inside:
+        walked = find(inside.folder, file_names=file_names, samples=inside.samples) if inside.walk else ()
         yield inside.origin, (*inside.found, *walked)
 
 

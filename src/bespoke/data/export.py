@@ -1,6 +1,5 @@
 """A dataset turned into the layout another trainer reads; importing that again gives the same pictures and captions."""
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,54 +7,85 @@ from itertools import groupby
 from pathlib import Path
 
 from bespoke.data.dataset import TABLE, TRAIN, load
+from bespoke.data.remote import here
+from bespoke.data.sending import send
+from bespoke.data.sharding import SHARD_BYTES, Shard, shards_of
 from bespoke.data.sidecars import ABOUT_FOLDERS
-from bespoke.data.tables import REPEATS, TEXTS, WEIGHT, cells_of, columns_of, number, table_of
+from bespoke.data.tables import REPEATS, columns_of, number, table_of
 from bespoke.errors import BespokeError
 from bespoke.records import Picture
 from bespoke.workspace import atomic_file, write_text
 
-TABULAR = ("imagefolder", "parquet")
-"""Layouts with a table, which can say everything."""
-ROWS = 32
-"""Pictures held in memory at once for a Parquet file."""
+SHARDED = ("parquet", "webdataset")
+"""Layouts of large files, which can also go to a store."""
+TABULAR = ("imagefolder", *SHARDED)
+"""Layouts that can say everything."""
 KOHYAS_MOST = 999
 """Four digits before an underscore are read as a year."""
 
 
-def export(dataset: Path, out: Path, layout: str) -> tuple[dict[str, int], tuple[str, ...]]:
+def export(
+    dataset: Path,
+    out: str | Path,
+    layout: str,
+    *,
+    most: int = SHARD_BYTES,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[dict[str, int], tuple[str, ...]]:
     """How many pictures of each part of the split `out` now holds, and what its layout cannot say of them.
 
-    Tables hold everything; folders of text files hold no weights, no columns such as `subject`, no chosen sides.
+    Tables and shards hold everything; folders of text files hold no weights, no columns such as `subject`, no chosen
+    sides. Shards have at most `most` bytes of pictures, and are the same bytes for the same dataset; `out` may be a URL
+    of a store for them, where a call that was killed goes on. `progress` is called with (shards sent, shards in all).
 
     Raises: BespokeError when there is no such layout, `dataset` is none or is damaged, `out` is there already or lies
     in it, or the layout cannot say how often a picture counts.
     """
-    if layout not in _LAYOUTS:
-        raise BespokeError(f"There is no layout {layout!r}.", f"Known are {', '.join(_LAYOUTS)}.")
-    if out.exists():
-        raise BespokeError(f"{out} is there already.", "Name a new folder; nothing is overwritten.")
-    if out.resolve().is_relative_to(dataset.resolve()):
-        raise BespokeError(f"{out} lies in the dataset itself.", "Name a folder outside.")
+    if layout not in (*_LAYOUTS, *SHARDED):
+        raise BespokeError(f"There is no layout {layout!r}.", f"Known are {', '.join((*_LAYOUTS, *SHARDED))}.")
+    place = here(out)
+    if place is not None:
+        _check_new(dataset, place)
+    elif layout not in SHARDED:
+        hint = f"Name a folder on this machine, or export as {' or '.join(SHARDED)}."
+        raise BespokeError(f"{layout} is many small files, and goes to no URL.", hint)
     content = load(dataset)
     parts = {name: content.part(name) for name in ("train", "validation")}
-    try:
-        _write(dataset, parts, out, layout)
-    except OSError as error:
-        raise BespokeError(f"{out} could not be written: {error}.", "Check that you may write there.") from error
+    train = dataset / TRAIN
+    shards = shards_of(parts, layout, most, lambda p: (train / p.file).stat().st_size) if layout in SHARDED else []
+    if place is None:
+        send(shards, train, str(out), progress)
+    else:
+        _write(train, parts, place, layout, shards)
     unsaid = () if layout in TABULAR else columns_of(content.pictures)
     counts = {name: len(pictures) for name, pictures in parts.items()}
     return counts, tuple(column for column in unsaid if column != REPEATS)
 
 
-def _write(dataset: Path, parts: Mapping[str, Sequence[Picture]], out: Path, layout: str) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Whole or not at all: another trainer knows nothing of half an export.
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as unfinished:
-        folder = Path(unfinished) / "export"
-        for name, pictures in parts.items():
-            if pictures:
-                _LAYOUTS[layout](dataset / TRAIN, pictures, folder / name)
-        folder.rename(out)
+def _check_new(dataset: Path, out: Path) -> None:
+    if out.exists():
+        raise BespokeError(f"{out} is there already.", "Name a new folder; nothing is overwritten.")
+    if out.resolve().is_relative_to(dataset.resolve()):
+        raise BespokeError(f"{out} lies in the dataset itself.", "Name a folder outside.")
+
+
+def _write(
+    source: Path, parts: Mapping[str, Sequence[Picture]], out: Path, layout: str, shards: Sequence[Shard]
+) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all: another trainer knows nothing of half an export.
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as unfinished:
+            folder = Path(unfinished) / "export"
+            for name, pictures in parts.items():
+                if pictures and layout in _LAYOUTS:
+                    _LAYOUTS[layout](source, pictures, folder / name)
+            for shard in shards:
+                with atomic_file(folder / shard.name) as temporary, temporary.open("wb") as file:
+                    shard.write(source, file)
+            folder.rename(out)
+    except OSError as error:
+        raise BespokeError(f"{out} could not be written: {error}.", "Check that you may write there.") from error
 
 
 def _imagefolder(source: Path, pictures: Sequence[Picture], folder: Path) -> None:
@@ -86,33 +116,6 @@ def _everydream2(source: Path, pictures: Sequence[Picture], folder: Path) -> Non
             write_text(inner / "multiply.txt", f"{number(repeats)}\n")
 
 
-def _parquet(source: Path, pictures: Sequence[Picture], folder: Path) -> None:
-    """One file with the pictures in it. Source: Hugging Face datasets' Image feature: a struct of bytes and path."""
-    import pyarrow
-    from pyarrow import parquet
-
-    labels = [column for column in columns_of(pictures) if column not in (REPEATS, WEIGHT)]
-    plain = {TEXTS[0]: pyarrow.string(), REPEATS: pyarrow.float64(), WEIGHT: pyarrow.float64()}
-    plain |= dict.fromkeys(labels, pyarrow.string())
-    features = {column: {"dtype": _HUGGING[str(kind)], "_type": "Value"} for column, kind in plain.items()}
-    image = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
-    told = json.dumps({"info": {"features": {"image": {"_type": "Image"}} | features}})
-    schema = pyarrow.schema([("image", image), *plain.items()], metadata={"huggingface": told})
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with parquet.ParquetWriter(folder.with_suffix(".parquet"), schema) as file:
-        for start in range(0, len(pictures), ROWS):
-            rows = [_embedded(source, picture, labels) for picture in pictures[start : start + ROWS]]
-            file.write_batch(pyarrow.RecordBatch.from_pylist(rows, schema=schema))
-
-
-def _embedded(source: Path, picture: Picture, labels: Sequence[str]) -> dict[str, object]:
-    """One row: the picture itself, its caption, what it counts, and what stands in other columns."""
-    image = {"bytes": (source / picture.file).read_bytes(), "path": picture.file}
-    said = cells_of(picture)
-    own: dict[str, object] = {TEXTS[0]: picture.text, REPEATS: picture.repeats, WEIGHT: picture.weight}
-    return {"image": image} | own | {label: said.get(label) or None for label in labels}
-
-
 def _by_repeats(pictures: Iterable[Picture]) -> Iterable[tuple[float, list[Picture]]]:
     ordered = sorted(pictures, key=lambda p: (p.repeats, p.file))
     return ((repeats, list(group)) for repeats, group in groupby(ordered, key=lambda p: p.repeats))
@@ -136,8 +139,6 @@ def _copied(source: Path, target: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
-_HUGGING = {"string": "string", "double": "float64"}
-"""What Hugging Face calls Arrow's types."""
 _LAYOUTS: dict[str, Callable[[Path, Sequence[Picture], Path], None]] = {
-    "imagefolder": _imagefolder, "kohya": _kohya, "everydream2": _everydream2, "parquet": _parquet,
+    "imagefolder": _imagefolder, "kohya": _kohya, "everydream2": _everydream2,
 }  # fmt: skip

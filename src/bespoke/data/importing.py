@@ -57,19 +57,26 @@ class _Entry:
     outcome: Facts | Verdict
 
 
-def build(source: str | Path, folder: Path, recipe: Recipe, progress: Progress | None = None) -> Dataset:
-    """The dataset in `folder` with what `source` holds: a folder, an archive, a Parquet file, a URL.
+def build(
+    source: str | Path,
+    folder: Path,
+    recipe: Recipe,
+    progress: Progress | None = None,
+    arriving: Progress | None = None,
+) -> Dataset:
+    """The dataset in `folder` with what `source` holds: a folder, archives, Parquet files, shards, a URL.
 
     `source` itself is never changed. A dataset that is there already is added to. Importing the same again mends files
     that were damaged or lost and keeps captions that were edited in `train/metadata.csv`. After a kill it goes on where
-    it was. `progress` is called with (files done, files in all).
+    it was. `progress` is called with (files done, files in all), and before that `arriving` with (archives or shards
+    read, in all).
 
     Raises: BespokeError when the source is unusable, fewer than 2 pictures remain, `folder` holds something else, or
     what was imported before has changed in the source.
     """
-    with opened(source) as inside:
-        check_apart(inside.origin, folder)
-        walked = find(inside.folder, file_names=recipe.data.file_name_captions) if inside.walk else ()
+    with opened(source, folder, arriving) as inside:
+        named = recipe.data.file_name_captions
+        walked = find(inside.folder, file_names=named, samples=inside.samples) if inside.walk else ()
         before = _before(folder)
         try:
             known = Known(folder)
@@ -78,7 +85,7 @@ def build(source: str | Path, folder: Path, recipe: Recipe, progress: Progress |
             after = sorted_out(pictures, broken, known, recipe, before)
             check_enough(inside.name, after, bare=True)
             _check_no_strangers(folder, after, copies)
-            _copy(folder, after, copies)
+            _copy(folder, after, copies, link=inside.ours)
             after = datasets.save(folder, after)
             known.settle({item.picture.sha256 for item in pictures})
             return datasets.captioned(folder, after)
@@ -230,16 +237,6 @@ def _as_before(picture: Picture, same: Picture) -> Picture:
     )  # fmt: skip
 
 
-def check_apart(source: Path | None, folder: Path) -> None:
-    """Refuses to write a folder into the source, or beside a source that lies in it."""
-    if source is None:
-        return
-    inner, outer = folder.resolve(), source.resolve()
-    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
-        problem = f"{folder} and the pictures {source} lie within one another."
-        raise BespokeError(problem, "Name a folder beside that of the pictures, not in it.")
-
-
 def _check_no_strangers(folder: Path, dataset: Dataset, copies: Sequence[_Copy]) -> None:
     """Refuses to write over, or beside, what is no part of the dataset."""
     files = [p.file for p in dataset.pictures] + [item.file for item in dataset.set_aside]
@@ -258,15 +255,29 @@ def _other(path: Path, copy: _Copy) -> bool:
     return path.exists() and sha256(path) != copy.sha256
 
 
-def _copy(folder: Path, dataset: Dataset, copies: Sequence[_Copy]) -> None:
-    """Copies each file to its place, unless it is whole there or where a change of the rules will find it."""
+def _copy(folder: Path, dataset: Dataset, copies: Sequence[_Copy], *, link: bool) -> None:
+    """Brings each file to its place, unless it is whole there or where a change of the rules will find it.
+
+    With `link` a file gets a second name there, and loses its first one after the import: no byte is copied.
+    """
     kept = {p.file for p in dataset.pictures}
     for copy in copies:
         places = [folder / part / copy.file for part in ((TRAIN, ASIDE) if copy.file in kept else (ASIDE, TRAIN))]
         if any(place.is_file() and sha256(place) == copy.sha256 for place in places):
             continue
         with atomic_file(places[0]) as temporary:
+            if link and _linked(copy.origin, temporary):
+                continue
             shutil.copyfile(copy.origin, temporary)
             if sha256(temporary) != copy.sha256:
                 hint = "Wait until it is complete, then import again."
                 raise BespokeError(f"{copy.origin} changed while it was imported.", hint)
+
+
+def _linked(origin: Path, place: Path) -> bool:
+    """Whether the file has a second name now; some file systems know none."""
+    try:
+        os.link(origin, place)
+    except OSError:
+        return False
+    return True

@@ -58,14 +58,14 @@ class Said:
 
 def read_sidecar(name: str, path: Path) -> Said:
     """What a file beside a picture says; one that cannot be used costs its picture, not the import."""
-    content = _content(name, path)
+    content = content_of(name, path)
     if isinstance(content, Said):
         return content
     if path.suffix.lower() in (".txt", ".caption"):
         text = one_line(content)
         return Said(text, trouble="" if text else f"{name} is empty")
     try:
-        said = _structured(_parsed(content, path.suffix.lower()), name)
+        said = _structured(parsed(content, path.suffix.lower()), name)
     except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
         return Said(trouble=f"{name} is not valid: {(str(error).splitlines() or [''])[0]}")
     return said if said.text else replace(said, trouble=f"{name} gives no caption, text, main_prompt or tags")
@@ -104,7 +104,7 @@ def _folder_file(at: PurePosixPath, files: Mapping[str, Path]) -> Said:
     if at.name in UNUSED_FILES:
         return Said(notes=(f"{name} is not used",))
     if at.name == "multiply.txt":
-        content = _content(name, path)
+        content = content_of(name, path)
         repeats = repeats_of(content) if isinstance(content, str) else None
         return Said(repeats=repeats, notes=() if repeats else (f"{name} holds no number above 0 and is not used",))
     said = read_sidecar(name, path)
@@ -112,7 +112,8 @@ def _folder_file(at: PurePosixPath, files: Mapping[str, Path]) -> Said:
     return replace(said, trouble="", notes=(*said.notes, said.trouble) if "not valid" in said.trouble else said.notes)
 
 
-def _content(name: str, path: Path) -> str | Said:
+def content_of(name: str, path: Path) -> str | Said:
+    """The text in a file, or why it cannot be had."""
     if not path.is_file():
         return Said(trouble=f"{name} is not a plain file")
     try:
@@ -130,7 +131,8 @@ def _content(name: str, path: Path) -> str | Said:
     return Said(trouble=f"{name} is not UTF-8 text")
 
 
-def _parsed(content: str, suffix: str) -> object:
+def parsed(content: str, suffix: str) -> object:
+    """What JSON or YAML says. Raises: ValueError."""
     if suffix == ".json":
         return json.loads(content)
     import yaml

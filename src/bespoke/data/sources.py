@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from bespoke.data.samples import CLASS, read_member, sample_key
 from bespoke.data.sidecars import (
     ABOUT_FOLDERS,
     LONGEST_CAPTION,
@@ -43,11 +44,12 @@ class Found:
     marks: Marks = UNMARKED
 
 
-def find(source: Path, *, file_names: bool = False) -> tuple[Found, ...]:
+def find(source: Path, *, file_names: bool = False, samples: bool = False) -> tuple[Found, ...]:
     """Every file below `source` in stable order, and every file that a table there names and that is missing.
 
     Hidden files and what operating systems leave behind are skipped; captions are not files of their own. With
-    `file_names` a picture without a caption takes what stands in its name before the first underscore.
+    `file_names` a picture without a caption takes what stands in its name before the first underscore. With `samples`
+    files belong together as in WebDataset, too.
 
     Raises: BespokeError when `source` is no folder, cannot be listed or holds no file, or a table is unusable.
     """
@@ -55,7 +57,7 @@ def find(source: Path, *, file_names: bool = False) -> tuple[Found, ...]:
     listed = dict(sorted(_walk(source), key=lambda entry: (_plain(entry[0]), entry[0])))
     tables = [name for name, path in listed.items() if PurePosixPath(name).name.lower() in TABLES and path.is_file()]
     files = {name: path for name, path in listed.items() if name not in tables}
-    sidecars = _sidecars(files)
+    sidecars, reader = _sidecars(files, samples=samples), read_member if samples else read_sidecar
     used = {name for names in sidecars.values() for name in names}
     # A file that stands beside a picture speaks of that picture, whatever it is called.
     about = {name: files[name] for name in files.keys() - used if PurePosixPath(name).name in ABOUT_FOLDERS}
@@ -67,7 +69,7 @@ def find(source: Path, *, file_names: bool = False) -> tuple[Found, ...]:
     for name, path in pictures.items():
         said = named.get(name, Said())
         for sidecar in sidecars.get(name, []):
-            said = said.over(read_sidecar(sidecar, files[sidecar]))
+            said = said.over(reader(sidecar, files[sidecar]))
         said = said.over(folder_says(PurePosixPath(name).parent))
         found.append(_found(name, path, said.over(Said(from_file_name(name))) if file_names else said))
     if not found and not missing:
@@ -117,26 +119,35 @@ def _plain(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _sidecars(files: Iterable[str]) -> dict[str, list[str]]:
-    """For each other file, the caption files beside it: `cat.txt`, `cat.json` or `cat.png.txt` for `cat.png`."""
+def _sidecars(files: Iterable[str], *, samples: bool) -> dict[str, list[str]]:
+    """For each other file, the caption files beside it: `cat.txt`, `cat.json` or `cat.png.txt` for `cat.png`.
+
+    With `samples`, one that has none takes those of its sample: `cat.txt` for `cat.front.png`.
+    """
     stems: dict[str, list[str]] = {}
     names: dict[str, list[str]] = {}
+    keys: dict[str, list[str]] = {}
     texts: list[PurePosixPath] = []
     for path in map(PurePosixPath, files):
-        if path.suffix.lower() in SIDECARS:
+        if path.suffix.lower() in SIDECARS or (samples and path.suffix.lower() == CLASS):
             texts.append(path)
         else:
             stems.setdefault(_plain(str(path.with_suffix(""))), []).append(str(path))
             names.setdefault(_plain(str(path)), []).append(str(path))
+            keys.setdefault(sample_key(path), []).append(str(path))
     beside: dict[str, list[str]] = {}
-    for text in sorted(texts, key=lambda path: SIDECARS.index(path.suffix.lower())):
+    orphans: dict[str, list[str]] = {}
+    for text in sorted(texts, key=lambda path: (*SIDECARS, CLASS).index(path.suffix.lower())):
         spelled = str(text.with_suffix(""))
         key = _plain(spelled)
         # Beside cat.png and cat.png.jpg, cat.png.txt belongs to the second, for other trainers know no other way.
         others = stems.get(key) or names.get(key, [])
         for other in [other for other in others if other.startswith(spelled)] or others:
             beside.setdefault(other, []).append(str(text))
-    return beside
+        if not others and samples:
+            for other in keys.get(sample_key(text), []):
+                orphans.setdefault(other, []).append(str(text))
+    return orphans | beside
 
 
 def _tables(

@@ -8,6 +8,7 @@ from pathlib import Path
 from bespoke import data
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
+from bespoke.hardware import memory_size
 from bespoke.models import Checkpoint
 from bespoke.pipeline.naming import base_of
 from bespoke.pipeline.reporting import Reporter, counting, silent
@@ -39,7 +40,8 @@ class Inspection:
 class Exported:
     """What an export wrote."""
 
-    folder: Path
+    folder: Path | str
+    """Or the URL, without passwords."""
     pictures: dict[str, int]
     """How many, by part of the split."""
     unsaid: tuple[str, ...] = ()
@@ -76,7 +78,7 @@ def import_data(
     overrides: Sequence[str] = (),
     report: Reporter = silent,
 ) -> Dataset:
-    """The dataset made in a folder from a source: a folder, an archive, a Parquet file, a URL or a hub id.
+    """The dataset made in a folder from a source: a folder, archive, Parquet file, shards, a URL or a hub id.
 
     The settings are those of `recipe` or, where none is named, of the `recipe.toml` beside the dataset.
 
@@ -207,15 +209,24 @@ def shrink_data(
     return Shrinking(made, sum(short < (resolution or 0) for short in made.shorter), resolution)
 
 
-def export_data(dataset: str | Path, out: str | Path, layout: str = "imagefolder") -> Exported:
-    """A dataset's pictures and captions in another trainer's layout, in a new folder.
+def export_data(
+    dataset: str | Path,
+    out: str | Path,
+    layout: str = "imagefolder",
+    *,
+    shard_size: str | None = None,
+    report: Reporter = silent,
+) -> Exported:
+    """A dataset's pictures and captions in another trainer's layout, in a new folder or, as shards, behind a URL.
 
-    `layout` is imagefolder, kohya, everydream2 or parquet.
+    `layout` is imagefolder, kohya, everydream2, parquet or webdataset. The last two are shards of at most `shard_size`
+    of pictures each, such as "1GB", by default 256MB; sent to a URL, a call that was killed goes on.
 
     Raises: BespokeError when `dataset` is none, `out` is there already, or the layout cannot hold it.
     """
-    counts, unsaid = data.export(Path(dataset), Path(out), layout)
-    return Exported(Path(out), counts, unsaid)
+    most = memory_size(shard_size) if shard_size else data.SHARD_BYTES
+    counts, unsaid = data.export(Path(dataset), out, layout, most=most, progress=counting(report, "send shards"))
+    return Exported(data.here(out) or data.shown(out), counts, unsaid)
 
 
 def asked_of(folder: Path, settings: Recipe, recipe: str | Path | None, report: Reporter) -> Asked:
@@ -237,7 +248,7 @@ def base_at_hand(recipe: Recipe, folder: Path) -> Checkpoint | None:
 
 def built(source: str | Path, folder: Path, recipe: Recipe, report: Reporter) -> Dataset:
     """The dataset made in a folder with a recipe's settings."""
-    return data.build(source, folder, recipe, counting(report, "check pictures"))
+    return data.build(source, folder, recipe, counting(report, "check pictures"), counting(report, "read sources"))
 
 
 def settings_of(dataset: str | Path, recipe: str | Path | None, overrides: Sequence[str]) -> Recipe:

@@ -43,7 +43,7 @@ def new(
         raise BespokeError(f"{folder} is a file.", "Name a folder for the project; it need not exist.")
     dataset = built(images, project.root / recipe.data.path, recipe, report)
     if not caption:
-        data.check_enough(str(images), dataset)
+        data.check_enough(data.shown(images), dataset)
     if not project.recipe.exists():
         write_text(project.recipe, recipes.dump(recipe))
     if caption:
