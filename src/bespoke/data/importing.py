@@ -13,8 +13,10 @@ from bespoke.data import dataset as datasets
 from bespoke.data.clean import Verdict
 from bespoke.data.containers import Opened, opened
 from bespoke.data.dataset import ASIDE, RECORD, TABLE, TRAIN
+from bespoke.data.download import NOT_FETCHED, NOT_YET, fetched
 from bespoke.data.inspect import Facts, facts
 from bespoke.data.known import Known
+from bespoke.data.links import is_table
 from bespoke.data.names import Names, safe_suffix
 from bespoke.data.reading import Unreadable, ending, read
 from bespoke.data.sorting import Captioned, captioned_of, check_enough, sorted_out
@@ -57,17 +59,24 @@ class _Entry:
     outcome: Facts | Verdict
 
 
-def build(source: str | Path, folder: Path, recipe: Recipe, progress: Progress | None = None) -> Dataset:
-    """The dataset in `folder` with what `source` holds: a folder, an archive, a Parquet file, a URL.
+def build(
+    source: str | Path,
+    folder: Path,
+    recipe: Recipe,
+    progress: Progress | None = None,
+    fetching: Progress | None = None,
+) -> Dataset:
+    """The dataset in `folder` with what `source` holds: a folder, an archive, a Parquet file, a URL, a table of URLs.
 
     `source` itself is never changed. A dataset that is there already is added to. Importing the same again mends files
     that were damaged or lost and keeps captions that were edited in `train/metadata.csv`. After a kill it goes on where
-    it was. `progress` is called with (files done, files in all).
+    it was. `progress` is called with (files done, files in all), before it `fetching` with (links done, links in all).
 
     Raises: BespokeError when the source is unusable, fewer than 2 pictures remain, `folder` holds something else, or
     what was imported before has changed in the source.
     """
-    with opened(source) as inside:
+    links = is_table(source)
+    with fetched(source, folder, recipe.download, fetching) if links else opened(source) as inside:
         check_apart(inside.origin, folder)
         walked = find(inside.folder, file_names=recipe.data.file_name_captions) if inside.walk else ()
         before = _before(folder)
@@ -154,8 +163,10 @@ def _with_entries(
     for entry in entries:
         origin = f"{source.name}/{entry.found.name}"
         same = there.find(origin, entry)
+        if same is not None and same.sha256 and entry.found.reason in (NOT_FETCHED, NOT_YET):
+            continue  # it is here, wherever it can be had no more
         there.check_unchanged(same, entry)
-        name = same.file if same else _name(names, entry)
+        name = (same.file if same else "") or _name(names, entry)
         if isinstance(entry.outcome, Verdict):
             broken.append(SetAside(origin, name, entry.outcome.reason, entry.outcome.detail, entry.sha256))
         else:
@@ -197,8 +208,8 @@ class _There:
 
     def check_unchanged(self, same: Picture | SetAside | None, entry: _Entry) -> None:
         """Refuses other bytes, and another caption of a picture that is kept."""
-        if same is None:
-            return
+        if same is None or not same.sha256:
+            return  # new, or named before and not there
         if same.sha256 != entry.sha256:
             hint = "Give the changed file another name, or import into another folder."
             raise BespokeError(f"{same.source} has changed since it was imported.", hint)

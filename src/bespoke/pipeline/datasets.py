@@ -237,7 +237,7 @@ def base_at_hand(recipe: Recipe, folder: Path) -> Checkpoint | None:
 
 def built(source: str | Path, folder: Path, recipe: Recipe, report: Reporter) -> Dataset:
     """The dataset made in a folder with a recipe's settings."""
-    return data.build(source, folder, recipe, counting(report, "check pictures"))
+    return data.build(source, folder, recipe, counting(report, "check pictures"), counting(report, "fetch pictures"))
 
 
 def settings_of(dataset: str | Path, recipe: str | Path | None, overrides: Sequence[str]) -> Recipe:
