@@ -7,11 +7,11 @@ import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 from PIL import Image
@@ -57,8 +57,8 @@ class Web:
     most_at_once: int = 0
     slowness: float = 0.0
     """Seconds before each answer."""
-    answers: dict[str, bytes] = field(default_factory=dict[str, bytes])
-    """Other answers, by path with its query."""
+    engine: Callable[[str, dict[str, str], dict[str, str]], tuple[int, bytes, dict[str, str]] | None] | None = None
+    """What else is answered: status, body and headers of an answer by path, query and the question's headers."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def url(self, path: str) -> str:
@@ -90,10 +90,14 @@ class Answers(BaseHTTPRequestHandler):
         if path == "/robots.txt":
             status = 404 if self.web.robots is None else self.web.robots_status
             self._say(status, self.web.robots or b"", "text/plain")
-        elif self.path in self.web.answers:
-            self._say(200, self.web.answers[self.path], "application/json")
+        elif (found := self._found(path)) is not None:
+            self._say(found[0], found[1], "application/json", found[2])
         else:
             self._picture(path)
+
+    def _found(self, path: str) -> tuple[int, bytes, dict[str, str]] | None:
+        query = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
+        return self.web.engine(path, query, dict(self.headers)) if self.web.engine else None
 
     def _picture(self, path: str) -> None:
         fault, _, number = path.strip("/").rpartition("/")

@@ -45,9 +45,14 @@ def fetched(
     Raises: BespokeError when the table cannot be read, or nothing can be written.
     """
     path = Path(table)
-    folder = dataset.resolve().parent / DOWNLOADS / (path.name[: path.name.lower().rfind(kind_of(path))] or "table")
+    folder = folder_of(path, dataset.resolve().parent)
     found = tuple(download(Links(path), folder, settings, progress))
     yield Opened(folder, printable(path.as_posix()), found=found, walk=False)
+
+
+def folder_of(table: Path, project: Path) -> Path:
+    """Where the pictures of a table of URLs lie: in `downloads/`, in a folder that is called as the table is."""
+    return project / DOWNLOADS / (table.name[: table.name.lower().rfind(kind_of(table))] or "table")
 
 
 def download(

@@ -146,7 +146,9 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, Any], str]]:
 
 def _link(line: int, cells: Mapping[str, Any]) -> Link:
     """The link of one row."""
-    own = {name.strip().lower(): name for name in reversed(list(cells)) if name}
+    own = dict[str, str]()
+    for name in cells:
+        own.setdefault(name.strip().lower(), name)
     found = {name: caption_of(cells[own[name]]) for name in own}
     address = next(name for name in URLS if name in own)
     url = found[address]
@@ -159,7 +161,7 @@ def _link(line: int, cells: Mapping[str, Any]) -> Link:
     rest = {name: cells[own[name]] for name in own if name not in used}
     rest = {(name if name in (REPEATS, WEIGHT, SPLIT) else own[name]): value for name, value in rest.items()}
     marks = marks_of(rest)
-    marks = replace(marks, labels=marks.labels | {"url": public(url)} | told)
+    marks = replace(marks, labels={"url": public(url)} | told | marks.labels)
     repeats, unused = _amounts(rest, marks)
     damaged = any(_DAMAGED in value for value in found.values())
     notes = (*unused, *(("its row holds bytes that are not UTF-8",) if damaged else ()))
@@ -260,9 +262,9 @@ def _separated(path: Path) -> Iterator[tuple[int, dict[str, Any], str]]:
             unfit = last > first and len(cells) != len(columns)
             swallowed = f"{len(cells)} cells up to line {last}, not {len(columns)}: is a quotation mark not closed?"
             if trouble or any(cells):
-                padded = [*cells, *[""] * len(columns)][: len(columns)]
-                cells_by = dict(reversed(list(zip(columns, padded, strict=True))))
-                yield first, cells_by, trouble or (swallowed if unfit else "")
+                pairs = list(zip(columns, [*cells, *[""] * len(columns)], strict=False))
+                # Of two columns of one name the first counts.
+                yield first, dict(pairs) | dict(reversed(pairs)), trouble or (swallowed if unfit else "")
 
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any], str]]:
