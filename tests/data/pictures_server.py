@@ -57,6 +57,8 @@ class Web:
     most_at_once: int = 0
     slowness: float = 0.0
     """Seconds before each answer."""
+    stall: float = 2.5
+    """Seconds for which nothing is said where an answer stalls."""
     engine: Callable[[str, dict[str, str], dict[str, str]], tuple[int, bytes, dict[str, str]] | None] | None = None
     """What else is answered: status, body and headers of an answer by path, query and the question's headers."""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -129,7 +131,7 @@ class Answers(BaseHTTPRequestHandler):
             "shortonce": lambda: self._cut(own) if times == 1 else self._say(200, own, "image/jpeg"),
             "torn": lambda: self._say(200, own[: len(own) // 2], "image/jpeg"),
             "giant": self._giant,
-            "stall": lambda: time.sleep(1.5),
+            "stall": lambda: time.sleep(self.web.stall),
             "trickle": lambda: self._trickle(own),
             "trickleheaders": self._trickle_headers,
         }  # fmt: skip
@@ -172,7 +174,7 @@ class Answers(BaseHTTPRequestHandler):
 
     def _trickle_headers(self) -> None:
         self.wfile.write(b"HTTP/1.1 200 OK\r\n")
-        for number in range(60):
+        for number in range(1000):
             self.wfile.write(f"X-{number}: 1\r\n".encode())
             self.wfile.flush()
             time.sleep(0.05)

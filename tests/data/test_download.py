@@ -18,13 +18,14 @@ from tests.data.pictures_server import Web, serving
 
 from bespoke.data import download as module
 from bespoke.data.download import NOT_FETCHED, NOT_YET, download
-from bespoke.data.hosts import asked_wait, opted_out, private
+from bespoke.data.hosts import Host, asked_wait, opted_out, private
+from bespoke.data.journal import Journal, Outcome
 from bespoke.data.links import Link, key_of
 from bespoke.data.sources import Found
 from bespoke.errors import BespokeError
 from bespoke.recipe.dataset import Download
 
-QUICK = {"timeout": 0.5, "deadline": 1.0, "backoff": 0.01, "retries": 2, "longest_wait": 2.0, "maximum_bytes": 100_000}
+QUICK = {"timeout": 1.0, "deadline": 3.0, "backoff": 0.01, "retries": 2, "longest_wait": 2.0, "maximum_bytes": 100_000}
 
 
 @pytest.fixture
@@ -52,8 +53,8 @@ FOR_GOOD = {
     "file/1": "no address of the web: file:", "noai/1": "its server says noai",
 }  # fmt: skip
 PASSING = {"broken/1": "500", "shut/1": "asks to wait 3600 seconds", "short/1": "asked 3 times",
-           "stall/1": "no answer in time", "trickle/1": "not complete after 1 seconds",
-           "trickleheaders/1": "not complete after 1 seconds", "badgzip/1": "DecodingError"}  # fmt: skip
+           "stall/1": "no answer in time", "trickle/1": "not complete after 3 seconds",
+           "trickleheaders/1": "not complete after 3 seconds", "badgzip/1": "DecodingError"}  # fmt: skip
 
 
 def test_every_fault_of_the_web_is_told_and_asked_again_only_where_it_may_pass(web: Web, tmp_path: Path) -> None:
@@ -125,9 +126,21 @@ def test_a_server_is_asked_as_often_as_is_allowed(web: Web, tmp_path: Path) -> N
 
 
 def test_requests_to_one_server_keep_their_distance(web: Web, tmp_path: Path) -> None:
-    fetch([web.url(f"{n}") for n in range(5)], tmp_path, interval=0.1)
-    begun = sorted(moment for times in web.times.values() for moment in times)
-    assert all(later - earlier > 0.08 for earlier, later in itertools.pairwise(begun))
+    async def turns() -> list[float]:
+        host, times = Host(4, 0.02), list[float]()
+
+        async def ask() -> None:
+            async with host.slots:
+                await host.turn()
+                times.append(asyncio.get_running_loop().time())
+
+        await asyncio.gather(*(ask() for _ in range(10)))
+        return times
+
+    assert all(later - earlier >= 0.02 for earlier, later in itertools.pairwise(asyncio.run(turns())))
+    began = time.monotonic()
+    fetch([web.url(f"{n}") for n in range(4)], tmp_path, interval=0.1)
+    assert time.monotonic() - began >= 0.3
 
 
 def test_a_server_that_asks_to_wait_is_left_alone_so_long(web: Web, tmp_path: Path) -> None:
@@ -216,6 +229,16 @@ def test_a_full_disk_is_explained_and_costs_nothing(web: Web, tmp_path: Path, mo
     assert not list(tmp_path.rglob("*.tmp"))
     assert all(item.path for item in fetch([web.url(f"{n}") for n in range(3)], tmp_path))
     assert web.served["/1"] == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_disk_that_is_full_for_the_journal(web: Web, tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal, Path("/dev/full").open("wb", buffering=0) as full:
+        own, journal._file = journal._file, full
+        with pytest.raises(BespokeError, match="disk is full"):
+            journal.add(key_of(web.url("1")), web.url("1"), Outcome(trouble="404"))
+        own.close()
+    assert one(web.url("1"), tmp_path).path
 
 
 def test_a_torn_or_damaged_journal_and_a_lost_picture_are_mended(web: Web, tmp_path: Path) -> None:

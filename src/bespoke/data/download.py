@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import itertools
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -164,32 +165,36 @@ class _Fetching:
     async def _patiently(self, url: str, key: str) -> str:
         """The ending of the picture's file, asked for again after a while where a fault may pass."""
         settings = self._settings
-        for attempt in range(settings.retries + 1):
+        for attempt in itertools.count():
             try:
                 return await self._once(httpx.URL(url), key)
             except _Again as fault:
-                trouble, wait = fault.trouble, fault.wait
-            if attempt < settings.retries:
+                if attempt >= settings.retries:
+                    tries = f", asked {attempt + 1} times" if attempt else ""
+                    raise Refused(fault.trouble + tries, passing=True) from None
                 jitter = 0.5 + seeds.uniform("download", key, attempt)
-                await asyncio.sleep(max(wait, settings.backoff * 2**attempt * jitter))
-        tries = f", asked {settings.retries + 1} times" if settings.retries else ""
-        raise Refused(trouble + tries, passing=True)
+                await asyncio.sleep(max(fault.wait, settings.backoff * 2**attempt * jitter))
+        raise AssertionError("counting has no end")
 
     async def _once(self, url: httpx.URL, key: str) -> str:
         """The same, asked for once, with all redirects followed."""
         first, seen, left = url, {str(url)}, self._settings.deadline
         if self._by["private"] == "refuse" and await private(url):
             raise Refused("it lies on a private address", by=self._because("private"))
-        while True:
-            if self._by["robots"]:
-                await self._hosts.check_robots(url, self._robots)
-            answer, seconds = await self._hop(url, key, left)
-            if isinstance(answer, str):
-                return answer
-            left -= seconds
-            await self._check_redirect(first, answer, seen)
-            seen.add(str(answer))
-            url = answer
+        part = self._journal.path(key, "").with_name(f".{key}.tmp")
+        try:
+            while True:
+                if self._by["robots"]:
+                    await self._hosts.check_robots(url, self._robots)
+                answer, seconds = await self._hop(url, part, key, left)
+                if isinstance(answer, str):
+                    return answer
+                left -= seconds
+                await self._check_redirect(first, answer, seen)
+                seen.add(str(answer))
+                url = answer
+        finally:
+            part.unlink(missing_ok=True)
 
     async def _check_redirect(self, first: httpx.URL, url: httpx.URL, seen: set[str]) -> None:
         """Refuses a redirect that leads in a circle, too far, or from the internet to a private address."""
@@ -203,7 +208,7 @@ class _Fetching:
         if self._by["private"] != "allow" and await private(url) and not await private(first):
             raise Refused(f"redirected to a private address, {url.host}", by=self._because("private"))
 
-    async def _hop(self, url: httpx.URL, key: str, left: float) -> tuple[str | httpx.URL, float]:
+    async def _hop(self, url: httpx.URL, part: Path, key: str, left: float) -> tuple[str | httpx.URL, float]:
         """The ending of the picture's file, or where the server says that it is; and the seconds that took."""
         host, clock = self._hosts.of(url), asyncio.get_running_loop().time
         async with host.slots:
@@ -212,37 +217,41 @@ class _Fetching:
             await host.turn()
             async with self._slots:
                 began = clock()
-                try:
-                    async with asyncio.timeout(left), self._client.stream("GET", url) as answer:
-                        return await self._taken(answer, key), clock() - began
-                except TimeoutError:
-                    problem = f"not complete after {self._settings.deadline:g} seconds"
-                    raise Refused(problem, passing=True) from None
-                except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-                    raise _Again(_told(error)) from None
-                except (httpx.InvalidURL, ValueError) as error:
-                    raise Refused(_told(error)) from None
+                target = await self._answer(url, part, left)
+                # No slot is free before the picture is settled: a kill costs what is under way, and that is not more.
+                return target or await asyncio.to_thread(self._settled, part, key), clock() - began
 
-    async def _taken(self, answer: httpx.Response, key: str) -> str | httpx.URL:
-        """What an answer holds, written to its file; or where it points to."""
+    async def _answer(self, url: httpx.URL, part: Path, left: float) -> httpx.URL | None:
+        """Where the server says that the picture is; nothing where it is in `part` now."""
+        try:
+            async with asyncio.timeout(left), self._client.stream("GET", url) as answer:
+                return await self._taken(answer, part)
+        except TimeoutError:
+            problem = f"not complete after {self._settings.deadline:g} seconds"
+            raise Refused(problem, passing=True) from None
+        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+            raise _Again(_told(error)) from None
+        except (httpx.InvalidURL, ValueError) as error:
+            raise Refused(_told(error)) from None
+
+    async def _taken(self, answer: httpx.Response, part: Path) -> httpx.URL | None:
+        """Where an answer points to; nothing where it is a picture, which is in `part` now."""
         if answer.next_request is not None:
             return answer.next_request.url
         self._check(answer)
-        part = self._journal.path(key, "").with_name(f".{key}.tmp")
-        try:
+        with self._journal.writing():
+            part.parent.mkdir(exist_ok=True)
+            file = part.open("wb")
+        with file:
+            size = 0
+            async for block in answer.aiter_bytes(1 << 16):
+                size += len(block)
+                self._check_size(size)
+                with self._journal.writing():
+                    file.write(block)
             with self._journal.writing():
-                part.parent.mkdir(exist_ok=True)
-                file = part.open("wb")
-            with file:
-                size = 0
-                async for block in answer.aiter_bytes(1 << 16):
-                    size += len(block)
-                    self._check_size(size)
-                    with self._journal.writing():
-                        file.write(block)
-            return await asyncio.to_thread(self._settled, part, key)
-        finally:
-            part.unlink(missing_ok=True)
+                file.flush()
+        return None
 
     def _check(self, answer: httpx.Response) -> None:
         """Refuses an answer by its status and its headers."""

@@ -89,9 +89,10 @@ class Journal:
         """
         line = {"key": key, "url": url, "suffix": outcome.suffix, "trouble": outcome.trouble}
         line |= ({"passing": True} if outcome.passing else {}) | ({"by": outcome.by} if outcome.by else {})
+        content = json.dumps(line).encode() + b"\n"
         with self.writing():
-            self._file.write(json.dumps(line).encode() + b"\n")
-            self._file.flush()
+            if self._file.write(content) < len(content):
+                raise OSError(errno.ENOSPC, "the last line was cut off")
         self._outcomes[key] = outcome
         self._tried.add(key)
 
@@ -123,7 +124,7 @@ def _files(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _mended(path: Path) -> Any:  # noqa: ANN401 - a file that is open for bytes
     """The journal, open to be added to, without a last line that a kill tore."""
-    file = path.open("a+b")
+    file = path.open("a+b", buffering=0)  # each line goes to the system at once, or is refused at once
     file.seek(0, os.SEEK_END)
     if end := file.tell():
         block = min(end, 1 << 20)

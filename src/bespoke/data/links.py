@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
@@ -179,9 +180,10 @@ def _origin(found: Mapping[str, str]) -> dict[str, str]:
 
 def _amounts(cells: Mapping[str, Any], marks: Marks) -> tuple[float, tuple[str, ...]]:
     """How often the picture counts, and notes about cells that say what cannot be."""
-    heard = {REPEATS: repeats_of(cells.get(REPEATS)), WEIGHT: marks.weight, SPLIT: marks.split}
+    repeats = repeats_of(cells.get(REPEATS))
+    heard = {REPEATS: repeats, WEIGHT: marks.weight, SPLIT: marks.split}
     unused = (name for name, value in heard.items() if value is None and cells.get(name) not in (None, ""))
-    return heard[REPEATS] or 1.0, tuple(f"its {name} {cells[name]!r} cannot be and is not used" for name in unused)
+    return repeats or 1.0, tuple(f"its {name} {cells[name]!r} cannot be and is not used" for name in unused)
 
 
 def _name(url: str, found: Mapping[str, str]) -> str:
@@ -215,7 +217,7 @@ def _columns(path: Path, kind: str) -> list[str]:
             return []  # what is no Parquet file is explained by those who read pictures from one
     try:
         if kind == ".jsonl":
-            return list(next((cells for _, cells, _ in rows(path) if cells), {}))
+            return list(next((cells for _, cells, _ in islice(rows(path), 100) if cells), {}))
         with _text(path) as file:
             return next(_records(file, kind), (0, 0, [""], ""))[2]
     except (OSError, EOFError) as error:
@@ -277,8 +279,9 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any], str]]:
             except (ValueError, RecursionError) as error:
                 yield line, {}, f"not valid JSON: {error}"
                 continue
-            there = isinstance(cells, dict) and any(name.strip().lower() in URLS for name in cells)
-            yield line, cells if there else {}, "" if there else "no URL"
+            named = isinstance(cells, dict)
+            there = named and any(name.strip().lower() in URLS for name in cells)
+            yield line, cells if named else {}, "" if there else "no URL"
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any], str]]:
