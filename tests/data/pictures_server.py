@@ -3,6 +3,7 @@
 import gzip
 import io
 import struct
+import sys
 import threading
 import time
 import zlib
@@ -206,3 +207,10 @@ def serving() -> Generator[Web, None, None]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+if __name__ == "__main__":
+    with serving() as alone:
+        sys.stdout.write(f"{alone.address}\n")
+        sys.stdout.flush()
+        sys.stdin.read()

@@ -54,7 +54,7 @@ def collect(
     project = folder.resolve().parent
     table = Path(relative(project / download.DOWNLOADS / f"{slug}-{_asked_of(settings.download)}.jsonl"))
     _find(query, count, table, download.folder_of(table, project), settings.download, report)
-    return Collected(folder, table, built(table, folder, settings, report))
+    return Collected(folder, table, built(table, folder, _once(settings), report))
 
 
 def _mannerly(recipe: Recipe) -> Recipe:
@@ -62,6 +62,11 @@ def _mannerly(recipe: Recipe) -> Recipe:
     asked = recipe.download
     manners = {"robots": asked.robots or "heed", "private_addresses": asked.private_addresses or "refuse"}
     return recipe.model_copy(update={"download": asked.model_copy(update=manners)})
+
+
+def _once(recipe: Recipe) -> Recipe:
+    """The recipe by which nothing that was given up is asked for again: that was done a moment ago."""
+    return recipe.model_copy(update={"download": recipe.download.model_copy(update={"again": False})})
 
 
 def _asked_of(settings: Download) -> str:
