@@ -251,7 +251,9 @@ def test_a_torn_or_damaged_journal_and_a_lost_picture_are_mended(web: Web, tmp_p
     journal.write_bytes(b"".join(damaged) + by_key[key_of(urls[2])][:-9])
     fetch(urls, tmp_path)
     assert web.asked == {"/1": 1, "/nothing/2": 1, "/gone/3": 2}
-    assert [bool(line.endswith(b"}\n")) for line in journal.read_bytes().splitlines(keepends=True)].count(True) == 3
+    # What was written after the torn line is whole.
+    fetch(urls, tmp_path)
+    assert web.asked == {"/1": 1, "/nothing/2": 1, "/gone/3": 2}
     assert kept.path
     kept.path.unlink()
     assert one(urls[0], tmp_path).path == kept.path
