@@ -145,7 +145,8 @@ def test_a_long_table_is_not_held_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     with path.open("w") as file:
         file.write("url,text\n")
-        file.writelines(f"http://a.example/{n}.jpg,{'words ' * 500}\n" for n in range(800))
+        file.writelines(f"http://a.example/{n}.jpg,{'words ' * 2000}\n" for n in range(800))
+    assert len(Links(path)) == 800
     tracemalloc.start()
     assert sum(1 for _ in Links(path)) == 800
     peak = tracemalloc.get_traced_memory()[1]

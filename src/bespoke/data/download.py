@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import itertools
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -65,7 +65,7 @@ def download(
 
     Raises: BespokeError when nothing can be written, or another process fetches into the folder.
     """
-    total = sum(1 for _ in links)
+    total = len(links) if isinstance(links, Sized) else sum(1 for _ in links)
     with Journal(folder) as journal:
         _run(functools.partial(_Fetching(journal, settings, total, progress).all, links))
         for link in links:

@@ -1,6 +1,7 @@
 """A table of URLs turned into links, row by row: what is to be fetched, and what the row says of it."""
 
 import csv
+import functools
 import gzip
 import hashlib
 import io
@@ -71,6 +72,10 @@ class Links:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def __len__(self) -> int:
+        """How many rows there are, counted without a look at what they say."""
+        return sum(1 for _ in rows(self.path))
+
     def __iter__(self) -> Iterator[Link]:
         """One link a row.
 
@@ -113,8 +118,14 @@ def key_of(url: str) -> str:
 
 def public(url: str) -> str:
     """The URL without a name and a password in it."""
-    parsed = httpx.URL(url)
+    parsed = parsed_url(url)
     return str(parsed.copy_with(username=None, password=None)) if parsed.userinfo else url
+
+
+@functools.lru_cache(64)
+def parsed_url(url: str) -> httpx.URL:
+    """The URL in its parts: remembered for a moment, for a row asks for them several times."""
+    return httpx.URL(url)
 
 
 def trouble_of(url: str) -> str:
@@ -122,7 +133,7 @@ def trouble_of(url: str) -> str:
     if not url:
         return "no URL"
     try:
-        parsed = httpx.URL(url)
+        parsed = parsed_url(url)
     except (httpx.InvalidURL, ValueError) as error:
         return f"not a URL: {url[:200]!r} ({error})"
     if parsed.scheme not in ("http", "https") or not parsed.host:
@@ -188,7 +199,7 @@ def _amounts(cells: Mapping[str, Any], marks: Marks) -> tuple[float, tuple[str, 
 
 def _name(url: str, found: Mapping[str, str]) -> str:
     """What tells the link from others - its URL, shortened - and what a person would call the picture."""
-    own = next((found[name] for name in NAMES if found.get(name)), "") or unquote(httpx.URL(url).path)
+    own = next((found[name] for name in NAMES if found.get(name)), "") or unquote(parsed_url(url).path)
     return f"{key_of(url)[:12]}/{printable(PurePosixPath(own.replace(chr(92), '/')).name) or 'picture'}"
 
 
