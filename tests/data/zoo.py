@@ -374,7 +374,7 @@ def _disguised(zoo: _Zoo) -> None:
     ):  # fmt: skip
         image = picture(name)
         content, near = encoded(image, form), LOSSY * (form in ("JPEG", "WEBP"))
-        note = f"is a {form} file, whatever its name says"
+        note = f"is a {form} file, whatever its name says" if "." in name else ""
         zoo.put(f"disguised/{name}", content, shows=image, near=near, note=note)
     for name, form in (("UPPER.PNG", "PNG"), ("Mixed.TiFf", "TIFF"), ("double.jpg.png", "PNG"), ("dots...png", "PNG")):
         zoo.lossless(f"disguised/{name}", picture(name), form)

@@ -50,7 +50,9 @@ def demo(
 @app.command()
 def new(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.")],
-    images: Annotated[str, typer.Option(help="Pictures, captions: a folder, archive, shards, URL or hub id.")],
+    images: Annotated[
+        str, typer.Option(help="Pictures, captions: a folder, archive, shards, table of URLs, URL or hub id.")
+    ],
     base: Annotated[str, typer.Option(help="pico, a diffusers folder or a hub id.")] = "pico",
     caption: Annotated[bool, typer.Option("--caption", help="Put into words what has no caption.")] = False,
     settings: Set = None,

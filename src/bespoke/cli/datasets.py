@@ -18,7 +18,9 @@ Folder = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset's fol
 
 @dataset_app.command("import")
 def import_data(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, archive, shards, URL or hub id.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A folder, archive, shards, table of URLs, URL or hub id.")
+    ],
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder, new or begun.")],
     recipe: RecipeFile = None,
     settings: Set = None,
@@ -31,6 +33,28 @@ def import_data(
 
         made = run(source, dataset, recipe=recipe, overrides=settings or (), report=bars)
     result({"dataset": dataset, **counts(made)}, f"{became(made)}\nDataset: {relative(dataset)}", as_json=as_json)
+
+
+@dataset_app.command("collect")
+def collect(
+    query: Annotated[str, typer.Argument(metavar="WORDS", help='What is searched for: "8bit illustration".')],
+    dataset: Annotated[
+        Path | None, typer.Argument(metavar="[DATASET]", help="The dataset's folder; by default named after the words.")
+    ] = None,
+    count: Annotated[int, typer.Option("--count", help="How many pictures.")] = 100,
+    recipe: RecipeFile = None,
+    settings: Set = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """A checked dataset of pictures that a search engine finds, each with its licence, author and page if known."""
+    with working(debug=debug) as bars:
+        from bespoke.pipeline.collect import collect as run
+
+        made = run(query, dataset, count=count, recipe=recipe, overrides=settings or (), report=bars)
+    content = {"dataset": made.folder, "table": made.table, **counts(made.dataset)}
+    told = f"{became(made.dataset)}\nFound: {relative(made.table)}\nDataset: {relative(made.folder)}"
+    result(content, told, as_json=as_json)
 
 
 @dataset_app.command("inspect")

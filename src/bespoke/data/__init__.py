@@ -8,6 +8,7 @@ from bespoke.data.export import export
 from bespoke.data.groups import Group
 from bespoke.data.importing import build
 from bespoke.data.inspect import Facts
+from bespoke.data.links import is_table
 from bespoke.data.reading import Pixels, Reading, Unreadable, preview, read
 from bespoke.data.remote import here, shown
 from bespoke.data.sharding import SHARD_BYTES
@@ -19,7 +20,7 @@ __all__ = [
     "ASIDE", "NO_CAPTION", "SHARD_BYTES", "TRAIN",
     "Balanced", "Buckets", "Copies", "Facts", "Fitted", "Group", "Inspected", "Pixels", "Reading",
     "Share", "Shrunk", "Size", "Transform", "Unreadable",
-    "balance", "build", "check_enough", "clean", "export", "fit", "grouped", "here", "inspect", "kept", "least_part",
+    "balance", "build", "check_enough", "clean", "export", "fit", "grouped", "here", "inspect", "is_table", "kept", "least_part",
     "load", "plain", "preview", "read", "restore", "shown", "shrink", "split_up", "tags_of", "unbalance",
     "variants", "varied",
 ]  # fmt: skip

@@ -13,8 +13,10 @@ from bespoke.data import dataset as datasets
 from bespoke.data.clean import Verdict
 from bespoke.data.containers import Opened, opened
 from bespoke.data.dataset import ASIDE, RECORD, TABLE, TRAIN
+from bespoke.data.download import NOT_FETCHED, NOT_YET, fetched
 from bespoke.data.inspect import Facts, facts
 from bespoke.data.known import Known
+from bespoke.data.links import is_table
 from bespoke.data.names import Names, safe_suffix
 from bespoke.data.reading import Unreadable, ending, read
 from bespoke.data.sorting import Captioned, captioned_of, check_enough, sorted_out
@@ -64,17 +66,18 @@ def build(
     progress: Progress | None = None,
     arriving: Progress | None = None,
 ) -> Dataset:
-    """The dataset in `folder` with what `source` holds: a folder, archives, Parquet files, shards, a URL.
+    """The dataset in `folder` with what `source` holds: a folder, archives, Parquet files, shards, a URL, a table of URLs.
 
     `source` itself is never changed. A dataset that is there already is added to. Importing the same again mends files
     that were damaged or lost and keeps captions that were edited in `train/metadata.csv`. After a kill it goes on where
-    it was. `progress` is called with (files done, files in all), and before that `arriving` with (archives or shards
-    read, in all).
+    it was. `progress` is called with (files done, files in all), and before that `arriving` with (archives, shards
+    or links done, in all).
 
     Raises: BespokeError when the source is unusable, fewer than 2 pictures remain, `folder` holds something else, or
     what was imported before has changed in the source.
     """
-    with opened(source, folder, arriving) as inside:
+    links = is_table(source)
+    with fetched(source, folder, recipe.download, arriving) if links else opened(source, folder, arriving) as inside:
         named = recipe.data.file_name_captions
         walked = find(inside.folder, file_names=named, samples=inside.samples) if inside.walk else ()
         before = _before(folder)
@@ -158,8 +161,10 @@ def _with_entries(
     for entry in entries:
         origin = f"{source.name}/{entry.found.name}"
         same = there.find(origin, entry)
+        if same is not None and same.sha256 and entry.found.reason in (NOT_FETCHED, NOT_YET):
+            continue  # it is here, wherever it can be had no more
         there.check_unchanged(same, entry)
-        name = same.file if same else _name(names, entry)
+        name = (same.file if same else "") or _name(names, entry)
         if isinstance(entry.outcome, Verdict):
             broken.append(SetAside(origin, name, entry.outcome.reason, entry.outcome.detail, entry.sha256))
         else:
@@ -201,8 +206,8 @@ class _There:
 
     def check_unchanged(self, same: Picture | SetAside | None, entry: _Entry) -> None:
         """Refuses other bytes, and another caption of a picture that is kept."""
-        if same is None:
-            return
+        if same is None or not same.sha256:
+            return  # new, or named before and not there
         if same.sha256 != entry.sha256:
             hint = "Give the changed file another name, or import into another folder."
             raise BespokeError(f"{same.source} has changed since it was imported.", hint)

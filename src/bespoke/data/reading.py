@@ -103,6 +103,28 @@ def read(path: Path, digest: str = "") -> Reading:
     return Reading(image, digest, pixel_hash(image), image.width, image.height, notes, kind, mode, size)
 
 
+def recognise(path: Path, most: int = MOST_PIXELS) -> str:
+    """The format of the picture in a file, told by its first bytes; nothing is decoded.
+
+    Raises: Unreadable when it holds none of the formats, or more than `most` pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as opened:
+                if opened.width * opened.height > most:
+                    raise _too_large(most)
+                return str(opened.format)
+    except (Unreadable, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        raise Unreadable("not a picture", f"holds {_holds(path)}") from None
+    except Image.DecompressionBombError:
+        raise _too_large(most) from None
+    except Exception as error:  # noqa: BLE001 - a broken file provokes anything
+        raise Unreadable("unreadable", _first_line(error)) from None
+
+
 def preview(path: Path, side: int) -> Image.Image | None:
     """The picture in the file at `path` as `read` gives it, or nothing where there is none.
 
@@ -120,6 +142,8 @@ def ending(name: str, kind: str) -> tuple[str, tuple[str, ...]]:
     suffix = PurePosixPath(name).suffix.lower()
     if suffix in SUFFIXES[kind]:
         return suffix, ()
+    if not suffix:
+        return SUFFIXES[kind][0], ()  # its name says nothing
     return SUFFIXES[kind][0], (f"is a {kind} file, whatever its name says",)
 
 
@@ -245,17 +269,21 @@ def _unknown(path: Path) -> Unreadable:
         return Unreadable("unreadable", f"{suffix} files are not read; save it as PNG or JPEG")
     if not any(suffix in endings for endings in SUFFIXES.values()):
         return Unreadable("not a picture", f"holds none of the formats {', '.join(FORMATS)}")
+    if not path.stat().st_size:
+        return Unreadable("unreadable", "the file is empty")
+    return Unreadable("unreadable", f"named {suffix}, but holds {_holds(path)}")
+
+
+def _holds(path: Path) -> str:
+    """What a file holds that is no picture of the formats that are read."""
     with path.open("rb") as file:
         start = file.read(64)
-    if not start:
-        return Unreadable("unreadable", "the file is empty")
     known = (what for pattern, what in _HOLDS.items() if re.match(pattern, start, re.DOTALL))
-    holds = next(known, f"none of the formats {', '.join(FORMATS)}")
-    return Unreadable("unreadable", f"named {suffix}, but holds {holds}")
+    return next(known, f"none of the formats {', '.join(FORMATS)}" if start else "nothing")
 
 
-def _too_large() -> Unreadable:
-    return Unreadable("unreadable", f"more than {MOST_PIXELS // 1_000_000} million pixels; make it smaller")
+def _too_large(most: int = MOST_PIXELS) -> Unreadable:
+    return Unreadable("unreadable", f"more than {most / 1_000_000:g} million pixels; make it smaller")
 
 
 def _first_line(error: Exception) -> str:

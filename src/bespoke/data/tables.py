@@ -171,6 +171,8 @@ def one_line(text: str) -> str:
 
     One of nothing but characters that cannot be seen is empty.
     """
+    if text.isascii() and text.isprintable():
+        return " ".join(text.split())  # as nearly all texts are, which is quickly seen
     line = " ".join("".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text).split())
     return line if any(unicodedata.category(c) not in ("Cf", "Zs") for c in line) else ""
 

@@ -3,6 +3,7 @@
 from bespoke.pipeline.augment import augment
 from bespoke.pipeline.caption import caption_data, preview_captions
 from bespoke.pipeline.coining import build_words
+from bespoke.pipeline.collect import collect
 from bespoke.pipeline.datasets import (
     balance_data,
     clean_data,
@@ -26,7 +27,8 @@ from bespoke.pipeline.sample import sample
 from bespoke.pipeline.train import resume, train
 
 __all__ = [
-    "augment", "balance_data", "build_words", "caption_data", "clean_data", "demo", "evaluate", "export_data",
-    "export_words", "grid", "import_data", "inspect_data", "new", "plan", "preview_captions", "report_data",
-    "restore_data", "resume", "sample", "show_word", "shrink_data", "split_data", "train", "unbalance_data",
+    "augment", "balance_data", "build_words", "caption_data", "clean_data", "collect", "demo", "evaluate",
+    "export_data", "export_words", "grid", "import_data", "inspect_data", "new", "plan", "preview_captions",
+    "report_data", "restore_data", "resume", "sample", "show_word", "shrink_data", "split_data", "train",
+    "unbalance_data",
 ]  # fmt: skip

@@ -78,7 +78,7 @@ def import_data(
     overrides: Sequence[str] = (),
     report: Reporter = silent,
 ) -> Dataset:
-    """The dataset made in a folder from a source: a folder, archive, Parquet file, shards, a URL or a hub id.
+    """The dataset made in a folder from a source: a folder, archive, Parquet file, shards, table of URLs, URL or hub id.
 
     The settings are those of `recipe` or, where none is named, of the `recipe.toml` beside the dataset.
 
@@ -248,7 +248,8 @@ def base_at_hand(recipe: Recipe, folder: Path) -> Checkpoint | None:
 
 def built(source: str | Path, folder: Path, recipe: Recipe, report: Reporter) -> Dataset:
     """The dataset made in a folder with a recipe's settings."""
-    return data.build(source, folder, recipe, counting(report, "check pictures"), counting(report, "read sources"))
+    arriving = "fetch pictures" if data.is_table(source) else "read sources"
+    return data.build(source, folder, recipe, counting(report, "check pictures"), counting(report, arriving))
 
 
 def settings_of(dataset: str | Path, recipe: str | Path | None, overrides: Sequence[str]) -> Recipe:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bespoke import hardware, scale
-from bespoke.recipe.section import BelowOne, Positive, Prompts, Rate, Section, Share
+from bespoke.recipe.section import BelowOne, NotNegative, Positive, Prompts, Rate, Section, Share
 
 
 class Data(Section):
@@ -128,6 +128,50 @@ class Clean(Section):
     """`writing`: how sure the detector must be of it."""
     maximum_writing: Share = 0.02
     """`writing`: part of the picture that it may cover."""
+
+
+class Download(Section):
+    """`[download]`: how pictures are fetched that a table of URLs names or a search engine finds."""
+
+    query: str = ""
+    """Parameters put behind each URL, such as `w=1024` where the server then sends a smaller picture."""
+    parallel: Positive = 32
+    """Requests that are under way at once."""
+    per_host: Positive = 6
+    """Of these, requests to one server."""
+    interval: NotNegative = 0.0
+    """Seconds between the beginnings of two requests to one server; a Crawl-delay of a heeded robots.txt counts too."""
+    timeout: Rate = 10.0
+    """Seconds in which a server must be reached, and must then send something, again and again."""
+    deadline: Rate = 120.0
+    """Seconds after which a picture that is still coming is given up for this time."""
+    retries: int = Field(default=3, ge=0)
+    """How often more a picture is asked for when a fault may pass: 429, 500 to 599, no answer, a broken connection."""
+    backoff: NotNegative = 1.0
+    """Seconds before it is asked for again, doubled each time, half more or less."""
+    longest_wait: NotNegative = 60.0
+    """Seconds that a server may ask to wait (Retry-After); one that asks for more is left alone for this time."""
+    maximum_bytes: Positive = 100_000_000
+    """Larger files are refused while they come."""
+    maximum_pixels: Positive = 80_000_000
+    """Larger pictures are refused by what their first bytes say."""
+    robots: Literal["heed", "ignore"] | None = None
+    """Whether a server's robots.txt is heeded; by default for what an engine found, not for a table a person names. A
+    picture marked `noai` or `noimageai` (X-Robots-Tag) is left alone in any case but `ignore`."""
+    private_addresses: Literal["named", "allow", "refuse"] | None = None
+    """Which pictures may come from this machine or its own network: those that a table itself names there, but no
+    redirect from elsewhere leads to; any; none. By default `named` for tables and `refuse` for what an engine found."""
+    again: bool = False
+    """Ask again also for pictures that were given up for good."""
+    engine: Literal["openverse", "bing"] = "openverse"
+    """Who is asked by `bespoke data collect`; Bing's pictures come without any licence that is known."""
+    address: str = ""
+    """Where that engine answers; empty: its public address."""
+    licences: Prompts = ()
+    """Those that are wanted, `["cc0", "pdm", "by", "by-sa"]`, or uses they must allow, `["commercial",
+    "modification"]`; empty: all."""
+    minimum_side: int = Field(default=0, ge=0)
+    """Pixels of the shorter side below which what an engine finds is left out."""
 
 
 class Balance(Section):

@@ -9,6 +9,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
 Prompts = Annotated[tuple[str, ...], Field(strict=False)]  # TOML has lists, no tuples
 Rate = Annotated[float, Field(gt=0.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
 
 
 class Section(BaseModel):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bespoke.recipe.dataset import Balance, Caption, Clean, Data
+from bespoke.recipe.dataset import Balance, Caption, Clean, Data, Download
 from bespoke.recipe.section import Positive, Prompts, Section, Share
 from bespoke.recipe.training import Augment, Model, Stage, Text, Train, Validation, Words
 
@@ -94,6 +94,7 @@ class Recipe(Section):
     """A whole recipe."""
 
     model: Model = Model()
+    download: Download = Download()
     data: Data = Data()
     clean: Clean = Clean()
     balance: Balance = Balance()
