@@ -3,7 +3,7 @@
 A table such as Unsplash's is imported by the command from a server on this machine that has every fault of the web. The
 command is killed (SIGKILL) while it fetches, early and late, and while it checks what it fetched, and typed again each
 time. Nothing may be lost, nothing that was finished asked for again, every row must be accounted for, and the dataset
-must be the one that an import makes which nobody kills.
+must be the one that an import makes which nobody kills, and the one that a Ray cluster makes.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,8 +25,8 @@ from typing import Any
 
 from tests.data.pictures_server import Web, serving
 
-from bespoke.data.download import download
-from bespoke.data.links import Link, key_of
+from bespoke.data.intake.download import download
+from bespoke.data.intake.links import Link, key_of
 from bespoke.recipe.dataset import Download
 from proofs import results
 
@@ -68,10 +69,13 @@ class Command:
 
     folder: Path
     count: int
+    more: tuple[str, ...] = ()
+    """Settings of the recipe."""
 
     def begin(self) -> subprocess.Popen[str]:
         """The process."""
         settings = [word for name, value in SETTINGS.items() for word in ("--set", f"download.{name}={value}")]
+        settings += [word for setting in self.more for word in ("--set", setting)]
         words = [sys.executable, "-m", "bespoke", "data", "import", "photos.tsv", "dataset", "--json", *settings]
         environment = os.environ | {"PYTHONPATH": str(results.ROOT / "src")}
         return subprocess.Popen(
@@ -109,10 +113,9 @@ def killed(command: Command, web: Web, moments: Sequence[float]) -> list[dict[st
     finished = dict[str, int]()
     for moment in moments:
         process = command.begin()
-        facts = command.folder / "dataset" / ".facts"
         while process.poll() is None:
             asked = sum(path in web.asked for path in paths.values())
-            if (moment <= 1 and asked >= moment * len(paths)) or (moment > 1 and _checking(command, facts)):
+            if (moment <= 1 and asked >= moment * len(paths)) or (moment > 1 and _checking(command)):
                 break
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
@@ -127,9 +130,10 @@ def killed(command: Command, web: Web, moments: Sequence[float]) -> list[dict[st
     return kills
 
 
-def _checking(command: Command, facts: Path) -> bool:
+def _checking(command: Command) -> bool:
     """Whether pictures are being checked: what was found out about the first 256 of them is there."""
-    return facts.exists() or (command.count < 300 and _all_told(command))
+    noted = list((command.folder / "dataset").glob(".facts-*"))
+    return any(path.read_bytes().count(b"\n") > 256 for path in noted) or (command.count < 300 and _all_told(command))
 
 
 def _all_told(command: Command) -> bool:
@@ -164,6 +168,7 @@ def prove(count: int, moments: Sequence[float], folder: Path) -> dict[str, Any]:
         before = web.asked.copy()
         commands[1].finish()
         once_more = (web.asked - before).total()
+        _check_ray(folder, count)
     record = json.loads((folder / "whole/dataset/dataset.json").read_text(encoding="utf-8"))
     why = Counter(_short(item["detail"]) for item in record["set_aside"] if item["reason"].startswith("not fetched"))
     return {
@@ -171,6 +176,17 @@ def prove(count: int, moments: Sequence[float], folder: Path) -> dict[str, Any]:
         "kills": kills, "seconds_of_the_whole_command": round(seconds, 1), "requests": requests,
         "requests_with_kills": requests_killed, "requests_of_one_more_import": once_more,
     }  # fmt: skip
+
+
+def _check_ray(folder: Path, count: int) -> None:
+    """Refuses that a Ray cluster makes another dataset of what was fetched."""
+    command = Command(folder / "ray", count, ("data.backend=ray", "data.processes=2"))
+    command.folder.mkdir()
+    shutil.copy(folder / "whole" / "photos.tsv", command.folder)
+    shutil.copytree(folder / "whole" / "downloads", command.folder / "downloads")
+    command.finish()
+    first, second = (Command(folder / name, count).made() for name in ("whole", "ray"))
+    assert first == second, [name for name in {**first, **second} if first.get(name) != second.get(name)][:5]
 
 
 def _short(detail: str) -> str:

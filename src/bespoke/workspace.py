@@ -21,8 +21,10 @@ MANIFEST = "manifest.json"
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Generator[Path, None, None]:
+def atomic_file(path: Path, *, durable: bool = True) -> Generator[Path, None, None]:
     """A temporary path beside `path` that becomes `path` when the block ends well, and is removed when it does not.
+
+    Without `durable` it may be lost with the machine's power, until `make_durable` was called for it.
 
     Raises: BespokeError when the disk is full; what stood at `path` stays.
     """
@@ -31,11 +33,23 @@ def atomic_file(path: Path) -> Generator[Path, None, None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            _sync(temporary)
+            if durable:
+                _sync(temporary)
             os.replace(temporary, path)
-            _sync(path.parent)
+            if durable:
+                _sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def make_durable(paths: Iterable[Path]) -> None:
+    """Waits until all that was written is on disk; where the system cannot do that at once, those of the paths."""
+    if hasattr(os, "sync"):
+        os.sync()
+        return
+    for path in paths:
+        if path.is_file():
+            _sync(path)
 
 
 @contextlib.contextmanager

@@ -239,7 +239,7 @@ MAY_STAY_OPEN = {
     "download.robots", "download.private_addresses", "clean.clip", "clean.safety_checker", "clean.detector",
     "train.snr_gamma", "balance.by", "caption.model", "caption.categories", "caption.clip", "caption.detector",
     "caption.top_p", "data.processes", "train.num_train_epochs", "evaluate.clip", "evaluate.detector",
-    "words.budget", "words.learning_rate",
+    "words.budget", "words.learning_rate", "train.max_adapter_norm",
 }  # fmt: skip
 """None means that it is off, or chosen by a command other than training."""
 

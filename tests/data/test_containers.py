@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from bespoke.data import archives, build, export, load
+from bespoke.data import build, export, load
+from bespoke.data.intake import archives
 from bespoke.errors import BespokeError
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bespoke.data import build, check_enough, clean, inspect, load, read, restore
+from bespoke.data.intake.folders import find
 from bespoke.data.names import Names
-from bespoke.data.sources import find
 from bespoke.data.tables import one_line
 from bespoke.errors import BespokeError
 from bespoke.recipe import Recipe, parse

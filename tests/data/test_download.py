@@ -16,12 +16,12 @@ import httpx
 import pytest
 from tests.data.pictures_server import Web, serving
 
-from bespoke.data import download as module
-from bespoke.data.download import NOT_FETCHED, NOT_YET, download
-from bespoke.data.hosts import Host, asked_wait, opted_out, private
-from bespoke.data.journal import Journal, Outcome
-from bespoke.data.links import Link, key_of
-from bespoke.data.sources import Found
+from bespoke.data.intake import download as module
+from bespoke.data.intake.download import NOT_FETCHED, NOT_YET, download
+from bespoke.data.intake.folders import Found
+from bespoke.data.intake.hosts import Host, asked_wait, opted_out, private
+from bespoke.data.intake.journal import Journal, Outcome
+from bespoke.data.intake.links import Link, key_of
 from bespoke.errors import BespokeError
 from bespoke.recipe.dataset import Download
 
@@ -301,8 +301,8 @@ def test_few_links_are_under_way_at_once(web: Web, tmp_path: Path) -> None:
 FETCH = """
 import sys
 from pathlib import Path
-from bespoke.data.download import download
-from bespoke.data.links import Link
+from bespoke.data.intake.download import download
+from bespoke.data.intake.links import Link
 from bespoke.recipe.dataset import Download
 address, folder, count = sys.argv[1:]
 links = [Link(f"{address}/{n}" if n % 5 else f"{address}/gone/{n}", str(n)) for n in range(int(count))]

@@ -25,7 +25,8 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 from bespoke.cli.commands import app
-from bespoke.data import build, hub, landing, remote
+from bespoke.data import build
+from bespoke.data.intake import hub, landing, remote
 from bespoke.errors import BespokeError
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from bespoke.data.links import Link, Links, is_table, kind_of
+from bespoke.data.intake.links import Link, Links, is_table, kind_of
 from bespoke.errors import BespokeError
 
 UNSPLASH = (

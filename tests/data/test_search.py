@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 import bespoke
 from bespoke.cli.commands import app
-from bespoke.data.links import Links
-from bespoke.data.search import Bing, Openverse, engine_of, write
+from bespoke.data.intake.links import Links
+from bespoke.data.intake.search import Bing, Openverse, engine_of, write
 from bespoke.errors import BespokeError
 from bespoke.recipe.dataset import Download
 

@@ -25,7 +25,8 @@ from tests.data.store import Store, running
 from typer.testing import CliRunner
 
 from bespoke.cli.commands import app
-from bespoke.data import archives, build, export, load, shards
+from bespoke.data import build, export, load
+from bespoke.data.intake import archives, shards
 from bespoke.errors import BespokeError
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset

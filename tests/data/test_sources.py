@@ -8,7 +8,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from bespoke.data.sources import Found, find, printable
+from bespoke.data.intake.folders import Found, find, printable
 from bespoke.errors import BespokeError
 
 

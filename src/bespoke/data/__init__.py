@@ -8,11 +8,11 @@ from bespoke.data.export import export
 from bespoke.data.groups import Group
 from bespoke.data.importing import build
 from bespoke.data.inspect import Facts
-from bespoke.data.links import is_table
+from bespoke.data.intake.links import is_table
+from bespoke.data.intake.remote import here, shown
+from bespoke.data.intake.sidecars import tags_of
 from bespoke.data.reading import Pixels, Reading, Unreadable, preview, read
-from bespoke.data.remote import here, shown
 from bespoke.data.sharding import SHARD_BYTES
-from bespoke.data.sidecars import tags_of
 from bespoke.data.sorting import NO_CAPTION, Inspected, check_enough, clean, grouped, inspect, restore, split_up
 from bespoke.data.transforms import Fitted, Transform, fit, least_part, plain, variants, varied
 
@@ -20,7 +20,7 @@ __all__ = [
     "ASIDE", "NO_CAPTION", "SHARD_BYTES", "TRAIN",
     "Balanced", "Buckets", "Copies", "Facts", "Fitted", "Group", "Inspected", "Pixels", "Reading",
     "Share", "Shrunk", "Size", "Transform", "Unreadable",
-    "balance", "build", "check_enough", "clean", "export", "fit", "grouped", "here", "inspect", "is_table", "kept", "least_part",
-    "load", "plain", "preview", "read", "restore", "shown", "shrink", "split_up", "tags_of", "unbalance",
+    "balance", "build", "check_enough", "clean", "export", "fit", "grouped", "here", "inspect", "is_table", "kept",
+    "least_part", "load", "plain", "preview", "read", "restore", "shown", "shrink", "split_up", "tags_of", "unbalance",
     "variants", "varied",
 ]  # fmt: skip

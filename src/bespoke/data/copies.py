@@ -15,11 +15,11 @@ from PIL import Image
 
 from bespoke import scale
 from bespoke.data.clean import LOSSY
-from bespoke.data.containers import check_apart, opened
 from bespoke.data.dataset import RECORD, TABLE, TRAIN, load
+from bespoke.data.intake.containers import check_apart, opened
+from bespoke.data.intake.folders import Found, find, litter
 from bespoke.data.names import Names
 from bespoke.data.reading import Reading, Unreadable, ending, read
-from bespoke.data.sources import Found, find, litter
 from bespoke.data.tables import Marks, fit_table
 from bespoke.errors import BespokeError
 from bespoke.records import Picture

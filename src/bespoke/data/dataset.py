@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bespoke.data.sources import litter
+from bespoke.data.intake.folders import litter
 from bespoke.data.tables import TABLES, Row, fit_table, read_table
 from bespoke.errors import BespokeError
 from bespoke.records import Dataset, Picture

@@ -7,10 +7,10 @@ from itertools import groupby
 from pathlib import Path
 
 from bespoke.data.dataset import TABLE, TRAIN, load
-from bespoke.data.remote import here
+from bespoke.data.intake.remote import here
+from bespoke.data.intake.sidecars import ABOUT_FOLDERS
 from bespoke.data.sending import send
 from bespoke.data.sharding import SHARD_BYTES, Shard, shards_of
-from bespoke.data.sidecars import ABOUT_FOLDERS
 from bespoke.data.tables import REPEATS, columns_of, number, table_of
 from bespoke.errors import BespokeError
 from bespoke.records import Picture

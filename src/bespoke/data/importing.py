@@ -11,21 +11,21 @@ from pathlib import Path
 from bespoke import scale
 from bespoke.data import dataset as datasets
 from bespoke.data.clean import Verdict
-from bespoke.data.containers import Opened, opened
 from bespoke.data.dataset import ASIDE, RECORD, TABLE, TRAIN
-from bespoke.data.download import NOT_FETCHED, NOT_YET, fetched
 from bespoke.data.inspect import Facts, facts
+from bespoke.data.intake.containers import Opened, opened
+from bespoke.data.intake.download import NOT_FETCHED, NOT_YET, fetched
+from bespoke.data.intake.folders import Found, find
+from bespoke.data.intake.links import is_table
 from bespoke.data.known import Known
-from bespoke.data.links import is_table
 from bespoke.data.names import Names, safe_suffix
 from bespoke.data.reading import Unreadable, ending, read
 from bespoke.data.sorting import Captioned, captioned_of, check_enough, sorted_out
-from bespoke.data.sources import Found, find
 from bespoke.data.tables import table_of
 from bespoke.errors import BespokeError
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset, Picture, SetAside
-from bespoke.workspace import atomic_file, sha256
+from bespoke.workspace import atomic_file, make_durable, sha256
 
 Progress = Callable[[int, int], None]
 
@@ -66,7 +66,7 @@ def build(
     progress: Progress | None = None,
     arriving: Progress | None = None,
 ) -> Dataset:
-    """The dataset in `folder` with what `source` holds: a folder, archives, Parquet files, shards, a URL, a table of URLs.
+    """The dataset in `folder` with what `source` holds: a folder, archives, Parquet files, shards, a URL, links.
 
     `source` itself is never changed. A dataset that is there already is added to. Importing the same again mends files
     that were damaged or lost and keeps captions that were edited in `train/metadata.csv`. After a kill it goes on where
@@ -87,7 +87,11 @@ def build(
             pictures, broken, copies = _with_entries(before, entries, inside)
             after = sorted_out(pictures, broken, known, recipe, before)
             check_enough(inside.name, after, bare=True)
-            _check_no_strangers(folder, after, copies)
+            try:
+                _check_no_strangers(folder, after, copies)
+            except BespokeError:
+                known.forget()  # the folder is somebody else's
+                raise
             _copy(folder, after, copies, link=inside.ours)
             after = datasets.save(folder, after)
             known.settle({item.picture.sha256 for item in pictures})
@@ -270,13 +274,15 @@ def _copy(folder: Path, dataset: Dataset, copies: Sequence[_Copy], *, link: bool
         places = [folder / part / copy.file for part in ((TRAIN, ASIDE) if copy.file in kept else (ASIDE, TRAIN))]
         if any(place.is_file() and sha256(place) == copy.sha256 for place in places):
             continue
-        with atomic_file(places[0]) as temporary:
+        # Made durable all at once below: one by one that takes longer than all the rest of an import.
+        with atomic_file(places[0], durable=False) as temporary:
             if link and _linked(copy.origin, temporary):
                 continue
             shutil.copyfile(copy.origin, temporary)
             if sha256(temporary) != copy.sha256:
                 hint = "Wait until it is complete, then import again."
                 raise BespokeError(f"{copy.origin} changed while it was imported.", hint)
+    make_durable(folder / part / copy.file for copy in copies for part in (TRAIN, ASIDE))
 
 
 def _linked(origin: Path, place: Path) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bespoke.data.remote import Place, makes_folders
+from bespoke.data.intake.remote import Place, makes_folders
 from bespoke.data.sharding import Measured, Shard
 from bespoke.errors import BespokeError
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, cast, runtime_checkable
 
+from bespoke.data.intake.samples import HASH, LABELS, SOURCE
 from bespoke.data.names import Names
-from bespoke.data.samples import HASH, LABELS, SOURCE
 from bespoke.data.tables import REPEATS, SPLIT, TEXTS, WEIGHT, cells_of, columns_of
 from bespoke.records import Picture
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bespoke.data import download, links, search
+from bespoke.data.intake import download, links, search
 from bespoke.errors import BespokeError
 from bespoke.pipeline.datasets import built, settings_of
 from bespoke.pipeline.reporting import Reporter, counting, silent

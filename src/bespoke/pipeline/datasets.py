@@ -78,7 +78,7 @@ def import_data(
     overrides: Sequence[str] = (),
     report: Reporter = silent,
 ) -> Dataset:
-    """The dataset made in a folder from a source: a folder, archive, Parquet file, shards, table of URLs, URL or hub id.
+    """The dataset made in a folder from a source: a folder, archive, Parquet file, shards, links, a URL or hub id.
 
     The settings are those of `recipe` or, where none is named, of the `recipe.toml` beside the dataset.
 

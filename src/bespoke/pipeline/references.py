@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bespoke import data
-from bespoke.data.sources import find
+from bespoke.data.intake.folders import find
 from bespoke.errors import BespokeError
 from bespoke.recipe import Recipe
 from bespoke.records import Picture

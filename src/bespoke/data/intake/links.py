@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import httpx
 
-from bespoke.data.sources import printable
+from bespoke.data.intake.folders import printable
 from bespoke.data.tables import (
     FILE,
     REPEATS,

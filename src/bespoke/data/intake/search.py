@@ -13,8 +13,8 @@ from urllib.parse import quote_plus
 
 import httpx
 
-from bespoke.data.hosts import USER_AGENT, asked_wait
-from bespoke.data.links import Link, key_of, trouble_of
+from bespoke.data.intake.hosts import USER_AGENT, asked_wait
+from bespoke.data.intake.links import Link, key_of, trouble_of
 from bespoke.data.tables import TEXTS, Marks, caption_of
 from bespoke.errors import BespokeError
 from bespoke.recipe.dataset import Download

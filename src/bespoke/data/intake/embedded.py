@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from bespoke.data.landing import Landing
+from bespoke.data.intake.folders import Found, printable
+from bespoke.data.intake.landing import Landing
+from bespoke.data.intake.remote import CHUNK, Blob, Local
 from bespoke.data.names import safe_suffix
-from bespoke.data.remote import CHUNK, Blob, Local
-from bespoke.data.sources import Found, printable
 from bespoke.data.tables import REPEATS, TEXTS, marks_of, one_line, plain_columns, repeats_of
 from bespoke.errors import BespokeError
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import cast
 
-from bespoke.data.sidecars import Said, content_of, parsed, read_sidecar
+from bespoke.data.intake.sidecars import Said, content_of, parsed, read_sidecar
 from bespoke.data.tables import REPEATS, Marks, caption_of, is_text, marks_of, repeats_of
 
 CLASS = ".cls"

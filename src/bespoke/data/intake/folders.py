@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from bespoke.data.samples import CLASS, read_member, sample_key
-from bespoke.data.sidecars import (
+from bespoke.data.intake.samples import CLASS, read_member, sample_key
+from bespoke.data.intake.sidecars import (
     ABOUT_FOLDERS,
     LONGEST_CAPTION,
     SIDECARS,

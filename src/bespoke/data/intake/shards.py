@@ -6,10 +6,10 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
-from bespoke.data import hub
-from bespoke.data.archives import TAR, hidden
-from bespoke.data.embedded import ARROW, PARQUET
-from bespoke.data.remote import Blob, Local, Place, Remote
+from bespoke.data.intake import hub
+from bespoke.data.intake.archives import TAR, hidden
+from bespoke.data.intake.embedded import ARROW, PARQUET
+from bespoke.data.intake.remote import Blob, Local, Place, Remote
 from bespoke.data.tables import TABLES
 from bespoke.errors import BespokeError
 

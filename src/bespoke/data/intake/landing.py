@@ -11,8 +11,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from bespoke.data.remote import CHUNK, Readable
-from bespoke.data.sources import Found
+from bespoke.data.intake.folders import Found
+from bespoke.data.intake.remote import CHUNK, Readable
 from bespoke.data.tables import Marks
 from bespoke.errors import BespokeError
 from bespoke.workspace import write_text

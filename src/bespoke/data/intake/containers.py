@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bespoke.data import hub, shards
-from bespoke.data.archives import DAMAGE, TAR, ZIP, hidden, place_of, refused, tarred, zipped
-from bespoke.data.embedded import ARROW, PARQUET, arrow, parquet
-from bespoke.data.landing import INCOMING, Landing, Spool
-from bespoke.data.remote import Blob, Local, Place, here, shown
-from bespoke.data.sources import Found, printable
+from bespoke.data.intake import hub, shards
+from bespoke.data.intake.archives import DAMAGE, TAR, ZIP, hidden, place_of, refused, tarred, zipped
+from bespoke.data.intake.embedded import ARROW, PARQUET, arrow, parquet
+from bespoke.data.intake.folders import Found, printable
+from bespoke.data.intake.landing import INCOMING, Landing, Spool
+from bespoke.data.intake.remote import Blob, Local, Place, here, shown
 from bespoke.errors import BespokeError
 
 _Unpack = Callable[[Blob, Landing], Iterator[Found]]

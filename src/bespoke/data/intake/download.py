@@ -14,12 +14,12 @@ from typing import Any
 import httpx
 
 from bespoke import seeds
-from bespoke.data.containers import Opened
-from bespoke.data.hosts import LARGEST_ROBOTS, USER_AGENT, Hosts, Refused, asked_wait, opted_out, origin, private
-from bespoke.data.journal import Journal, Outcome
-from bespoke.data.links import Link, Links, key_of, kind_of, public
+from bespoke.data.intake.containers import Opened
+from bespoke.data.intake.folders import Found, printable
+from bespoke.data.intake.hosts import LARGEST_ROBOTS, USER_AGENT, Hosts, Refused, asked_wait, opted_out, origin, private
+from bespoke.data.intake.journal import Journal, Outcome
+from bespoke.data.intake.links import Link, Links, key_of, kind_of, public
 from bespoke.data.reading import SUFFIXES, Unreadable, recognise
-from bespoke.data.sources import Found, printable
 from bespoke.recipe.dataset import Download
 from bespoke.workspace import atomic_file
 

@@ -14,9 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from bespoke.data.landing import Landing
-from bespoke.data.remote import CHUNK, Blob, Readable
-from bespoke.data.sources import Found, litter, printable
+from bespoke.data.intake.folders import Found, litter, printable
+from bespoke.data.intake.landing import Landing
+from bespoke.data.intake.remote import CHUNK, Blob, Readable
 
 ZIP, TAR = (".zip",), (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 UNSAFE = "unsafe"

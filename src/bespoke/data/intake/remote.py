@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, cast, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
-from bespoke.data import hub
+from bespoke.data.intake import hub
 from bespoke.errors import BespokeError
 
 CHUNK = 1 << 20
