@@ -150,3 +150,17 @@ def test_a_recipe_sends_the_work_to_the_cluster(tmp_path: Path, source: Path, mo
     monkeypatch.setattr(scale, "map", lambda *a, **k: (x for x in noted(*a, **k)))
     build(source, tmp_path / "dataset", Recipe(data=Data(backend="ray")))
     assert asked == [scale.Workers(None, "ray")]
+
+
+def test_the_commands_of_the_manual(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.5:6379")  # so little work stays here, and asks nobody
+    runner = CliRunner()
+    for words in (
+        ("import", str(source), "my-style/dataset", "--set", "data.processes=8"),
+        ("import", str(source), "another/dataset", "--set", "data.backend=ray"),
+        ("inspect", "my-style/dataset", "--set", "data.backend=ray", "--set", "clean.clip=", "--set", "clean.detector="),
+    ):
+        done = runner.invoke(app, ["data", *words])
+        assert done.exit_code == 0, done.output
+    assert files(tmp_path / "my-style/dataset/train") == files(tmp_path / "another/dataset/train")
