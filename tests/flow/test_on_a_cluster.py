@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from bespoke import caption_data, import_data, inspect_data, scale
+from bespoke.cli.commands import app
 from bespoke.data import build
 from bespoke.data.seen import PICTURES, Seen
 from bespoke.recipe import Recipe
@@ -159,7 +161,16 @@ def test_the_commands_of_the_manual(source: Path, tmp_path: Path, monkeypatch: p
     for words in (
         ("import", str(source), "my-style/dataset", "--set", "data.processes=8"),
         ("import", str(source), "another/dataset", "--set", "data.backend=ray"),
-        ("inspect", "my-style/dataset", "--set", "data.backend=ray", "--set", "clean.clip=", "--set", "clean.detector="),
+        (
+            "inspect",
+            "my-style/dataset",
+            "--set",
+            "data.backend=ray",
+            "--set",
+            "clean.clip=",
+            "--set",
+            "clean.detector=",
+        ),
     ):
         done = runner.invoke(app, ["data", *words])
         assert done.exit_code == 0, done.output

@@ -233,7 +233,8 @@ def test_a_whole_model_in_bfloat16_is_trained_and_goes_on_to_the_same_bits(tmp_p
     start = {n: p.detach().clone() for n, p in whole.parameters.items()}
     list(whole.fit())
     changed = [not torch.equal(p, start[n]) for n, p in whole.parameters.items()]
-    assert sum(changed) / len(changed) > 0.9
+    # Weights of 1, such as those of norms, hardly ever change in four steps: bfloat16 has none between 1 and 0.996.
+    assert sum(changed) / len(changed) > 0.8
     first = trainer(tmp_path / "parts", **sections)
     list(first.fit(lambda: "enough" if first.progress.step == 2 else None))
     second = trainer(tmp_path / "parts", **sections)
