@@ -56,4 +56,5 @@ proof: $(STAMP)
 	$(OFFLINE) $(BIN)/python -m proofs.wordings
 	$(OFFLINE) $(BIN)/python -m proofs.augmentation
 	$(OFFLINE) $(BIN)/python -m proofs.words
+	$(OFFLINE) $(BIN)/python -m proofs.sweep
 	$(OFFLINE) $(BIN)/python -m proofs.collecting

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         show_word,
         shrink_data,
         split_data,
+        sweep,
         train,
         unbalance_data,
     )
@@ -34,7 +35,8 @@ __version__ = "0.1.0"
 __all__ = [
     "augment", "balance_data", "build_words", "caption_data", "clean_data", "collect", "demo", "evaluate",
     "export_data", "export_words", "grid", "import_data", "inspect_data", "new", "plan", "preview_captions",
-    "report_data", "restore_data", "sample", "show_word", "shrink_data", "split_data", "train", "unbalance_data",
+    "report_data", "restore_data", "sample", "show_word", "shrink_data", "split_data", "sweep", "train",
+    "unbalance_data",
 ]  # fmt: skip
 
 

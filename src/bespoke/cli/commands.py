@@ -11,6 +11,7 @@ from bespoke.cli.display import explained, result
 from bespoke.cli.options import Debug, Json, Set, working
 from bespoke.cli.plots import grid
 from bespoke.cli.scores import evaluate
+from bespoke.cli.sweeps import sweep
 from bespoke.cli.words import words_app
 from bespoke.errors import BespokeError
 from bespoke.workspace import Run, relative
@@ -153,6 +154,7 @@ def sample(
 
 app.command()(grid)
 app.command()(evaluate)
+app.command()(sweep)
 app.command()(compare)
 
 

@@ -47,6 +47,7 @@ from bespoke.page.scores import (
     Sheet,
     Verdict,
 )
+from bespoke.page.sweep import SweepReport, SweepRow, write_sweep
 from bespoke.page.thumbnails import SIDE as THUMBNAIL
 from bespoke.page.versions import VERSION_SIDE, AugmentPreview, Other, Varied, Version, Way, write_augment_preview
 from bespoke.page.vocabulary import (
@@ -107,6 +108,8 @@ __all__ = [
     "Source",
     "Stage",
     "Suggestion",
+    "SweepReport",
+    "SweepRow",
     "Thumb",
     "TokenCount",
     "Told",
@@ -123,5 +126,6 @@ __all__ = [
     "write_augment_preview",
     "write_caption_preview",
     "write_dataset",
+    "write_sweep",
     "write_vocabulary",
 ]

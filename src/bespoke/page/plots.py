@@ -130,6 +130,41 @@ def whiskers(scores: Sequence[Score], names: Sequence[str]) -> str:
     return tostring(svg, encoding="unicode")
 
 
+def trials(order: Curve) -> tuple[str, str]:
+    """A title, and the scores of trainings in their order as SVG, with the best so far; empty without any."""
+    numbers, values = _finite(order)
+    if not len(numbers):
+        return "", ""
+    axes = _Axes(numbers, np.append(values, 0.0), "Scores in their order", "training")
+    axes.level(0.0, "the base model")
+    axes.line(numbers, np.minimum.accumulate(values), "curve")
+    axes.dots(numbers, values)
+    return "In their order, with the best so far", axes.svg()
+
+
+def courses(curves: Sequence[Curve]) -> tuple[str, str]:
+    """A title, and the validation of trainings over percent of their steps as SVG; empty without any."""
+    found = [(curve.name, *_finite(curve)) for curve in curves if len(_finite(curve)[0])]
+    if not found:
+        return "", ""
+    every = [np.concatenate([each[place] for each in found]) for place in (1, 2)]
+    axes = _Axes(every[0], np.append(every[1], 0.0), "Validation over the steps", "%")
+    for name, steps, values in sorted(found, key=lambda each: each[0]):
+        axes.line(steps, values, {"best": "curve", "default": "own"}.get(name, "other"))
+        axes.named(steps, values, {"best": "best", "default": "the recipe's own"}.get(name, ""), name == "best")
+    return "Validation over percent of the steps", axes.svg()
+
+
+def scatter(points: Sequence[tuple[float, float]], title: str) -> tuple[str, str]:
+    """The title, and scores by the value of a setting as SVG; empty without points."""
+    if not points:
+        return "", ""
+    at, values = (np.array(column, dtype=np.float64) for column in zip(*points, strict=True))
+    axes = _Axes(at, values, title, "")
+    axes.dots(at, values)
+    return title, axes.svg()
+
+
 class _Axes:
     """Axes over steps and values; what is drawn on them is kept until `svg`."""
 

@@ -24,11 +24,12 @@ from bespoke.pipeline.lookup import show_word
 from bespoke.pipeline.new import new
 from bespoke.pipeline.plan import plan
 from bespoke.pipeline.sample import sample
+from bespoke.pipeline.sweep import sweep
 from bespoke.pipeline.train import resume, train
 
 __all__ = [
     "augment", "balance_data", "build_words", "caption_data", "clean_data", "collect", "demo", "evaluate",
     "export_data", "export_words", "grid", "import_data", "inspect_data", "new", "plan", "preview_captions",
-    "report_data", "restore_data", "resume", "sample", "show_word", "shrink_data", "split_data", "train",
+    "report_data", "restore_data", "resume", "sample", "show_word", "shrink_data", "split_data", "sweep", "train",
     "unbalance_data",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import filelock
 
@@ -21,13 +21,13 @@ from bespoke.pipeline.fitting import memory_explained
 from bespoke.pipeline.material import Encoder
 from bespoke.pipeline.naming import Named, start_of
 from bespoke.pipeline.plan import fit_to_train
-from bespoke.pipeline.prepare import prepare, with_brackets
+from bespoke.pipeline.prepare import Prepared, prepare, with_brackets
 from bespoke.pipeline.processes import accelerator, agreed, is_main, main_first
 from bespoke.pipeline.reporting import Reporter, Stopwatch, silent
 from bespoke.pipeline.signals import StopWish, stop_wish
 from bespoke.pipeline.watching import check_trackers, watching
 from bespoke.records import Dataset
-from bespoke.training import Material, Stopped, Trainer, state
+from bespoke.training import Event, Material, Stopped, Trainer, state
 from bespoke.workspace import Project, Run, atomic_file, write_json, write_text
 
 
@@ -64,16 +64,40 @@ def train(
     resolved = prepared.recipe
     check_trackers(resolved)
     workers = accelerator(resolved.train)  # refuses what this machine cannot before a run is there
+    run = Run(agreed(lambda: begun(prepared).root))
+    done = _carry_out(run, resolved, prepared.dataset, workers, report, watch)
+    assert done is not None
+    return done
 
-    def begin() -> Path:
-        new_run = prepared.project.new_run()
-        write_text(new_run.recipe, recipes.dump(resolved, prepared.reasons))
-        if prepared.start.checkpoint.words:
-            with atomic_file(new_run.begun) as temporary:
-                shutil.copyfile(prepared.start.checkpoint.words, temporary)
-        return new_run.root
 
-    return _carry_out(Run(agreed(begin)), resolved, prepared.dataset, workers, report, watch)
+def begun(prepared: Prepared) -> Run:
+    """A new run of what was prepared, with all that it must not lose if things change elsewhere."""
+    run = prepared.project.new_run()
+    write_text(run.recipe, recipes.dump(prepared.recipe, prepared.reasons))
+    if prepared.start.checkpoint.words:
+        with atomic_file(run.begun) as temporary:
+            shutil.copyfile(prepared.start.checkpoint.words, temporary)
+    return run
+
+
+class Heed(Protocol):
+    """Whoever listens to a training and may end it."""
+
+    def __call__(self, event: Event) -> None:
+        """Takes in an event."""
+        ...
+
+    def wish(self) -> str | None:
+        """Why to end the training, if there is a reason."""
+        ...
+
+
+def carried_out(run: Run, recipe: recipes.Recipe, dataset: Dataset, report: Reporter, heed: Heed) -> Trained | None:
+    """A run, trained from its newest state to its end; nothing where `heed` ended it before.
+
+    Raises: BespokeError as `train`; Interrupted when a signal stopped it, after saving.
+    """
+    return _carry_out(run, recipe, dataset, accelerator(recipe.train), report, Stopwatch(), heed)
 
 
 def resume(run_folder: str | Path, *, report: Reporter = silent) -> Trained:
@@ -89,12 +113,20 @@ def resume(run_folder: str | Path, *, report: Reporter = silent) -> Trained:
         return replace(finished, reason=f"finished before: {finished.reason}")
     recipe = recipes.load(run.recipe)
     dataset = with_brackets(data.load(_dataset_folder(_project(run), recipe)), recipe)
-    return _carry_out(run, recipe, dataset, accelerator(recipe.train), report, Stopwatch())
+    done = _carry_out(run, recipe, dataset, accelerator(recipe.train), report, Stopwatch())
+    assert done is not None
+    return done
 
 
 def _carry_out(
-    run: Run, recipe: recipes.Recipe, dataset: Dataset, workers: Any, report: Reporter, watch: Stopwatch
-) -> Trained:
+    run: Run,
+    recipe: recipes.Recipe,
+    dataset: Dataset,
+    workers: Any,
+    report: Reporter,
+    watch: Stopwatch,
+    heed: Heed | None = None,
+) -> Trained | None:
     project = _project(run)
     with _alone(run):
         start = start_of(recipe, project.root, words=run.begun if run.begun.is_file() else None)
@@ -105,7 +137,9 @@ def _carry_out(
         enough = memory_explained(dataset, start.checkpoint, recipe)
         with watch.stage("train"), stop_wish() as wish, enough:
             trainer = trainer_for(run, recipe, start, material, workers)
-            stopped = _fit(run, trainer, start, dataset, report, wish)
+            stopped = _fit(run, trainer, start, dataset, report, wish, heed)
+        if not stopped.finished and not wish.reason():
+            return None
         if not stopped.finished:
             hint = f"Everything is saved. Go on with: bespoke train --resume {run.root}"
             raise Interrupted(wish.exit_code, f"{stopped.reason} after step {stopped.step}. {hint}")
@@ -138,13 +172,23 @@ def _trained(run: Run, recipe: recipes.Recipe, content: dict[str, Any]) -> Train
     return Trained(run.root, adapter, run.model if full else None, **content, words=words if words.is_file() else None)
 
 
-def _fit(run: Run, trainer: Trainer, start: Named, dataset: Dataset, report: Reporter, wish: StopWish) -> Stopped:
+def _fit(
+    run: Run,
+    trainer: Trainer,
+    start: Named,
+    dataset: Dataset,
+    report: Reporter,
+    wish: StopWish,
+    heed: Heed | None,
+) -> Stopped:
     kept, stopped = state.newest(run), None
     if kept:
         trainer.restore(kept)
     with watching(run, trainer, start, dataset, report, wish, resumed=kept is not None) as heard:
-        for event in trainer.fit(wish.reason):
+        for event in trainer.fit(lambda: wish.reason() or (heed.wish() if heed else None)):
             heard(event)
+            if heed is not None:
+                heed(event)
             stopped = event if isinstance(event, Stopped) else stopped
     assert stopped is not None
     return stopped

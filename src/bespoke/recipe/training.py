@@ -190,6 +190,22 @@ class Stage(Section):
     """Its warm-up; by default 5 % of its steps, at most 100."""
 
 
+class Sweep(Section):
+    """`[sweep]`: what `bespoke sweep` tries to find better settings."""
+
+    trials: Positive = 20
+    """Trainings, those that are ended early among them."""
+    minutes: float | None = Field(default=None, gt=0)
+    """Minutes of training after which no other trial begins; off by default."""
+    space: dict[str, str] = Field(default={})
+    """What is tried: `{ "train.learning_rate" = "1e-5 .. 1e-3 log", "model.rank" = "4 | 8 | 16" }`; without it rates,
+    batch sizes, weight decay, ranks and dropout around the recipe's own."""
+    prune: bool = True
+    """End a training early that is worse than half of the others at the same point."""
+    seed: int = 0
+    """Seeds the choices."""
+
+
 class Validation(Section):
     """`[validation]`: the loss on pictures kept apart."""
 

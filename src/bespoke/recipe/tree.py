@@ -6,7 +6,7 @@ from pydantic import Field
 
 from bespoke.recipe.dataset import Balance, Caption, Clean, Data, Download
 from bespoke.recipe.section import Positive, Prompts, Section, Share
-from bespoke.recipe.training import Augment, Model, Stage, Text, Train, Validation, Words
+from bespoke.recipe.training import Augment, Model, Stage, Sweep, Text, Train, Validation, Words
 
 
 class Sample(Section):
@@ -106,6 +106,7 @@ class Recipe(Section):
     stage: Annotated[tuple[Stage, ...], Field(strict=False)] = ()
     """`[[stage]]`: parts of the training, one after another; without any it is one part."""
     validation: Validation = Validation()
+    sweep: Sweep = Sweep()
     sample: Sample = Sample()
     track: Track = Track()
     objective: Objective = Objective()
