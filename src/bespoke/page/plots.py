@@ -135,7 +135,7 @@ def trials(order: Curve) -> tuple[str, str]:
     numbers, values = _finite(order)
     if not len(numbers):
         return "", ""
-    axes = _Axes(numbers, np.append(values, 0.0), "Scores in their order", "training")
+    axes = _Axes(numbers, np.append(values, 0.0), "Scores in their order", "")
     axes.level(0.0, "the base model")
     axes.line(numbers, np.minimum.accumulate(values), "curve")
     axes.dots(numbers, values)
@@ -155,12 +155,12 @@ def courses(curves: Sequence[Curve]) -> tuple[str, str]:
     return "Validation over percent of the steps", axes.svg()
 
 
-def scatter(points: Sequence[tuple[float, float]], title: str) -> tuple[str, str]:
-    """The title, and scores by the value of a setting as SVG; empty without points."""
+def scatter(points: Sequence[tuple[float, float]], title: str, marks: Sequence[tuple[float, str]]) -> tuple[str, str]:
+    """The title, and scores by the place of a setting's value as SVG, with the places' words; empty without points."""
     if not points:
         return "", ""
     at, values = (np.array(column, dtype=np.float64) for column in zip(*points, strict=True))
-    axes = _Axes(at, values, title, "")
+    axes = _Axes(at, values, title, "", marks)
     axes.dots(at, values)
     return title, axes.svg()
 
@@ -168,7 +168,15 @@ def scatter(points: Sequence[tuple[float, float]], title: str) -> tuple[str, str
 class _Axes:
     """Axes over steps and values; what is drawn on them is kept until `svg`."""
 
-    def __init__(self, steps: Floats, values: Floats, title: str, unit: str = "step") -> None:
+    def __init__(
+        self,
+        steps: Floats,
+        values: Floats,
+        title: str,
+        unit: str = "step",
+        marks: Sequence[tuple[float, str]] | None = None,
+    ) -> None:
+        """`marks` are places with words below the axis; without any, whole steps stand there."""
         from matplotlib.ticker import MaxNLocator
 
         self.first, self.last = float(steps.min()), float(steps.max())
@@ -180,9 +188,10 @@ class _Axes:
         SubElement(self.root, "title").text = title
         for value in rows:
             self._row(float(value))
-        for step in columns:
+        steps_told = [(float(step), f"{step:.0f}") for step in columns]
+        for step, words in steps_told if marks is None else marks:
             if self.first <= step <= self.last:
-                self._text(self.x(float(step)), HEIGHT - BOTTOM + 16, f"{step:.0f}", "tick", "middle")
+                self._text(self.x(step), HEIGHT - BOTTOM + 16, words, "tick", "middle")
         self._text(LEFT - 14, HEIGHT - BOTTOM + 16, unit, "tick", "end")
 
     def x(self, step: float) -> float:

@@ -9,6 +9,9 @@ from bespoke.page import plots
 from bespoke.page.rendering import render
 from bespoke.records import Curve
 
+FEW = 5
+"""So many values of a setting stand side by side."""
+
 
 @dataclass(frozen=True)
 class SweepRow:
@@ -45,29 +48,29 @@ class SweepReport:
 def write_sweep(report: SweepReport, path: Path) -> Path:
     """The page, written to `path`; nothing but the page is written."""
     drawn = [plots.trials(report.order), plots.courses(report.curves)]
-    drawn += [plots.scatter(_numbers(points), _title(key, points)) for key, points in report.points if points]
+    drawn += [_scatter(key, points) for key, points in report.points if points]
     filters: dict[str, Callable[..., object]] = {}
     sections = {"plots": "Plots", "trials": "Trainings"}
     render("sweep.html", path, filters, report=report, sections=sections, plots=[each for each in drawn if each[1]])
     return path
 
 
-def _title(key: str, points: Sequence[tuple[float | int | str, float]]) -> str:
-    texts = [value for value, _ in points if isinstance(value, str)]
-    if texts:
-        return f"{key}: " + ", ".join(f"{place} {text}" for place, text in enumerate(sorted(set(texts))))
-    return f"{key}, power of ten" if _by_powers([float(value) for value, _ in points]) else key
+def _scatter(key: str, points: Sequence[tuple[float | int | str, float]]) -> tuple[str, str]:
+    """Scores by a setting: few values side by side, many numbers on an axis, that of powers where they span some."""
+    values, scores = [value for value, _ in points], [score for _, score in points]
+    distinct = sorted(set(values), key=lambda value: (isinstance(value, str), value))
+    if len(distinct) <= FEW:
+        places = [float(distinct.index(value)) for value in values]
+        marks = [(float(place), _words(value)) for place, value in enumerate(distinct)]
+    else:
+        numbers = [float(value) for value in values]
+        powers = min(numbers) > 0 and max(numbers) / min(numbers) > 10
+        places = [math.log10(number) if powers else number for number in numbers]
+        low, high = min(places), max(places)
+        ends = [low + part * (high - low) for part in (0.0, 1 / 3, 2 / 3, 1.0)]
+        marks = [(end, _words(10**end if powers else end)) for end in ends]
+    return plots.scatter(list(zip(places, scores, strict=True)), key, marks)
 
 
-def _numbers(points: Sequence[tuple[float | int | str, float]]) -> list[tuple[float, float]]:
-    """Places on an axis: texts by their order, numbers over more than a power of ten by their logarithm."""
-    texts = sorted({value for value, _ in points if isinstance(value, str)})
-    if texts:
-        return [(float(texts.index(str(value))), score) for value, score in points]
-    values = [float(value) for value, _ in points]
-    powers = _by_powers(values)
-    return [(math.log10(value) if powers else value, score) for value, (_, score) in zip(values, points, strict=True)]
-
-
-def _by_powers(values: Sequence[float]) -> bool:
-    return min(values) > 0 and max(values) / min(values) > 10
+def _words(value: float | int | str) -> str:
+    return f"{value:.2g}" if isinstance(value, float) else str(value)

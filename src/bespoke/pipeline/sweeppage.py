@@ -49,8 +49,8 @@ def headline(found: "Swept") -> str:
     had = f", the recipe's own {default.score:+.4f}" if default.score is not None else ""
     return (
         f"The best settings bring the validation loss to {best.score:+.4f} of the base's (its logarithm){had}. "
-        f"{counted} The best of many is also the luckiest: train it and the recipe's own with other seeds before you trust the "
-        "difference."
+        f"{counted} The best of many is also the luckiest: train it and the recipe's own with other seeds before you "
+        "trust the difference."
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import filelock
 
@@ -80,6 +80,7 @@ def begun(prepared: Prepared) -> Run:
     return run
 
 
+@runtime_checkable
 class Heed(Protocol):
     """Whoever listens to a training and may end it."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bespoke.scale.worker import Answer
 
@@ -11,6 +11,7 @@ LETTERS = 200
 """How much of a record is told."""
 
 
+@runtime_checkable
 class Worker(Protocol):
     """Something that answers batches, somewhere else."""
 

@@ -1,0 +1,161 @@
+"""A sweep on pico: what it tries, keeps and ends early, how it goes on after a kill, and its page."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+from typer.testing import CliRunner
+
+from bespoke import recipe as recipes
+from bespoke import sweep
+from bespoke.cli.commands import app
+from bespoke.errors import BespokeError
+from bespoke.pipeline import sweep as sweeps
+from bespoke.pipeline.new import new
+from bespoke.pipeline.space import Choice, Range, space_of
+from bespoke.recipe import Recipe, parse
+
+QUICK = (
+    "train.max_train_steps=4", "train.num_class_images=0", "train.train_batch_size=2", "validation.strata=2",
+    "validation.validation_steps=2", "validation.probe=false", "track.mlflow=false", "track.tensorboard=false",
+    "data.validation_fraction=0.3",
+)  # fmt: skip
+SPACE = 'sweep.space={ "train.learning_rate" = "1e-4 .. 1e-2 log", "model.rank" = "4 | 16" }'
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project of eight drawings, and its recipe."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(8):
+        image = Image.new("RGB", (64, 64), (25 * number, 255 - 20 * number, 60 + 15 * number))
+        ImageDraw.Draw(image).regular_polygon((32, 32, 10 + 2 * number), 3 + number, fill=(255 - 25 * number, 30, 200))
+        image.save(source / f"{number}.png")
+        (source / f"{number}.txt").write_text(f"8bit illustration of a shape with {number + 3} corners")
+    return new(tmp_path / "project", str(source)).recipe
+
+
+def runs(recipe: Path) -> list[str]:
+    return sorted(path.name for path in (recipe.parent / "runs").glob("*"))
+
+
+def test_the_best_of_the_trainings_is_found_kept_and_shown(project: Path) -> None:
+    found = sweep(project, [*QUICK, SPACE, "sweep.trials=3"])
+    own = recipes.load(project)
+    assert [trial.number for trial in found.trials] == [0, 1, 2]
+    assert found.default.settings == {"train.learning_rate": 1.5e-3, "model.rank": own.model.rank}
+    assert found.best.score == min(trial.score for trial in found.trials) < 0
+    assert all(1e-4 <= trial.settings["train.learning_rate"] <= 1e-2 for trial in found.trials)
+    made = recipes.load(found.recipe)
+    assert (made.train.learning_rate, made.model.rank) == tuple(found.best.settings.values())
+    assert len(runs(project)) == 3
+    kept = project.parent / "runs" / found.best.run
+    assert (kept / "adapter.safetensors").is_file() and not (kept / "state").exists()
+    page = found.page.read_text("utf-8")
+    assert page.count("<svg") == 4 and f"{found.best.score:+.4f}" in page
+    assert page.count("report/index.html") == 3 and "the recipe" in page
+
+    again = sweep(project, [*QUICK, SPACE, "sweep.trials=3"])
+    assert again.trials == found.trials and len(runs(project)) == 3
+    more = CliRunner().invoke(
+        app, ["sweep", str(project), "--trials", "4", *(w for s in (*QUICK, SPACE) for w in ("--set", s))]
+    )
+    assert more.exit_code == 0 and "4 trials" in more.output, more.output
+    assert len(runs(project)) == 4
+
+
+def test_a_poor_training_is_ended_early_and_one_that_breaks_does_not_end_the_sweep(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "STARTUP", 1)
+    space = 'sweep.space={ "train.learning_rate" = "1e-3 | 30.0 | 1e-9" }'
+    steps = ("train.max_train_steps=8", "validation.validation_steps=2", "train.max_skipped_steps=1")
+    found = sweep(project, [*QUICK, *steps, space, "train.learning_rate=1e-3", "sweep.trials=5"])
+    states = {trial.settings["train.learning_rate"]: trial for trial in found.trials}
+    assert found.best.settings["train.learning_rate"] == 1e-3
+    poor = [trial for rate, trial in states.items() if rate != 1e-3]
+    assert poor and all(trial.state in ("ended early", "failed") and trial.why for trial in poor)
+    for trial in poor:
+        assert not (project.parent / "runs" / trial.run / "adapter.safetensors").exists()
+    assert "ended early" in found.page.read_text("utf-8") or "failed" in found.page.read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_after_a_kill_the_training_that_was_cut_off_goes_on(project: Path) -> None:
+    steps = ("train.max_train_steps=40", "train.checkpointing_steps=2", "train.log_every=1")
+    words = [*QUICK, *steps, SPACE, "sweep.trials=2", "sweep.prune=false"]
+    code = f"import sys; from bespoke import sweep; sweep(sys.argv[1], {words!r})"
+    process = subprocess.Popen([sys.executable, "-c", code, str(project)], stderr=subprocess.PIPE)
+    states = project.parent / "runs"
+    while process.poll() is None and not list(states.glob("*/state/step-000008")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (cut_off,) = runs(project)
+    found = sweep(project, words)
+    assert runs(project)[0] == cut_off and len(runs(project)) == 2
+    assert found.trials[0].run == cut_off
+    rows = (states / cut_off / "metrics.jsonl").read_text("utf-8")
+    assert len(re.findall(r'"event": ?"step"', rows)) == 40, "each step once"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("1e-5 .. 1e-3 log", Range(1e-5, 1e-3, log=True, whole=False)),
+        ("4 .. 64 log", Range(4.0, 64.0, log=True, whole=True)),
+        ("0..0.2", Range(0.0, 0.2, log=False, whole=False)),
+        ("4 | 8 | 16", Choice((4, 8, 16))),
+        ("0.0 | 0.1", Choice((0.0, 0.1))),
+        ("cosine | constant", Choice(("cosine", "constant"))),
+    ],
+)
+def test_a_space_is_read_as_it_is_written(text: str, wanted: Range | Choice) -> None:
+    recipe = parse({"sweep": {"space": {"model.rank": text}}}, "the test")
+    assert space_of(recipe) == {"model.rank": wanted}
+
+
+@pytest.mark.parametrize("text", ["1 .. ", "3 .. 2", "0 .. 1 log", "1 .. 2 lin", "a .. b"])
+def test_a_range_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(BespokeError, match="is no range") as caught:
+        space_of(parse({"sweep": {"space": {"model.rank": text}}}, "the test"))
+    assert "1e-5 .. 1e-3 log" in caught.value.hint
+
+
+@settings(max_examples=20, deadline=None)
+@given(rate=st.floats(1e-7, 1.0), size=st.integers(1, 64), method=st.sampled_from(["lora", "full", "words"]))
+def test_the_default_space_holds_the_recipes_own_settings(rate: float, size: int, method: str) -> None:
+    from bespoke.pipeline.space import default_of
+
+    recipe = parse(
+        {"model": {"method": method}, "train": {"learning_rate": rate, "train_batch_size": size}}, "the test"
+    )
+    space = space_of(recipe)
+    assert all(values.holds(default_of(recipe, key)) for key, values in space.items())
+    assert isinstance(recipe, Recipe)
+
+
+def test_settings_that_no_recipe_can_have_are_refused_before_anything_is_trained(project: Path) -> None:
+    for space, problem in (
+        ('{ "model.rang" = "4 | 8" }', "model.rank"),
+        ('{ "model.rank" = "0 .. 8" }', "model.rank"),
+        ('{ "train.lr_scheduler" = "cosine | wavy" }', "train.lr_scheduler"),
+    ):
+        with pytest.raises(BespokeError, match=problem.replace(".", r"\.")):
+            sweep(project, [*QUICK, f"sweep.space={space}"])
+    assert runs(project) == []
+
+
+def test_without_validation_pictures_or_optuna_it_says_so(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(BespokeError, match="needs Optuna") as caught:
+        sweep(project, [*QUICK, SPACE])
+    assert "bespoke[search]" in caught.value.hint
