@@ -1,5 +1,6 @@
 """A sweep on pico: what it tries, keeps and ends early, how it goes on after a kill, and its page."""
 
+import importlib
 import re
 import signal
 import subprocess
@@ -17,7 +18,6 @@ from bespoke import recipe as recipes
 from bespoke import sweep
 from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
-from bespoke.pipeline import sweep as sweeps
 from bespoke.pipeline.new import new
 from bespoke.pipeline.space import Choice, Range, space_of
 from bespoke.recipe import Recipe, parse
@@ -75,7 +75,8 @@ def test_the_best_of_the_trainings_is_found_kept_and_shown(project: Path) -> Non
 def test_a_poor_training_is_ended_early_and_one_that_breaks_does_not_end_the_sweep(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeps, "STARTUP", 1)
+    # The verb hides the module of its name.
+    monkeypatch.setattr(importlib.import_module("bespoke.pipeline.sweep"), "STARTUP", 1)
     space = 'sweep.space={ "train.learning_rate" = "1e-3 | 30.0 | 1e-9" }'
     steps = ("train.max_train_steps=8", "validation.validation_steps=2", "train.max_skipped_steps=1")
     found = sweep(project, [*QUICK, *steps, space, "train.learning_rate=1e-3", "sweep.trials=5"])
