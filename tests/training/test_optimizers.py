@@ -120,7 +120,7 @@ def test_rates_that_suit_an_optimizer_are_derived():
         name: derive(parse({"train": {"optimizer": name}}, "the test"), facts)[0].train
         for name in ("adamw", "lion", "prodigy", "schedule_free")
     }
-    assert found["lion"].learning_rate == pytest.approx(found["adamw"].learning_rate / 5)
+    assert found["lion"].learning_rate == pytest.approx((found["adamw"].learning_rate or 0) / 5)
     assert (found["prodigy"].learning_rate, found["prodigy"].text_encoder_learning_rate) == (1.0, 1.0)
     free = found["schedule_free"].model_copy(update={"max_train_steps": 50, "lr_warmup_steps": 5})
     assert {rate_at(step, free) for step in range(5, 50)} == {free.learning_rate}

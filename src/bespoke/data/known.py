@@ -104,4 +104,5 @@ def _row(facts: Facts) -> dict[str, Any]:
 
 def _facts(row: dict[str, Any]) -> Facts:
     thumbnail = np.frombuffer(row["thumbnail"], np.uint8).reshape(THUMBNAIL, THUMBNAIL, 3)
-    return Facts(**row | {"notes": tuple(row["notes"]), "thumbnail": thumbnail})
+    own: dict[str, Any] = {"notes": tuple(row["notes"]), "thumbnail": thumbnail}
+    return Facts(**(row | own))
