@@ -173,6 +173,8 @@ class Train(Section):
     """What such a layer counts for against the finer one."""
     input_perturbation: float = Field(default=0.0, ge=0)
     """More noise on the pictures than the network is asked for, 0.1 in its paper: it learns to mend its own errors."""
+    rescale_betas_zero_snr: bool = False
+    """Train and draw by a schedule that ends in noise alone, so that pictures may be black or white; needs v."""
     timestep_sampling: Literal["uniform", "logit_normal"] = "uniform"
     """How often which timestep comes: all alike, or those in the middle more often."""
     logit_mean: float = 0.0
