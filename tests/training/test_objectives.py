@@ -1,5 +1,7 @@
 """Every objective that a recipe can ask for: it trains, is another training than the plain one, and goes on exactly."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from bespoke.diffusion import Schedule, squared_errors
 from bespoke.diffusion.timesteps import Sampling
 from bespoke.errors import BespokeError
-from bespoke.training import Step, Validated, objective
+from bespoke.training import Step, Validated, objective, state
 from bespoke.training.step import losses
 from bespoke.workspace import Run
 
@@ -180,3 +182,16 @@ def test_what_contradicts_itself_is_refused_before_anything_is_encoded(
         prepare(project / "recipe.toml", words)
     assert not (project / "cache").exists()
     prepare(project / "recipe.toml", words[:0])
+
+
+def test_a_state_that_is_older_than_these_keys_goes_on(tmp_path, trainer):
+    began = trainer(tmp_path, train=FEW, validation=SELDOM)
+    list(began.fit(lambda: "enough"))
+    folder = Run(tmp_path).state(1)
+    kept = state.Kept.read(folder)
+    train = {key: value for key, value in kept.setting.recipe["train"].items() if key not in {"loss_type", "huber_c"}}
+    old = replace(kept.setting, recipe={**kept.setting.recipe, "train": train})
+    old.check(began.setting, folder)
+    other = trainer(tmp_path, train={**FEW, "loss_type": "huber"}, validation=SELDOM)
+    with pytest.raises(BespokeError, match="loss_type: 'l2' was, 'huber' is"):
+        old.check(other.setting, folder)

@@ -64,7 +64,9 @@ class Setting:
 
     def check(self, now: "Setting", folder: Path) -> None:
         """Raises: BespokeError when a training of these settings cannot go on with those of `now`, saying why."""
-        before, after = _flat(self.recipe), _flat(now.recipe)
+        after, plain = _flat(now.recipe), _flat(Recipe().model_dump(mode="json"))
+        # A key that is younger than the state was at its default.
+        before = {key: plain.get(key) for key in after} | _flat(self.recipe)
         changed = [key for key in before | after if before.get(key) != after.get(key)]
         if changed:
             lines = [f"{key}: {before.get(key)!r} was, {after.get(key)!r} is." for key in changed]
