@@ -236,8 +236,10 @@ def test_a_derived_recipe_can_be_written_and_read(tmp_path_factory, recipe, know
 
 
 MAY_STAY_OPEN = {
-    "download.robots", "download.private_addresses", "clean.clip", "clean.safety_checker", "clean.detector",
-    "train.snr_gamma", "balance.by", "caption.model", "caption.categories", "caption.clip", "caption.detector",
+    "download.robots", "download.private_addresses",
+    "clean.clip", "clean.safety_checker", "clean.detector",
+    "train.snr_gamma", "train.soft_min_snr_gamma", "train.p2_gamma", "train.max_timestep",
+    "balance.by", "caption.model", "caption.categories", "caption.clip", "caption.detector",
     "caption.top_p", "data.processes", "train.num_train_epochs", "evaluate.clip", "evaluate.detector",
     "words.budget", "words.learning_rate", "train.max_adapter_norm",
 }  # fmt: skip

@@ -44,6 +44,27 @@ def test_a_step_never_waits_for_the_gpu(tmp_path, trainer, precision, method):
     assert int(window.skipped) == 0
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"loss_type": "huber", "huber_schedule": "snr", "debiased_estimation": True, "input_perturbation": 0.1},
+        {"loss_type": "smooth_l1", "huber_schedule": "exponential", "p2_gamma": 1.0, "multires_noise_iterations": 6},
+        {"loss_type": "huber", "huber_schedule": "constant", "soft_min_snr_gamma": 5.0, "timestep_shift": 3.0},
+    ],
+    ids=["snr", "exponential", "constant"],
+)
+def test_no_objective_makes_a_step_wait(tmp_path, trainer, asked):
+    ours = trainer(tmp_path, train=asked)
+    window = Window(ours.accelerator.device)
+    ours.step(window)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        ours.step(window)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert int(window.skipped) == 0
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_sixteen_bits_learn_what_float32_learns(tmp_path, trainer, precision):
     def told(name, sections):

@@ -1,6 +1,7 @@
 """The arithmetic of diffusion: tensors in, tensors out, each formula with its source."""
 
-from bespoke.diffusion.objective import min_snr_weights, squared_errors
+from bespoke.diffusion.objective import Loss, squared_errors
 from bespoke.diffusion.schedule import Prediction, Schedule
+from bespoke.diffusion.weighting import Weighting, min_snr_weights
 
-__all__ = ["Prediction", "Schedule", "min_snr_weights", "squared_errors"]
+__all__ = ["Loss", "Prediction", "Schedule", "Weighting", "min_snr_weights", "squared_errors"]

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import inspect
 import json
 import math
 import os
@@ -29,6 +30,8 @@ TRAINED = ("unet", "text_encoder")
 """The parts that training may change."""
 WORDED = ("tokenizer", "text_encoder")
 """The parts that know new words."""
+RESCALED = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+"""A scheduler that begins to draw from noise alone. Source: Lin et al. 2024, sections 3.1 and 3.3."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Checkpoint:
     """A folder whose parts stand in for those of `folder`."""
     words: Path | None = None
     """A file of new words, which its tokenizer and text encoder know."""
+    rescaled: bool = False
+    """Whether its schedule leaves nothing of a picture at the last timestep."""
 
     def part(self, name: str) -> Path:
         """The folder of one part."""
@@ -59,6 +64,25 @@ class Checkpoint:
         """
         NewWords.read(path).fits(self.base)
         return replace(self, words=path)
+
+    def with_rescaled_betas(self) -> "Checkpoint":
+        """The same checkpoint with a schedule that leaves nothing of a picture at the last timestep.
+
+        Raises: BespokeError when the model cannot learn or draw by such a schedule.
+        """
+        import diffusers
+
+        kind = str(self.scheduler_config["_class_name"])
+        if self.scheduler_config.get("prediction_type", "epsilon") == "epsilon":
+            problem = f"{self.name} predicts the noise, which says nothing of a picture where there is noise alone."
+            hint = (
+                "Leave out train.rescale_betas_zero_snr, or take a base that predicts v, as Stable Diffusion 2.1 does."
+            )
+            raise BespokeError(problem, hint)
+        if "rescale_betas_zero_snr" not in inspect.signature(getattr(diffusers, kind).__init__).parameters:
+            hint = "Save the model with diffusers' DDIMScheduler, or leave out train.rescale_betas_zero_snr."
+            raise BespokeError(f"{self.name} is drawn by {kind}, which has no rescaled betas.", hint)
+        return replace(self, rescaled=True)
 
     @property
     def base(self) -> Base:
@@ -80,6 +104,8 @@ class Checkpoint:
         """
         if words := self.new_words:
             self._write_worded(folder, words)
+        if self.rescaled:
+            self._write_rescaled(folder)
         index = "model_index.json"
         entries = [entry for entry in sorted(self.folder.iterdir()) if entry.name != index and not _apart(entry)]
         for entry in (*entries, self.folder / index):
@@ -138,6 +164,8 @@ class Checkpoint:
             options |= {part: getattr(self, part)() for part in dict.fromkeys(own)} | dict(parts or {})
             pipeline = StableDiffusionPipeline.from_pretrained(self.folder, dtype=torch.float32, **options)
             pipeline.set_progress_bar_config(disable=True)
+            if self.rescaled:
+                pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **RESCALED)
             if adapter is not None:
                 load_adapter(pipeline, adapter, self.name)
         return pipeline
@@ -145,7 +173,8 @@ class Checkpoint:
     @property
     def scheduler_config(self) -> dict[str, Any]:
         """The scheduler's settings."""
-        return json.loads((self.part("scheduler") / "scheduler_config.json").read_text(encoding="utf-8"))
+        own = json.loads((self.part("scheduler") / "scheduler_config.json").read_text(encoding="utf-8"))
+        return own | RESCALED if self.rescaled else own
 
     @property
     def scaling_factor(self) -> float:
@@ -179,6 +208,8 @@ class Checkpoint:
     def fingerprint(self, part: str) -> str:
         """A mark of one part: equal exactly when its settings and weights are, and the new words it knows."""
         mark = fingerprint(self.part(part))
+        if self.rescaled and part == "scheduler":
+            return f"{mark}-rescaled"
         if not self.words or part not in WORDED:
             return mark
         return hashlib.sha256(f"{mark} {sha256(self.words)}".encode()).hexdigest()[:16]
@@ -191,6 +222,15 @@ class Checkpoint:
                 temporary = folder / f".{name}.tmp"
                 part().save_pretrained(temporary)
                 os.replace(temporary, folder / name)
+
+    def _write_rescaled(self, folder: Path) -> None:
+        """Writes the scheduler with its rescaled betas, where `folder` has none."""
+        if not (folder / "scheduler").exists():
+            temporary = folder / ".scheduler.tmp"
+            shutil.copytree(self.part("scheduler"), temporary)
+            content = json.dumps(self.scheduler_config, indent=2) + "\n"
+            (temporary / "scheduler_config.json").write_text(content, encoding="utf-8")
+            os.replace(temporary, folder / "scheduler")
 
 
 def _apart(entry: Path) -> bool:

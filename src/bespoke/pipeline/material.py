@@ -169,10 +169,11 @@ class Encoder:
             return None
         more = {"batch_size": min(16, self.recipe.sample.batch_size * 2), "brackets": "weights"}  # they are escaped
         settings = self.recipe.sample.model_copy(update=more)
-        parts = "-".join(self._hash(part) for part in ("unet", "vae", "text_encoder", "scheduler"))
+        base = replace(self.checkpoint, rescaled=False)  # it learnt by the schedule that it came with
+        parts = "-".join(base.fingerprint(part) for part in ("unet", "vae", "text_encoder", "scheduler"))
         cache = Cache(self.project.cache / "plain" / _key(parts)[:16])
         seed = self.recipe.train.seed
-        pipeline = functools.cache(lambda: self.checkpoint.pipeline(safety_checker=False).to(_device()))
+        pipeline = functools.cache(lambda: base.pipeline(safety_checker=False).to(_device()))
 
         def encode(numbers: Sequence[int]) -> torch.Tensor:
             requests = [Request(captions[n], (seed + 1) * 1_000_003 + n) for n in numbers]

@@ -118,6 +118,8 @@ def marks_of(
     marks["words"] = file(checkpoint.words) if checkpoint.words else None
     marks["adapter"] = file(source.adapter) if source.adapter and source.adapter.is_file() else None
     marks["state"] = file(source.state / WEIGHTS) if source.state else None
+    if checkpoint.rescaled:
+        marks["betas"] = "rescaled"
     return marks
 
 
@@ -134,7 +136,8 @@ def start_of(recipe: recipes.Recipe, folder: Path, *, download: bool = True, wor
 
     It knows the new words in the file `words` or, without one, in the file that the recipe names.
 
-    Raises: BespokeError when there is none, it would have to be downloaded and must not, or it cannot be gone on with.
+    Raises: BespokeError when there is none, it would have to be downloaded and must not, it cannot be gone on with, or
+    it cannot learn by the schedule that the recipe asks for.
     """
     base = recipe.model.base
     path, at, which = base.rpartition("@")
@@ -147,15 +150,19 @@ def start_of(recipe: recipes.Recipe, folder: Path, *, download: bool = True, wor
         if start.adapter and recipe.model.method == "full":
             hint = 'Set model.method = "lora", or name the model that the adapter belongs to.'
             raise BespokeError(f"{base} is an adapter; all weights cannot be trained from there.", hint)
-        return _with_words(start, recipe, folder, words)
+        return _as_asked(start, recipe, folder, words)
     local = folder / base
     name = str(local) if base != "pico" and local.is_dir() else base
-    return _with_words(Named(name, find(name, download=download)), recipe, folder, words)
+    return _as_asked(Named(name, find(name, download=download)), recipe, folder, words)
 
 
-def _with_words(start: Named, recipe: recipes.Recipe, folder: Path, words: Path | None) -> Named:
+def _as_asked(start: Named, recipe: recipes.Recipe, folder: Path, words: Path | None) -> Named:
+    """What a recipe begins with, knowing its new words and with the schedule that it asks for."""
     file = words or (folder / recipe.words.file if recipe.words.file else None)
-    return replace(start, checkpoint=start.checkpoint.with_words(file)) if file else start
+    checkpoint = start.checkpoint.with_words(file) if file else start.checkpoint
+    if recipe.train.rescale_betas_zero_snr:
+        checkpoint = checkpoint.with_rescaled_betas()
+    return replace(start, checkpoint=checkpoint)
 
 
 def _of_run(run: Run, name: str, which: str) -> Named:

@@ -8,6 +8,7 @@ from pathlib import Path
 from bespoke import data
 from bespoke import recipe as recipes
 from bespoke.data import Size
+from bespoke.diffusion import Schedule
 from bespoke.encoding import windows
 from bespoke.errors import BespokeError
 from bespoke.hardware import machine
@@ -16,6 +17,7 @@ from bespoke.pipeline.naming import Named, start_of
 from bespoke.pipeline.versions import Versions
 from bespoke.records import Dataset, Picture
 from bespoke.text import common_trigger, escaped, read
+from bespoke.training import objective
 from bespoke.training.rehearsal import Shapes
 from bespoke.workspace import Project
 
@@ -74,6 +76,7 @@ def resolved(
 
     Raises: BespokeError when there are too few pictures to learn from, or the recipe's parts contradict each other.
     """
+    objective.check(asked.train, Schedule.from_config(checkpoint.scheduler_config))
     return recipes.derive(asked, _facts(dataset, checkpoint))
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from bespoke import page, training
 from bespoke import recipe as recipes
 from bespoke.hardware import machine, versions
+from bespoke.models.load import RESCALED
 from bespoke.pipeline.progress import columns
 from bespoke.records import Curve
 from bespoke.registry import shown
@@ -123,6 +124,9 @@ def snippets(run: Run, recipe: recipes.Recipe, prompt: str) -> tuple[page.Snippe
     lines.append(f"pipe = StableDiffusionPipeline.from_pretrained({base})")
     if recipe.model.method == "lora":
         lines.append(f"pipe.load_lora_weights({relative(run.root)!r}, weight_name={run.adapter.name!r})")
+    if recipe.train.rescale_betas_zero_snr and not full:
+        rescaled = ", ".join(f"{key}={value!r}" for key, value in RESCALED.items())
+        lines.append(f"pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, {rescaled})")
     end = recipe.sample.guidance_end
     if end < 1:
         lines.append(f"# The recipe's guidance_end, {end:g}, is no setting of diffusers: here all steps are guided.")

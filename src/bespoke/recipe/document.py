@@ -70,8 +70,10 @@ def _kind(annotation: Any) -> str:  # noqa: ANN401 - annotations have no common 
         return PLAIN[annotation]
     if origin is Literal:
         return " or ".join(f"`{json.dumps(choice)}`" for choice in arguments)
-    if origin in (tuple, dict):
-        return "list of texts" if origin is tuple else f"table of {PLAIN.get(arguments[1], 'number')}s"
+    if origin is tuple:
+        return "list of texts" if arguments[0] is str else "list of numbers"
+    if origin is dict:
+        return f"table of {PLAIN.get(arguments[1], 'number')}s"
     if origin is Annotated:
         rules = (rule for extra in arguments[1:] for rule in getattr(extra, "metadata", ()))
         return ", ".join(filter(None, [_kind(arguments[0]), *map(_bound, rules)]))

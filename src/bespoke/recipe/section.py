@@ -8,6 +8,7 @@ Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
 Prompts = Annotated[tuple[str, ...], Field(strict=False)]  # TOML has lists, no tuples
+Numbers = Annotated[tuple[Annotated[float, Field(ge=0.0)], ...], Field(strict=False)]
 Rate = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bespoke.recipe.section import BelowOne, Positive, Prompts, Rate, Section, Share
+from bespoke.recipe.section import BelowOne, Numbers, Positive, Prompts, Rate, Section, Share
 
 
 class Model(Section):
@@ -155,10 +155,46 @@ class Train(Section):
     """Also keep a running average of the weights."""
     ema_decay: BelowOne = 0.99
     """The running average's memory."""
+    loss_type: Literal["l2", "huber", "smooth_l1"] = "l2"
+    """How errors are counted: squared, or beyond a threshold less than squared, so that odd pictures pull less."""
+    huber_c: Share = Field(default=0.1, gt=0)
+    """The threshold of `huber` and `smooth_l1`, the lowest where it falls."""
+    huber_schedule: Literal["constant", "exponential", "snr"] = "snr"
+    """How that threshold goes with the noise: always `huber_c`, or falling to it from near 1."""
     snr_gamma: Rate | None = None
     """Min-SNR weighting of the loss; off by default."""
+    soft_min_snr_gamma: Rate | None = None
+    """Min-SNR weighting that bends where `snr_gamma` has a corner; off by default."""
+    debiased_estimation: bool = False
+    """Weights the loss by one over the root of the signal-to-noise ratio."""
+    p2_gamma: Rate | None = None
+    """P2 weighting of the loss, 0.5 or 1 in its paper; off by default."""
+    p2_k: Rate = 1.0
+    """P2's k: the higher, the less is taken from timesteps with little noise."""
     noise_offset: float = Field(default=0.0, ge=0)
     """Shifts the noise of each channel as a whole, so that very dark and very bright pictures are learnt."""
+    multires_noise_iterations: int = Field(default=0, ge=0)
+    """Most coarser layers in the noise, 6 to 10 where it has any: large shapes and brightness are learnt, too."""
+    multires_noise_discount: Share = 0.3
+    """What such a layer counts for against the finer one."""
+    input_perturbation: float = Field(default=0.0, ge=0)
+    """More noise on the pictures than the network is asked for, 0.1 in its paper: it learns to mend its own errors."""
+    rescale_betas_zero_snr: bool = False
+    """Train and draw by a schedule that ends in noise alone, so that pictures may be black or white; needs v."""
+    timestep_sampling: Literal["uniform", "logit_normal"] = "uniform"
+    """How often which timestep comes: all alike, or those in the middle more often."""
+    logit_mean: float = 0.0
+    """The mean of `logit_normal`: above 0 noisy timesteps come more often, below 0 clean ones."""
+    logit_std: Rate = 1.0
+    """The width of `logit_normal`."""
+    timestep_shift: Rate = 1.0
+    """Above 1 noisy timesteps come more often, below 1 clean ones, as flow matching shifts them."""
+    min_timestep: int = Field(default=0, ge=0)
+    """The lowest timestep that is trained on; 0 is almost clean."""
+    max_timestep: Positive | None = None
+    """Train on timesteps below this one; off by default."""
+    timestep_bias: Numbers = ()
+    """How often equal parts of the timesteps come against each other, from clean to noisy: `[1, 1, 2, 4]`."""
     num_class_images: int | None = Field(default=None, ge=0)
     """Plain pictures drawn by the base before training, so that plain prompts stay as they are (prior preservation)."""
     prior_loss_weight: float = Field(default=2.0, ge=0)

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 from bespoke.diffusion import Schedule
+from bespoke.diffusion.noise import Pyramid, noise, perturbed
+from bespoke.diffusion.timesteps import timestep
 from bespoke.encoding import Rows, fitted, sampled
 from bespoke.seeds import generator, normal, uniform
 from bespoke.shapes import Latents, PerItem, TextRows, TextStates, Timesteps
@@ -64,13 +66,16 @@ class Batch:
     times: Timesteps
     texts: TextStates | TextRows
     weights: PerItem
+    added: Latents | None = None
+    """The noise that is on the clean latents, where it is another than the one that is asked for."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
         moved = (
             t.to(device, non_blocking=True) for t in (self.clean, self.noise, self.times, self.texts, self.weights)
         )
-        return Batch(*moved)
+        added = None if self.added is None else self.added.to(device, non_blocking=True)
+        return Batch(*moved, added)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,10 @@ class Choices:
     noise_offset: float
     wording_share: float = 0.0
     """Part of the visits that read another wording of the caption."""
+    pyramid: Pyramid | None = None
+    input_perturbation: float = 0.0
+    cumulative: np.ndarray | None = None
+    """The chance of each timestep or one below it, float64 [steps]; without it all come equally often."""
 
 
 class Stream:
@@ -125,16 +134,21 @@ class Stream:
         moments = material.latents[rows]
         shape = (moments.shape[1] // 2, *moments.shape[2:])
         posterior = torch.from_numpy(np.stack([normal(shape, "posterior", *key) for key in keyed]))
-        noise = np.stack([_noise(shape, choices.noise_offset, key) for key in keyed])
-        times = [int(generator("timestep", *key).integers(choices.steps)) for key in keyed]
+        wanted = [noise(shape, key, choices.noise_offset, choices.pyramid) for key in keyed]
         texts = [self._text(example, key) for example, key in drawn]
         return Batch(
             clean=sampled(moments, posterior, material.scale),
-            noise=torch.from_numpy(noise),
-            times=torch.tensor(times),
+            noise=torch.from_numpy(np.stack(wanted)),
+            times=torch.tensor([self._time(key) for key in keyed]),
             texts=_together(material.texts, texts),
             weights=torch.tensor([example.weight for example in examples]),
+            added=_added(wanted, choices.input_perturbation, keyed),
         )
+
+    def _time(self, key: "Keyed") -> int:
+        if self.choices.cumulative is None:
+            return int(generator("timestep", *key).integers(self.choices.steps))
+        return timestep(self.choices.cumulative, uniform("timestep", *key))
 
     def _text(self, example: Example, key: "Keyed") -> int:
         """The row of what a visit reads: nothing, the caption, or another wording of it."""
@@ -156,11 +170,10 @@ def _version(example: Example, key: Keyed) -> int:
     return example.latents[count - 1 - int(count * uniform("mirror", *key))] if count > 1 else example.latents[0]
 
 
-def _noise(shape: tuple[int, ...], offset: float, key: Keyed) -> np.ndarray:
-    noise = normal(shape, "noise", *key)
-    if offset:
-        noise = noise + np.float32(offset) * normal((shape[0], 1, 1), "offset", *key)
-    return noise
+def _added(wanted: Sequence[np.ndarray], strength: float, keyed: Sequence[Keyed]) -> Latents | None:
+    if not strength:
+        return None
+    return torch.from_numpy(np.stack([perturbed(one, strength, key) for one, key in zip(wanted, keyed, strict=True)]))
 
 
 def _together(texts: Rows, rows: Sequence[int]) -> TextStates | TextRows:
@@ -205,10 +218,10 @@ def _measured(
     moments = material.latents[[example.latents[0] for example, _ in jobs]]
     mean = moments.chunk(2, dim=1)[0] * material.scale
     shape = tuple(mean.shape[1:])
-    noise = [normal(shape, seed, "validation", e.key, min(b, strata - 1 - b)) for e, b in jobs]
+    drawn = [normal(shape, seed, "validation", e.key, min(b, strata - 1 - b)) for e, b in jobs]
     return Batch(
         clean=mean,
-        noise=torch.from_numpy(np.stack(noise)),
+        noise=torch.from_numpy(np.stack(drawn)),
         times=torch.tensor([int((b + 0.5) / strata * schedule.steps) for _, b in jobs]),
         texts=_together(material.texts, [example.text for example, _ in jobs]),
         weights=torch.ones(len(jobs)),

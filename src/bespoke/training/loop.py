@@ -11,12 +11,13 @@ import torch
 from accelerate import Accelerator
 
 from bespoke.diffusion import Schedule
+from bespoke.diffusion.timesteps import cumulative
 from bespoke.errors import BespokeError
 from bespoke.hardware import peak_memory_gb
 from bespoke.models import Tuned
 from bespoke.models.norms import limit_norms
 from bespoke.recipe import Recipe
-from bespoke.training import state
+from bespoke.training import objective, state
 from bespoke.training.average import Average
 from bespoke.training.batches import Choices, Material, Stream
 from bespoke.training.events import Covered, Event, Kept, Saved, Staged, Step, Stopped, Validated
@@ -44,7 +45,8 @@ class Trainer:
         self.parameters = network.trainable()
         self.network: Any = accelerator.prepare_model(network)
         self.average = Average(self.parameters, train.ema_decay if train.use_ema else None)
-        self.schedule = schedule.to(accelerator.device)
+        self.schedule, self.loss = schedule.to(accelerator.device), objective.loss(train)
+        self.weighting = objective.weighting(train)
         self.material, self.stages = material, stages(recipe)
         self.validator = Validator(material, recipe.validation, schedule, _asked(train.train_batch_size), accelerator)
         self.progress = Progress()
@@ -113,8 +115,8 @@ class Trainer:
             torch.manual_seed((self.train.seed << 32) + turn * workers.num_processes + workers.process_index)
             first = turn * self.pass_size + workers.process_index * self.size
             batch = self.stream.batch(first, self.size).to(workers.device)
-            errors = losses(self.network, batch, self.schedule)
-            loss = weighted(errors, batch, self.schedule, self.train.snr_gamma).mean() / passes
+            errors = losses(self.network, batch, self.schedule, self.loss)
+            loss = weighted(errors, batch, self.schedule, self.weighting).mean() / passes
             workers.backward(loss)
             window.add(loss.detach(), self.pass_size)
         norm: Any = workers.clip_grad_norm_(list(self.parameters.values()), self.train.max_grad_norm)
@@ -269,7 +271,16 @@ class Trainer:
             raise BespokeError(f"A pass of {pass_size} pictures cannot be shared by {processes} processes.", hint)
         self.pass_size, self.size = pass_size, pass_size // processes
         empty, share = self.recipe.text.proportion_empty_prompts, self.recipe.augment.share
-        choices = Choices(train.seed, self.schedule.steps, empty, train.noise_offset, share)
+        choices = Choices(
+            train.seed,
+            self.schedule.steps,
+            empty,
+            train.noise_offset,
+            share,
+            objective.pyramid(train),
+            train.input_perturbation,
+            cumulative(objective.sampling(train), self.schedule.steps),
+        )
         self.stream = Stream(self.material, choices, pass_size)
 
     def _fresh_optimizer(self) -> Any:

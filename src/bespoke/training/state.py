@@ -17,7 +17,7 @@ from bespoke.training.stopping import Patience
 from bespoke.workspace import Run, atomic_folder, verified
 
 WEIGHTS = "weights.safetensors"
-VERSION = 3
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ class Setting:
 
     def check(self, now: "Setting", folder: Path) -> None:
         """Raises: BespokeError when a training of these settings cannot go on with those of `now`, saying why."""
-        before, after = _flat(self.recipe), _flat(now.recipe)
+        after, plain = _flat(now.recipe), _flat(Recipe().model_dump(mode="json"))
+        # A key that is younger than the state was at its default.
+        before = {key: plain.get(key) for key in after} | _flat(self.recipe)
         changed = [key for key in before | after if before.get(key) != after.get(key)]
         if changed:
             lines = [f"{key}: {before.get(key)!r} was, {after.get(key)!r} is." for key in changed]
@@ -151,7 +153,9 @@ def restore(
     Raises: BespokeError when the state belongs to another training.
     """
     weights, moments = load_file(folder / WEIGHTS), load_file(folder / "optimizer.safetensors")
-    numbers = json.loads((folder / "state.json").read_text(encoding="utf-8"))["optimizer"]
+    said = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    # States from before there were other optimizers hold AdamW's tensors only, which are all it needs.
+    numbers = said.get("optimizer") or {"state": {}, "groups": [{} for _ in optimizer.param_groups]}
     if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in parameters.items()}:
         hint = "Resume with the recipe the run began with, or start a new run."
         raise BespokeError(f"{folder} holds other weights than the recipe describes.", hint)

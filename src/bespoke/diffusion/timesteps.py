@@ -1,0 +1,77 @@
+"""Which timesteps training visits how often: a chance for each, and the timestep that a number in [0, 1) means."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.special import logit, ndtr
+
+from bespoke.errors import BespokeError
+
+Distribution = Literal["uniform", "logit_normal"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How timesteps are chosen: a distribution over the way from picture to noise, shifted, weighted and cut.
+
+    Without anything said, all timesteps come equally often.
+    """
+
+    distribution: Distribution = "uniform"
+    mean: float = 0.0
+    """Of the logit-normal one, before the sigmoid: above 0 the noisy half comes more often."""
+    std: float = 1.0
+    shift: float = 1.0
+    """Above 1 the noisy end comes more often, by the shift that flow matching uses for large pictures."""
+    first: int = 0
+    """The lowest timestep that is visited."""
+    end: int | None = None
+    """The timestep after the last one that is visited; without it all are."""
+    bands: tuple[float, ...] = ()
+    """What each of so many equal parts, from picture to noise, counts for; without any they count the same."""
+
+
+def chances(sampling: Sampling, steps: int) -> np.ndarray:
+    """The chance of each of `steps` timesteps, float64 [steps]; outside the range it is 0, inside it keeps its form.
+
+    Raises: BespokeError when no timestep is left.
+    """
+    at = np.arange(steps)
+    found = np.diff(_below(sampling, np.arange(steps + 1) / steps))
+    if sampling.bands:
+        found = found * np.array(sampling.bands)[at * len(sampling.bands) // steps]
+    end = steps if sampling.end is None else sampling.end
+    found = np.where((at >= sampling.first) & (at < end), found, 0.0)
+    if not found.sum() > 0:
+        problem = f"No timestep is left to train on: they go from {sampling.first} to below {end}, of {steps}."
+        raise BespokeError(problem, "Give min_timestep and max_timestep room, and timestep_bias a band in it above 0.")
+    return found / found.sum()
+
+
+def cumulative(sampling: Sampling, steps: int) -> np.ndarray | None:
+    """The chance of each timestep or one below it, float64 [steps]; nothing where all come equally often.
+
+    Raises: BespokeError when no timestep is left.
+    """
+    if sampling == Sampling():
+        return None
+    found = chances(sampling, steps).cumsum()
+    return found / found[-1]
+
+
+def timestep(cumulative: np.ndarray, u: float) -> int:
+    """The timestep that a number in [0, 1) means: where u is uniform, each comes with its chance."""
+    return int(np.searchsorted(cumulative, u, side="right"))
+
+
+def _below(sampling: Sampling, part: np.ndarray) -> np.ndarray:
+    """The chance to lie below each `part` of the way from picture to noise, from 0 to 1.
+
+    Source: Esser et al. 2024, "Scaling rectified flow transformers for high-resolution image synthesis", equations 19
+    (logit-normal) and 23 (shift).
+    """
+    part = part / (sampling.shift - (sampling.shift - 1) * part)
+    if sampling.distribution == "uniform":
+        return part
+    return ndtr((logit(part) - sampling.mean) / sampling.std)
