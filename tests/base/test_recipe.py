@@ -241,7 +241,7 @@ MAY_STAY_OPEN = {
     "train.snr_gamma", "train.soft_min_snr_gamma", "train.p2_gamma", "train.max_timestep",
     "balance.by", "caption.model", "caption.categories", "caption.clip", "caption.detector",
     "caption.top_p", "data.processes", "train.num_train_epochs", "evaluate.clip", "evaluate.detector",
-    "words.budget", "words.learning_rate", "train.max_adapter_norm",
+    "words.budget", "words.learning_rate", "train.max_adapter_norm", "sweep.minutes",
 }  # fmt: skip
 """None means that it is off, or chosen by a command other than training."""
 
