@@ -186,12 +186,12 @@ def test_no_redirect_leads_from_the_internet_to_a_private_address(
     monkeypatch.setenv("HTTP_PROXY", web.address)
     monkeypatch.setenv("NO_PROXY", host.partition(":")[0])
     found = one("http://pictures.example/inward/1", tmp_path)
-    assert "private address" in found.trouble and found.reason == NOT_FETCHED
+    assert "(download.private_addresses)" in found.trouble and found.reason == NOT_FETCHED
     assert web.asked == {"http://pictures.example/inward/1": 1}
     assert one("http://pictures.example/moved/2", tmp_path).path
     # What a table names at home may stay at home, but not where nothing private is wanted at all.
     assert one(web.url("inward/3"), tmp_path).path
-    assert "private address" in one(web.url("4"), tmp_path, private_addresses="refuse").trouble
+    assert "(download.private_addresses)" in one(web.url("4"), tmp_path, private_addresses="refuse").trouble
     assert one("http://pictures.example/inward/1", tmp_path, private_addresses="allow").path
 
 
