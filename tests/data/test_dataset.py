@@ -664,6 +664,19 @@ def test_files_of_others_are_not_overwritten(source, tmp_path, name):
     assert (tmp_path / "d" / name).read_bytes() == b"mine"
 
 
+def test_what_another_import_left_is_no_reason_to_remove_a_dataset(source, tmp_path):
+    folder = tmp_path / "d"
+    imported(source, folder)
+    put(folder / "train", "theirs.png", 99, None)
+    for number in range(100, 103):
+        put(tmp_path / "more", f"{number}.png", number)
+    refused = refusal(tmp_path / "more", folder)
+    assert "train/theirs.png" in refused.problem
+    assert "Finish the other import" in refused.hint and "remove" not in refused.hint
+    # What was found out about the pictures is not lost.
+    assert len((folder / ".facts-3.jsonl").read_text().splitlines()) == 3
+
+
 def test_a_picture_that_changes_during_the_import(source, tmp_path):
     def rewrite(done: int, files: int) -> None:
         if done == files:

@@ -21,7 +21,7 @@ from bespoke.data.intake.download import NOT_FETCHED, NOT_YET, download
 from bespoke.data.intake.folders import Found
 from bespoke.data.intake.hosts import Host, asked_wait, opted_out, private
 from bespoke.data.intake.journal import Journal, Outcome
-from bespoke.data.intake.links import Link, key_of
+from bespoke.data.intake.links import Link, Links, key_of
 from bespoke.errors import BespokeError
 from bespoke.recipe.dataset import Download
 
@@ -213,6 +213,19 @@ def test_what_servers_say_in_headers() -> None:
     assert opted_out(["noindex", "NoImageAI"]) == "noimageai"
     assert opted_out(["noindex, noai"]) == opted_out(["bespoke: noai"]) == "noai"
     assert opted_out(["otherbot: noai", "noindex"]) == opted_out([]) == ""
+
+
+def test_a_table_that_changes_while_it_is_read(web: Web, tmp_path: Path) -> None:
+    table = tmp_path / "photos.csv"
+    table.write_text(f"url\n{web.url('1')}\n")
+
+    def edited(done: int, total: int) -> None:
+        table.write_text(f"url\n{web.url('1')}\n{web.url('2')}\n")
+
+    first, second = download(Links(table), tmp_path / "in", Download(**QUICK), edited)
+    assert first.path
+    assert (second.path, second.reason) == (None, NOT_YET)
+    assert "changed meanwhile" in second.trouble
 
 
 def test_a_full_disk_is_explained_and_costs_nothing(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,8 @@ def _found(link: Link, journal: Journal, settings: Download) -> Found:
         return Found(link.name, None, trouble=link.trouble, reason=NOT_FETCHED)
     key = key_of(asked(link.url, settings.query))
     outcome = journal.get(key)
-    assert outcome is not None, "every link was asked for"
+    if outcome is None:
+        return Found(link.name, None, trouble=f"its row changed meanwhile: {public(link.url)}", reason=NOT_YET)
     if outcome.suffix:
         path = journal.path(key, outcome.suffix)
         return Found(link.name, path, link.text, link.repeats, notes=link.notes, marks=link.marks)
