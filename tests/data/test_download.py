@@ -215,6 +215,16 @@ def test_what_servers_say_in_headers() -> None:
     assert opted_out(["otherbot: noai", "noindex"]) == opted_out([]) == ""
 
 
+@pytest.mark.parametrize(
+    ("address", "inside"),
+    [("8.8.8.8", False), ("[2606:4700::1111]", False), ("[64:ff9b::808:808]", False), ("[2002:808:808::]", False),
+     ("10.0.0.1", True), ("169.254.169.254", True), ("[::1]", True), ("[::ffff:10.0.0.1]", True), ("[fec0::1]", True),
+     ("[64:ff9b::a9fe:a9fe]", True), ("[2002:7f00:1::]", True), ("[::7f00:1]", True), ("224.0.0.1", True)],
+)  # fmt: skip
+def test_addresses_of_ones_own_network_are_known_in_any_clothes(address: str, inside: bool) -> None:
+    assert asyncio.run(private(httpx.URL(f"http://{address}/a.png"))) is inside
+
+
 def test_a_table_that_changes_while_it_is_read(web: Web, tmp_path: Path) -> None:
     table = tmp_path / "photos.csv"
     table.write_text(f"url\n{web.url('1')}\n")
