@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bespoke.data import build, check_enough, clean, inspect, load, read, restore
+from bespoke.data import build, check_enough, clean, export, inspect, load, read, restore
 from bespoke.data.intake.folders import find
 from bespoke.data.names import Names
 from bespoke.data.tables import one_line
@@ -662,6 +662,28 @@ def test_files_of_others_are_not_overwritten(source, tmp_path, name):
     (tmp_path / "d" / name).write_bytes(b"mine")
     assert refusal(source, tmp_path / "d").problem.endswith(f"not from this import, such as {name}.")
     assert (tmp_path / "d" / name).read_bytes() == b"mine"
+
+
+def test_columns_keep_their_order_on_the_way_in_and_out(source, tmp_path):
+    rows = "".join(f"{n}.png,word {n},a,b,c\n" for n in range(10))
+    (source / "metadata.csv").write_text(f"file_name,text,zebra,licence,author\n{rows}")
+    imported(source, tmp_path / "d")
+    export(tmp_path / "d", tmp_path / "out", "imagefolder")
+    for table in (tmp_path / "d/train/metadata.csv", tmp_path / "out/train/metadata.csv"):
+        assert table.read_text().splitlines()[0] == "file_name,text,zebra,licence,author"
+
+
+def test_what_another_import_left_is_no_reason_to_remove_a_dataset(source, tmp_path):
+    folder = tmp_path / "d"
+    imported(source, folder)
+    put(folder / "train", "theirs.png", 99, None)
+    for number in range(100, 103):
+        put(tmp_path / "more", f"{number}.png", number)
+    refused = refusal(tmp_path / "more", folder)
+    assert "train/theirs.png" in refused.problem
+    assert "Finish the other import" in refused.hint and "remove" not in refused.hint
+    # What was found out about the pictures is not lost.
+    assert len((folder / ".facts-3.jsonl").read_text().splitlines()) == 3
 
 
 def test_a_picture_that_changes_during_the_import(source, tmp_path):

@@ -21,7 +21,7 @@ from bespoke.data.intake.download import NOT_FETCHED, NOT_YET, download
 from bespoke.data.intake.folders import Found
 from bespoke.data.intake.hosts import Host, asked_wait, opted_out, private
 from bespoke.data.intake.journal import Journal, Outcome
-from bespoke.data.intake.links import Link, key_of
+from bespoke.data.intake.links import Link, Links, key_of
 from bespoke.errors import BespokeError
 from bespoke.recipe.dataset import Download
 
@@ -186,12 +186,12 @@ def test_no_redirect_leads_from_the_internet_to_a_private_address(
     monkeypatch.setenv("HTTP_PROXY", web.address)
     monkeypatch.setenv("NO_PROXY", host.partition(":")[0])
     found = one("http://pictures.example/inward/1", tmp_path)
-    assert "private address" in found.trouble and found.reason == NOT_FETCHED
+    assert "(download.private_addresses)" in found.trouble and found.reason == NOT_FETCHED
     assert web.asked == {"http://pictures.example/inward/1": 1}
     assert one("http://pictures.example/moved/2", tmp_path).path
     # What a table names at home may stay at home, but not where nothing private is wanted at all.
     assert one(web.url("inward/3"), tmp_path).path
-    assert "private address" in one(web.url("4"), tmp_path, private_addresses="refuse").trouble
+    assert "(download.private_addresses)" in one(web.url("4"), tmp_path, private_addresses="refuse").trouble
     assert one("http://pictures.example/inward/1", tmp_path, private_addresses="allow").path
 
 
@@ -213,6 +213,29 @@ def test_what_servers_say_in_headers() -> None:
     assert opted_out(["noindex", "NoImageAI"]) == "noimageai"
     assert opted_out(["noindex, noai"]) == opted_out(["bespoke: noai"]) == "noai"
     assert opted_out(["otherbot: noai", "noindex"]) == opted_out([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("address", "inside"),
+    [("8.8.8.8", False), ("[2606:4700::1111]", False), ("[64:ff9b::808:808]", False), ("[2002:808:808::]", False),
+     ("10.0.0.1", True), ("169.254.169.254", True), ("[::1]", True), ("[::ffff:10.0.0.1]", True), ("[fec0::1]", True),
+     ("[64:ff9b::a9fe:a9fe]", True), ("[2002:7f00:1::]", True), ("[::7f00:1]", True), ("224.0.0.1", True)],
+)  # fmt: skip
+def test_addresses_of_ones_own_network_are_known_in_any_clothes(address: str, inside: bool) -> None:
+    assert asyncio.run(private(httpx.URL(f"http://{address}/a.png"))) is inside
+
+
+def test_a_table_that_changes_while_it_is_read(web: Web, tmp_path: Path) -> None:
+    table = tmp_path / "photos.csv"
+    table.write_text(f"url\n{web.url('1')}\n")
+
+    def edited(done: int, total: int) -> None:
+        table.write_text(f"url\n{web.url('1')}\n{web.url('2')}\n")
+
+    first, second = download(Links(table), tmp_path / "in", Download(**QUICK), edited)
+    assert first.path
+    assert (second.path, second.reason) == (None, NOT_YET)
+    assert "changed meanwhile" in second.trouble
 
 
 def test_a_full_disk_is_explained_and_costs_nothing(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

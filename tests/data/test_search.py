@@ -214,6 +214,15 @@ def test_words_become_a_checked_dataset(web: Web, tmp_path: Path, monkeypatch: p
     assert set((web.asked - before).keys()) <= {"/robots.txt"}
 
 
+def test_other_words_are_another_search(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    web.engine = stand_in = OpenverseStandIn(web, 20)
+    tables = [collected(web, words, "--count", "4")["table"] for words in ("c", "c++", "c  ", "像" * 100, "像" * 99)]
+    assert tables[0] == tables[2] == "downloads/c-openverse.jsonl"
+    assert len(set(tables)) == 4
+    assert [query["q"] for query in stand_in.asked] == ["c", "c++", "像" * 100, "像" * 99]
+
+
 def test_nothing_found_and_nothing_asked_are_explained(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

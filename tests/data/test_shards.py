@@ -27,6 +27,8 @@ from typer.testing import CliRunner
 from bespoke.cli.commands import app
 from bespoke.data import build, export, load
 from bespoke.data.intake import archives, shards
+from bespoke.data.intake.landing import Landing
+from bespoke.data.intake.remote import Place
 from bespoke.errors import BespokeError
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset
@@ -300,7 +302,7 @@ def test_a_damaged_shard_is_named_and_the_others_are_not_fetched_again(
     source = here if where == "folder" else "s3://things/set"
     with pytest.raises(BespokeError, match=r"/shards-000001\.tar cannot be unpacked") as caught:
         imported(source, tmp_path / "d")
-    assert caught.value.hint
+    assert "make it anew, or leave it out" in caught.value.hint
     arrived = {path.name: path.stat().st_ino for path in (tmp_path / "d").rglob("shards-000000.tar/*.png")}
     assert len(arrived) == 3
     store.asked.clear()
@@ -433,6 +435,9 @@ def test_passwords_are_kept_nowhere(tmp_path: Path) -> None:
         ("s3://things/set/*.zip", r"^No file fits s3://things/set", "quotation marks"),
         ("memory://set/{0..999999999}.tar", "names 1000000000 files", "at most"),
         ("memory://set/*", "is a file, not a folder", "parquet"),
+        ("memory://set/{a,..}/b.tar", "leads out of the folder", "one after the other"),
+        ("s3://things[/a.tar", "is no URL: Invalid IPv6", "%5B"),
+        ("https://ann:secret@web[/a.tar", "^The source is no URL: Invalid IPv6 URL.$", "%5B"),
     ],
 )
 def test_what_a_store_does_not_give_is_told(
@@ -443,6 +448,27 @@ def test_what_a_store_does_not_give_is_told(
         imported(source, tmp_path / "d")
     assert re.search(problem, caught.value.problem), caught.value.problem
     assert hint in caught.value.hint
+
+
+def test_messages_keep_secrets_however_a_library_tells_them() -> None:
+    place = Place("s3://ann:p%40ss@bucket/a.tar?signature=ab%2Fcdef&v=1")
+    said = [place._refused(ValueError(f"no {secret} here"), "it").problem
+            for secret in ("ann:p%40ss", "ann:p@ss", "p@ss", "signature=ab%2Fcdef&v=1", "ab/cdef")]  # fmt: skip
+    assert said == ["it cannot be read: no … here"] * 5
+
+
+def test_a_pattern_leads_nowhere_else(tmp_path: Path) -> None:
+    lay(tmp_path / "in", {"a/0.tar": numbered(0), "0.tar": numbered(1)})
+    with pytest.raises(BespokeError, match="leads out of the folder in which it begins"):
+        imported(f"{tmp_path}/in/a/{{.,..}}/0.tar", tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_disk_that_is_full_for_a_small_picture_is_explained(tmp_path: Path) -> None:
+    (tmp_path / ".writing").symlink_to("/dev/full")
+    with pytest.raises(BespokeError, match="disk is full"):
+        Landing(tmp_path).write(tmp_path / "a.png", io.BytesIO(b"small"))
 
 
 def test_shards_and_tables_are_not_mixed(tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ def build(
             try:
                 _check_no_strangers(folder, after, copies)
             except BespokeError:
-                known.forget()  # the folder is somebody else's
+                if not (folder / RECORD).exists():
+                    known.forget()  # the folder is somebody else's
                 raise
             _copy(folder, after, copies, link=inside.ours)
             after = datasets.save(folder, after)
@@ -257,6 +258,8 @@ def _check_no_strangers(folder: Path, dataset: Dataset, copies: Sequence[_Copy])
             found.append(f"{TRAIN}/{TABLE}")
     if found:
         hint = f"Import into another folder, or remove {folder} if nobody needs it."
+        if (folder / RECORD).exists():
+            hint = "Finish the other import first, if one was stopped or is under way; or move them out of the folder."
         raise BespokeError(f"{folder} holds files that are not from this import, such as {found[0]}.", hint)
 
 

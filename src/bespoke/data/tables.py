@@ -249,7 +249,8 @@ def _csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             if any(cells):
                 # The first of two columns of one name counts, as in a spreadsheet's search.
                 padded = [*cells, *[""] * len(columns)][: len(columns)]
-                yield line, dict(reversed(list(zip(columns, padded, strict=True))))
+                pairs = list(zip(columns, padded, strict=True))
+                yield line, dict(pairs) | dict(reversed(pairs))
 
 
 def _records(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:

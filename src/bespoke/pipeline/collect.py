@@ -1,5 +1,6 @@
 """Words turned into a checked dataset of pictures that a search engine finds for them."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ def collect(
 
     Raises: BespokeError when the engine cannot be asked, or what import raises.
     """
-    slug = re.sub(r"[^\w-]+", "-", query).strip("-")[:80]
+    slug = _slug(query)
     if not slug or count < 1:
         problem = "Nothing is searched for." if not slug else f"{count} pictures are none."
         raise BespokeError(problem, 'Say what, and how many: bespoke data collect "8bit illustration" --count 100')
@@ -55,6 +56,16 @@ def collect(
     table = Path(relative(project / download.DOWNLOADS / f"{slug}-{_asked_of(settings.download)}.jsonl"))
     _find(query, count, table, download.folder_of(table, project), settings.download, report)
     return Collected(folder, table, built(table, folder, _once(settings), report))
+
+
+def _slug(query: str) -> str:
+    """A name for a folder from some words, of at most 90 bytes; other words give another, but for hyphens."""
+    words = " ".join(query.split())
+    plain = re.sub(r"[^\w-]+", "-", words).strip("-")
+    short = plain.encode()[:80].decode(errors="ignore").rstrip("-")
+    if not plain or short == words.replace(" ", "-"):
+        return short
+    return f"{short}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
 
 
 def _mannerly(recipe: Recipe) -> Recipe:

@@ -208,7 +208,9 @@ def _unpacked(source: _Source, blob: Blob, spool: Spool) -> list[Found]:
     except DAMAGE as error:
         which = source.name if source.single else f"{source.name}/{blob.name}"
         problem = f"{which} cannot be unpacked: {(str(error).splitlines() or ['it is damaged'])[0]}."
-        raise BespokeError(problem, "Unpack it yourself, and name the folder.") from error
+        alone = "Fetch or make it anew; or unpack what can be had of it yourself, and name the folder."
+        several = "Fetch or make it anew, or leave it out; then run the same command again. The others are kept."
+        raise BespokeError(problem, alone if source.single else several) from error
 
 
 def _as_they_are(blobs: Sequence[Blob], progress: Callable[[int, int], None], landing: Landing) -> Iterator[Found]:

@@ -78,7 +78,8 @@ def _found(link: Link, journal: Journal, settings: Download) -> Found:
         return Found(link.name, None, trouble=link.trouble, reason=NOT_FETCHED)
     key = key_of(asked(link.url, settings.query))
     outcome = journal.get(key)
-    assert outcome is not None, "every link was asked for"
+    if outcome is None:
+        return Found(link.name, None, trouble=f"its row changed meanwhile: {public(link.url)}", reason=NOT_YET)
     if outcome.suffix:
         path = journal.path(key, outcome.suffix)
         return Found(link.name, path, link.text, link.repeats, notes=link.notes, marks=link.marks)
@@ -180,7 +181,7 @@ class _Fetching:
         """The same, asked for once, with all redirects followed."""
         first, seen, left = url, {str(url)}, self._settings.deadline
         if self._by["private"] == "refuse" and await private(url):
-            raise Refused("it lies on a private address", by=self._because("private"))
+            raise Refused("it lies on a private address (download.private_addresses)", by=self._because("private"))
         part = self._journal.path(key, "").with_name(f".{key}.tmp")
         try:
             while True:
@@ -206,7 +207,9 @@ class _Fetching:
             raise Refused(f"redirected to no address of the web: {url}")
         # What a table names at home may redirect to where it likes.
         if self._by["private"] != "allow" and await private(url) and not await private(first):
-            raise Refused(f"redirected to a private address, {url.host}", by=self._because("private"))
+            raise Refused(
+                f"redirected to a private address, {url.host} (download.private_addresses)", by=self._because("private")
+            )
 
     async def _hop(self, url: httpx.URL, part: Path, key: str, left: float) -> tuple[str | httpx.URL, float]:
         """The ending of the picture's file, or where the server says that it is; and the seconds that took."""

@@ -18,6 +18,8 @@ LONGEST_CRAWL_DELAY = 60.0
 """Seconds between two requests that a robots.txt may ask for."""
 LARGEST_ROBOTS = 512_000
 """Bytes of a robots.txt that are read. Source: RFC 9309, section 2.5, asks for 500 KiB at least."""
+_TRANSLATED = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+"""Addresses whose last 32 bits are one of IPv4, to which a router may lead. Source: RFC 6052; RFC 4291, 2.5.5."""
 _OPT_OUTS = frozenset(("noai", "noimageai"))
 
 
@@ -111,8 +113,16 @@ async def private(url: httpx.URL) -> bool:
 
 def _global(address: str) -> bool:
     parsed = ipaddress.ip_address(address.partition("%")[0])
-    inner = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return (inner or parsed).is_global
+    if isinstance(parsed, ipaddress.IPv6Address):
+        translated = any(parsed in network for network in _TRANSLATED)
+        inner = (
+            ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF) if translated else parsed.ipv4_mapped or parsed.sixtofour
+        )
+        local = parsed.is_site_local
+    else:
+        inner, local = None, False
+    asked = inner or parsed
+    return asked.is_global and not asked.is_multicast and not local
 
 
 def opted_out(tags: Iterable[str]) -> str:

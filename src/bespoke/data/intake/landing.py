@@ -51,13 +51,14 @@ class Landing:
         """
         temporary = self.folder / _WRITING
         try:
-            with temporary.open("wb") as file:
+            # What is small is written when the file is closed, and not before.
+            with _room_on(self.folder), temporary.open("wb") as file:
                 while block := content.read(CHUNK):
-                    with _room_on(self.folder):
-                        file.write(block)
+                    file.write(block)
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(temporary, path)
+                with _room_on(self.folder):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(temporary, path)
             except OSError as error:
                 return f"cannot be unpacked: {error.strerror}"
             return ""

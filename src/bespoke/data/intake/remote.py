@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, cast, runtime_checkable
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from bespoke.data.intake import hub
 from bespoke.errors import BespokeError
@@ -24,6 +24,8 @@ BY_ARROW = frozenset(("s3", "gs"))
 """Schemes that Arrow, which comes with bespoke, speaks where fsspec's own package for them is missing."""
 TAGS = ("ETag", "etag", "md5Hash", "checksum", "sha256", "LastModified", "updated", "mtime", "last_modified")
 """What file systems say of a file that changes when the file does."""
+SHORTEST_SECRET = 4
+"""Characters of a value behind a URL's question mark that is kept out of messages; shorter ones are in many words."""
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 _DENIED = (
@@ -144,7 +146,7 @@ class Place:
     @property
     def scheme(self) -> str:
         """What stands before `://`."""
-        return urlsplit(self.url).scheme.lower()
+        return _parts(self.url).scheme.lower()
 
     @cached_property
     def shown(self) -> str:
@@ -219,7 +221,7 @@ class Place:
         if any(word in f"{type(error).__name__} {said}".lower() for word in _DENIED):
             return BespokeError(f"You may not read or write {name}: {said}", _credentials(self.scheme))
         if isinstance(error, FileNotFoundError):
-            bucket = urlsplit(self.shown).netloc
+            bucket = _parts(self.shown).netloc
             lacks = "bucket" in said.lower() or (self.scheme in _STORES and not self.system.exists(bucket))
             what = f"no bucket {bucket}: {name} leads nowhere" if lacks else f"nothing at {name}"
             return BespokeError(f"There is {what}.", hint)
@@ -227,9 +229,12 @@ class Place:
 
     def _without_secrets(self, said: str) -> str:
         """A message without what stands in the URL and nobody else is to see."""
-        address = urlsplit(self.url)
+        address = _parts(self.url)
         user = address.netloc.rpartition("@")[0]
-        for secret in filter(None, (user, user.partition(":")[2], address.query)):
+        password = user.partition(":")[2]
+        # A library may have decoded them, or tell one of them alone.
+        values = [value for _, value in parse_qsl(address.query) if len(value) >= SHORTEST_SECRET]
+        for secret in filter(None, (address.query, user, unquote(user), password, unquote(password), *values)):
             said = said.replace(secret, "…")
         return said
 
@@ -245,9 +250,18 @@ def shown(source: str | Path) -> str:
     """A source as it may be written down: a URL without passwords, signatures and a slash at its end."""
     if not isinstance(source, str) or not _URL.match(source):
         return str(source)
-    address = urlsplit(source)
+    address = _parts(source)
     plain = address._replace(netloc=address.netloc.rpartition("@")[2], query="", fragment="").geturl()
     return plain.rstrip("/") if not plain.endswith("://") else plain
+
+
+def _parts(url: str) -> SplitResult:
+    """The URL in its parts. Raises: BespokeError when it is none; it is not shown, for it may hold a password."""
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        hint = "A bracket in it that is no part of a pattern is written %5B or %5D."
+        raise BespokeError(f"The source is no URL: {error}.", hint) from None
 
 
 def makes_folders(scheme: str) -> bool:

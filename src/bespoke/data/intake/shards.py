@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from bespoke.data.intake import hub
 from bespoke.data.intake.archives import TAR, hidden
 from bespoke.data.intake.embedded import ARROW, PARQUET
-from bespoke.data.intake.remote import Blob, Local, Place, Remote
+from bespoke.data.intake.remote import Blob, Local, Place, Remote, shown
 from bespoke.data.tables import TABLES
 from bespoke.errors import BespokeError
 
@@ -69,6 +69,9 @@ def _last(name: str, base: str) -> str:
 def _some(pattern: str, files: Sequence[Blob]) -> list[Blob]:
     if not files:
         raise BespokeError(f"No file fits {pattern}.", "In a shell, put the pattern between quotation marks.")
+    if any(".." in PurePosixPath(file.name).parts for file in files):
+        hint = "Put no `..` behind the first brace or star, or import one after the other into the same dataset."
+        raise BespokeError(f"{pattern} leads out of the folder in which it begins.", hint)
     return list({file.name: file for file in files}.values())
 
 
@@ -79,7 +82,7 @@ def expanded(pattern: str) -> list[str]:
     """
     many = math.prod(_count(found) for found in _BRACES.finditer(pattern))
     if many > MOST:
-        raise BespokeError(f"{pattern} names {many} files.", f"Name at most {MOST} at once.")
+        raise BespokeError(f"{shown(pattern)} names {many} files.", f"Name at most {MOST} at once.")
     found = _BRACES.search(pattern)
     if found is None:
         return [pattern]

@@ -262,7 +262,7 @@ def _uncaptioned(view: View) -> Advice | None:
     if not count:
         return None
     finding = f"{share(count, view.dataset.files, 'file')} set aside for want of a caption."
-    do = "Write a text file beside each, cat.txt for cat.png, and import again."
+    do = "Write a text file beside each, cat.txt for cat.png, or fill in its row of the table, and import again."
     return Advice(_severity(count, view.dataset.files), count, finding, "Without one a picture teaches nothing.", do)
 
 
