@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import filelock
 from safetensors import SafetensorError
 
 from bespoke.errors import BespokeError
@@ -148,6 +150,29 @@ class Journal:
         """Forgets all lines."""
         self._path.unlink(missing_ok=True)
         self._whole = False
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Generator[None, None, None]:
+    """A block that only one process of this machine and person enters for a folder.
+
+    The lock lies in the system's temporary folder, so that a folder that is refused stays as it was.
+
+    Raises: BespokeError when another process is in such a block.
+    """
+    whose = str(os.getuid()) if hasattr(os, "getuid") else ""
+    place = Path(tempfile.gettempdir(), f"bespoke-locks-{whose}")
+    place.mkdir(exist_ok=True, mode=0o700)
+    lock = filelock.FileLock(place / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:24]}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        problem = f"Another command is working on {folder}."
+        raise BespokeError(problem, "Wait until it is done, or stop it.") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sha256(path: Path) -> str:

@@ -366,3 +366,16 @@ def test_after_a_kill_nothing_finished_is_fetched_again(web: Web, tmp_path: Path
 
 def _path(number: int) -> str:
     return f"{number}" if number % 5 else f"gone/{number}"
+
+
+def test_a_name_that_turns_private_between_look_up_and_connection_is_refused(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def public(url: httpx.URL) -> bool:
+        return False
+
+    monkeypatch.setattr(module, "private", public)  # as a name server says that changes its mind
+    found = one(web.url("1"), tmp_path)
+    assert found.path is None and "reached at a private address" in found.trouble
+    assert "(download.private_addresses)" in found.trouble
+    assert one(web.url("2"), tmp_path, private_addresses="allow").path

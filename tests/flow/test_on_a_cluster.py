@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bespoke import caption_data, import_data, inspect_data, scale
+from bespoke import caption_data, import_data, inspect_data, scale, workspace
 from bespoke.cli.commands import app
 from bespoke.data import build
 from bespoke.data.seen import PICTURES, Seen
+from bespoke.errors import BespokeError
 from bespoke.recipe import Recipe
 from bespoke.recipe.dataset import Data
 
@@ -175,3 +176,13 @@ def test_the_commands_of_the_manual(source: Path, tmp_path: Path, monkeypatch: p
         done = runner.invoke(app, ["data", *words])
         assert done.exit_code == 0, done.output
     assert files(tmp_path / "my-style/dataset/train") == files(tmp_path / "another/dataset/train")
+
+
+def test_two_commands_on_one_dataset_do_not_meet(source: Path, tmp_path: Path) -> None:
+    dataset = tmp_path / "dataset"
+    with workspace.alone(dataset), pytest.raises(BespokeError, match="Another command is working on") as caught:
+        import_data(source, dataset, overrides=["data.processes=1"])
+    assert "Wait until it is done" in caught.value.hint and not dataset.exists()
+    import_data(source, dataset, overrides=["data.processes=1"])
+    with workspace.alone(dataset), pytest.raises(BespokeError, match="Another command is working on"):
+        inspect_data(dataset)

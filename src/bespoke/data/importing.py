@@ -196,9 +196,9 @@ class _There:
         self.broken = [item for item in dataset.set_aside if item.picture is None]
         self.kept = {p.file for p in dataset.pictures}
         self._by_source = {item.source: item for item in (*(c.picture for c in self.pictures), *self.broken)}
-        self._by_hash: dict[str, list[Picture | SetAside]] = {}
+        self._alike: dict[tuple[str, str], list[Picture | SetAside]] = {}
         for item in self._by_source.values():
-            self._by_hash.setdefault(item.sha256, []).append(item)
+            self._alike.setdefault((item.sha256, _last(item.source)), []).append(item)
 
     def files(self) -> Iterator[str]:
         """The names that are given."""
@@ -206,7 +206,8 @@ class _There:
 
     def find(self, origin: str, entry: _Entry) -> Picture | SetAside | None:
         """The same file as it was imported before, also from a source that was named or lay elsewhere then."""
-        moved = (i for i in self._by_hash.get(entry.sha256, ()) if i.source.endswith(f"/{entry.found.name}"))
+        alike = self._alike.get((entry.sha256, _last(entry.found.name)), ())
+        moved = (item for item in alike if item.source.endswith(f"/{entry.found.name}"))
         return self._by_source.get(origin) or next(moved, None)
 
     def check_unchanged(self, same: Picture | SetAside | None, entry: _Entry) -> None:
@@ -219,6 +220,10 @@ class _There:
         if isinstance(same, Picture) and same.file in self.kept and same.source_text != entry.found.text:
             hint = f"Edit it in {TRAIN}/{TABLE} of the dataset, or import into another folder."
             raise BespokeError(f"The caption of {same.source} has changed since it was imported.", hint)
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _name(names: Names, entry: _Entry) -> str:

@@ -19,6 +19,7 @@ from bespoke.recipe.dataset import Caption
 from bespoke.records import Dataset, Picture
 from bespoke.scale import ALONE, Workers
 from bespoke.seeds import permutation
+from bespoke.workspace import alone
 
 PICO = {"model": "pico-BLIP", "clip": "pico-CLIP", "detector": "pico-YOLOS"}
 USUAL = {
@@ -63,19 +64,21 @@ def caption_data(
     Raises: BespokeError when `dataset` is none or is damaged, the recipe or the captioner cannot be used.
     """
     settings, folder = settings_of(dataset, recipe, overrides), Path(dataset)
-    pictures = _wanted(folder, settings.caption)
-    tellers = [_captioner(settings), *_taggers(settings, _beside(dataset, recipe))]
-    told = [
-        annotation.described(
-            folder, pictures, teller, settings.caption.batch_size, partial(annotation.opened, folder),
-            counting(report, f"say {teller.kind}"),
-        )
-        for teller in tellers
-    ]  # fmt: skip
-    texts = {
-        p.sha256: _joined(p.text, [one[p.sha256] for one in told], settings.caption, data.tags_of(p)) for p in pictures
-    }
-    after = data.clean(folder, settings, counting(report, LOOK), texts)
+    with alone(folder):
+        pictures = _wanted(folder, settings.caption)
+        tellers = [_captioner(settings), *_taggers(settings, _beside(dataset, recipe))]
+        told = [
+            annotation.described(
+                folder, pictures, teller, settings.caption.batch_size, partial(annotation.opened, folder),
+                counting(report, f"say {teller.kind}"),
+            )
+            for teller in tellers
+        ]  # fmt: skip
+        texts = {
+            p.sha256: _joined(p.text, [one[p.sha256] for one in told], settings.caption, data.tags_of(p))
+            for p in pictures
+        }
+        after = data.clean(folder, settings, counting(report, LOOK), texts)
     examples = [(p.file, p.text) for p in after.pictures if p.sha256 in texts][:3]
     return Captioned(after, tellers[0].name, len(pictures), tuple(examples))
 

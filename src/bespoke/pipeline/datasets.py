@@ -15,7 +15,7 @@ from bespoke.pipeline.reporting import Reporter, counting, silent
 from bespoke.pipeline.seeing import Asked, ask_models
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset, Picture
-from bespoke.workspace import Project
+from bespoke.workspace import Project, alone
 
 LOOK = "look at pictures"
 
@@ -99,8 +99,9 @@ def inspect_data(
     Raises: BespokeError when `dataset` is none or is damaged, or the recipe cannot be used.
     """
     settings = settings_of(dataset, recipe, overrides)
-    asked = asked_of(Path(dataset), settings, recipe, report)
-    found, pictures = data.inspect(Path(dataset), settings, counting(report, LOOK))
+    with alone(Path(dataset)):
+        asked = asked_of(Path(dataset), settings, recipe, report)
+        found, pictures = data.inspect(Path(dataset), settings, counting(report, LOOK))
     return Inspection(found, tuple(pictures), asked)
 
 
@@ -116,8 +117,9 @@ def clean_data(
     Raises: BespokeError when `dataset` is none or is damaged, the recipe cannot be used, or too little would remain.
     """
     settings = settings_of(dataset, recipe, overrides)
-    asked_of(Path(dataset), settings, recipe, report)
-    return data.clean(Path(dataset), settings, counting(report, LOOK))
+    with alone(Path(dataset)):
+        asked_of(Path(dataset), settings, recipe, report)
+        return data.clean(Path(dataset), settings, counting(report, LOOK))
 
 
 def restore_data(
@@ -129,7 +131,9 @@ def restore_data(
 
     Raises: BespokeError when nothing is there for a name, or it gives no picture or has no caption.
     """
-    return data.restore(Path(dataset), wanted, settings_of(dataset, recipe, overrides))
+    settings = settings_of(dataset, recipe, overrides)
+    with alone(Path(dataset)):
+        return data.restore(Path(dataset), wanted, settings)
 
 
 def split_data(
@@ -147,7 +151,8 @@ def split_data(
     themselves.
     """
     settings = settings_of(dataset, recipe, overrides)
-    made, moved = data.split_up(Path(dataset), settings, counting(report, LOOK))
+    with alone(Path(dataset)):
+        made, moved = data.split_up(Path(dataset), settings, counting(report, LOOK))
     written = settings_of(dataset, recipe, ())
     own, now = (
         {"data.validation_fraction": s.data.validation_fraction, "data.split_by": s.data.split_by,
@@ -170,7 +175,8 @@ def balance_data(
     Raises: BespokeError when `dataset` is none or is damaged, or the recipe cannot be used or names what is not there.
     """
     settings = settings_of(dataset, recipe, overrides)
-    return data.balance(Path(dataset), settings, counting(report, LOOK), apply=apply)
+    with alone(Path(dataset)):
+        return data.balance(Path(dataset), settings, counting(report, LOOK), apply=apply)
 
 
 def unbalance_data(dataset: str | Path) -> tuple[Dataset, int]:
@@ -178,7 +184,8 @@ def unbalance_data(dataset: str | Path) -> tuple[Dataset, int]:
 
     Raises: BespokeError when `dataset` is none or is damaged.
     """
-    return data.unbalance(Path(dataset))
+    with alone(Path(dataset)):
+        return data.unbalance(Path(dataset))
 
 
 def shrink_data(
@@ -248,8 +255,9 @@ def base_at_hand(recipe: Recipe, folder: Path) -> Checkpoint | None:
 
 def built(source: str | Path, folder: Path, recipe: Recipe, report: Reporter) -> Dataset:
     """The dataset made in a folder with a recipe's settings."""
-    arriving = "fetch pictures" if data.is_table(source) else "read sources"
-    return data.build(source, folder, recipe, counting(report, "check pictures"), counting(report, arriving))
+    arriving = counting(report, "fetch pictures" if data.is_table(source) else "read sources")
+    with alone(folder):
+        return data.build(source, folder, recipe, counting(report, "check pictures"), arriving)
 
 
 def settings_of(dataset: str | Path, recipe: str | Path | None, overrides: Sequence[str]) -> Recipe:

@@ -16,7 +16,17 @@ import httpx
 from bespoke import seeds
 from bespoke.data.intake.containers import Opened
 from bespoke.data.intake.folders import Found, printable
-from bespoke.data.intake.hosts import LARGEST_ROBOTS, USER_AGENT, Hosts, Refused, asked_wait, opted_out, origin, private
+from bespoke.data.intake.hosts import (
+    LARGEST_ROBOTS,
+    USER_AGENT,
+    Hosts,
+    Refused,
+    asked_wait,
+    opted_out,
+    origin,
+    private,
+    reached_private,
+)
 from bespoke.data.intake.journal import Journal, Outcome
 from bespoke.data.intake.links import Link, Links, key_of, kind_of, public
 from bespoke.data.reading import SUFFIXES, Unreadable, recognise
@@ -180,14 +190,16 @@ class _Fetching:
     async def _once(self, url: httpx.URL, key: str) -> str:
         """The same, asked for once, with all redirects followed."""
         first, seen, left = url, {str(url)}, self._settings.deadline
-        if self._by["private"] == "refuse" and await private(url):
+        home = self._by["private"] != "allow" and await private(url)
+        if self._by["private"] == "refuse" and home:
             raise Refused("it lies on a private address (download.private_addresses)", by=self._because("private"))
+        guarded = self._by["private"] != "allow" and not home
         part = self._journal.path(key, "").with_name(f".{key}.tmp")
         try:
             while True:
                 if self._by["robots"]:
                     await self._hosts.check_robots(url, self._robots)
-                answer, seconds = await self._hop(url, part, key, left)
+                answer, seconds = await self._hop(url, part, key, left, guarded=guarded)
                 if isinstance(answer, str):
                     return answer
                 left -= seconds
@@ -211,7 +223,9 @@ class _Fetching:
                 f"redirected to a private address, {url.host} (download.private_addresses)", by=self._because("private")
             )
 
-    async def _hop(self, url: httpx.URL, part: Path, key: str, left: float) -> tuple[str | httpx.URL, float]:
+    async def _hop(
+        self, url: httpx.URL, part: Path, key: str, left: float, *, guarded: bool
+    ) -> tuple[str | httpx.URL, float]:
         """The ending of the picture's file, or where the server says that it is; and the seconds that took."""
         host, clock = self._hosts.of(url), asyncio.get_running_loop().time
         async with host.slots:
@@ -220,14 +234,18 @@ class _Fetching:
             await host.turn()
             async with self._slots:
                 began = clock()
-                target = await self._answer(url, part, left)
+                target = await self._answer(url, part, left, guarded=guarded)
                 # No slot is free before the picture is settled: a kill costs what is under way, and that is not more.
                 return target or await asyncio.to_thread(self._settled, part, key), clock() - began
 
-    async def _answer(self, url: httpx.URL, part: Path, left: float) -> httpx.URL | None:
+    async def _answer(self, url: httpx.URL, part: Path, left: float, *, guarded: bool) -> httpx.URL | None:
         """Where the server says that the picture is; nothing where it is in `part` now."""
         try:
             async with asyncio.timeout(left), self._client.stream("GET", url) as answer:
+                if guarded and reached_private(answer):
+                    # The name was public when it was looked up, and no more when it was connected to.
+                    where = f"its server was reached at a private address, {url.host}"
+                    raise Refused(f"{where} (download.private_addresses)", by=self._because("private"))
                 return await self._taken(answer, part)
         except TimeoutError:
             problem = f"not complete after {self._settings.deadline:g} seconds"

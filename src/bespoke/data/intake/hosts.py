@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
+from urllib.request import getproxies
 from urllib.robotparser import RobotFileParser
 
 import httpx
@@ -109,6 +110,13 @@ async def private(url: httpx.URL) -> bool:
     except (OSError, UnicodeError):
         return False
     return any(not _global(str(entry[4][0])) for entry in found)
+
+
+def reached_private(answer: httpx.Response) -> bool:
+    """Whether an answer came from a private address; behind a proxy nobody here knows."""
+    stream = answer.extensions.get("network_stream")
+    address = stream.get_extra_info("server_addr") if stream is not None else None
+    return bool(address) and not getproxies() and not _global(str(address[0]))
 
 
 def _global(address: str) -> bool:
