@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from bespoke.models.inception import Inception
-from bespoke.models.load import quiet, shipped, sought
+from bespoke.models.quietly import quiet
+from bespoke.models.load import shipped, sought
 from bespoke.models.local import at_hand
 from bespoke.models.marks import fingerprint
 

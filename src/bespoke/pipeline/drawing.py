@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bespoke.models.load import PARTS, unload_adapter, weigh_adapter
+from bespoke.models.load import PARTS
+from bespoke.models.wearing import unload_adapter, weigh_adapter
 from bespoke.models.marks import fingerprint
 from bespoke.page.wording import duration
 from bespoke.pipeline.axes import Cell
