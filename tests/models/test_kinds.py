@@ -86,9 +86,9 @@ def moved(unet, seed=3):
     return unet
 
 
-def close(ours, theirs, tolerance=2e-4):
-    """Equal but for float32's rounding, which grows over the layers."""
-    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+def apart(ours, theirs):
+    """How far answers lie apart, as a part of the answer; float32's rounding grows over the layers."""
+    return float((ours - theirs).norm() / theirs.norm())
 
 
 @every_kind
@@ -97,15 +97,15 @@ def test_a_fresh_one_is_the_base_and_off_again_is_the_base(pico, checkpoint, cas
     unet = attached(pico, checkpoint, case)
     fresh = answer(unet)
     if model_of(case).init in MUTATING or model_of(case).method in kinds.TURNING:
-        assert float((fresh - base).abs().max()) < 1e-5  # a part was taken out and comes back; turning by nothing
+        assert apart(fresh, base) < 1e-5  # a part was taken out and comes back; turning by nothing
     else:
         assert torch.equal(fresh, base)
     moved(unet)
-    assert float((answer(unet) - base).abs().max()) > 1e-3
+    assert apart(answer(unet), base) > 0.01
     with adapters.untouched(unet):
         without = answer(unet)
-    assert float((without - base).abs().max()) < 1e-5
-    assert float((answer(unet) - base).abs().max()) > 1e-3
+    assert apart(without, base) < 1e-5
+    assert apart(answer(unet), base) > 0.01
     adapters.detach(unet)
     after = unet.state_dict()
     assert list(after) == list(bits) and adapters.trainable(unet) == {}
@@ -121,7 +121,8 @@ def test_merged_is_applied(pico, checkpoint, case):
     applied = answer(unet)
     adapters.merge(unet)
     assert list(unet.state_dict()) == list(pico.state_dict())
-    close(answer(unet), applied)
+    assert apart(answer(pico), applied) > 0.01
+    assert apart(answer(unet), applied) < 1e-4
 
 
 @every_kind
@@ -132,12 +133,11 @@ def test_a_file_says_all_and_loads_into_a_pipeline_and_out_again(tmp_path, pico,
     base = answer(pipeline.unet)
     load_adapter(pipeline, path, "pico")
     try:
-        close(answer(pipeline.unet), answer(unet), 2e-4)
-        assert not any(p.requires_grad for p in pipeline.unet.parameters())
+        assert apart(answer(pipeline.unet), answer(unet)) < 1e-4
         weigh_adapter(pipeline, 0.0)
         assert torch.equal(answer(pipeline.unet), base)
         weigh_adapter(pipeline, 1.0)
-        close(answer(pipeline.unet), answer(unet), 2e-4)
+        assert apart(answer(pipeline.unet), answer(unet)) < 1e-4
     finally:
         unload_adapter(pipeline)
     assert torch.equal(answer(pipeline.unet), base)

@@ -183,10 +183,16 @@ def _metadata(part: Any) -> dict[str, Any]:
 
 
 def _layers(part: Any) -> dict[str, Tensor]:
-    """The adapter's matrices by the names that diffusers gives them; those of PiSSA for the base as it was."""
+    """The adapter's matrices by the names that diffusers gives them; those of PiSSA for the base as it was.
+
+    diffusers has old names for attention and peft's for all else, and reads a file with both wrongly: then all are
+    peft's, which it reads, too.
+    """
     from diffusers.utils import convert_state_dict_to_diffusers
 
-    return convert_state_dict_to_diffusers(_doubled(part, _state(part)))
+    state = _doubled(part, _state(part))
+    named = convert_state_dict_to_diffusers(dict(state))
+    return state if any(".lora_A." in key for key in named) else named
 
 
 def _doubled(part: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from bespoke import page, training
 from bespoke import recipe as recipes
 from bespoke.hardware import machine, versions
+from bespoke.models.kinds import LORA
 from bespoke.pipeline.progress import columns
 from bespoke.records import Curve
 from bespoke.registry import shown
@@ -49,7 +50,7 @@ def write(
         base_model=recipe.model.base,
         finished=datetime.now().astimezone() if over else None,
         seconds=float(sum(seconds.values())) if seconds else None,
-        adapter=Path(relative(run.adapter)) if over and recipe.model.method == "lora" else None,
+        adapter=Path(relative(run.adapter)) if over and recipe.model.adapts else None,
         model=Path(relative(run.model)) if over and full else None,
         now=now,
         training=trained,
@@ -121,8 +122,11 @@ def snippets(run: Run, recipe: recipes.Recipe, prompt: str) -> tuple[page.Snippe
     lines += ["import bespoke.models", ""] if pico else [""]
     drawing = recipe.sample.model_dump(include={"num_inference_steps", "guidance_scale"})
     lines.append(f"pipe = StableDiffusionPipeline.from_pretrained({base})")
-    if recipe.model.method == "lora":
+    if recipe.model.method in LORA:
         lines.append(f"pipe.load_lora_weights({relative(run.root)!r}, weight_name={run.adapter.name!r})")
+    elif recipe.model.adapts:
+        lines[2:3] = ["from pathlib import Path", "import bespoke.models", ""]
+        lines.append(f"bespoke.models.load_adapter(pipe, Path({relative(run.adapter)!r}), {recipe.model.base!r})")
     end = recipe.sample.guidance_end
     if end < 1:
         lines.append(f"# The recipe's guidance_end, {end:g}, is no setting of diffusers: here all steps are guided.")
