@@ -39,7 +39,7 @@ CASES = {
     "oft": {"method": "oft"},
     "oft, all linear": {"method": "oft", "targets": ("all-linear",), "block_size": 8},
     "boft": {"method": "boft"},
-    "boft, everywhere": {"method": "boft", "targets": EVERYWHERE},
+    "boft, projections": {"method": "boft", "targets": ("attention", "projections")},
 }
 MUTATING = ("pissa", "olora")
 every_kind = pytest.mark.parametrize("case", CASES)

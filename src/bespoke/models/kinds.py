@@ -121,10 +121,11 @@ def _fitting(model: Model, layers: Mapping[str, nn.Module]) -> None:
     """Raises: BespokeError when a layer is too small for the rank, not divided by the blocks, or of a wrong kind."""
     for name, layer in layers.items():
         wide = isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1)
-        # peft's OFT turns overlapping patches and adds them up: a fresh one would not be the base.
-        if (wide and model.method == "oft") or (isinstance(layer, nn.Conv2d) and model.init in MUTATING):
-            what = "OFT" if model.method == "oft" else f'model.init = "{model.init}"'
-            hint = "Take convolutions out of model.targets, or choose lora, dora, loha, lokr or boft."
+        # peft's OFT turns overlapping patches and adds them up: a fresh one would not be the base. Its BOFT multiplies
+        # square matrices of all values under the kernel in each pass: minutes a step even on pico.
+        if (wide and model.method in TURNING) or (isinstance(layer, nn.Conv2d) and model.init in MUTATING):
+            what = model.method.upper() if model.method in TURNING else f'model.init = "{model.init}"'
+            hint = "Take convolutions out of model.targets, or choose lora, dora, loha or lokr."
             raise BespokeError(f"{what} cannot be used on the convolution {name}.", hint)
         enters, leaves = _sides(layer)
         rank = _rank(model, name)
