@@ -21,6 +21,7 @@ from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, find, kinds
 from bespoke.pipeline.blind import Blind, blind, tally
 from bespoke.pipeline.sample import sample
+from bespoke.recipe.training import Model
 
 app = typer.Typer()
 app.command()(compare)

@@ -1,15 +1,10 @@
 """Every kind of adapter learns, goes on to the same bits, is planned for, and is found by its run's names."""
 
-import shutil
-
 import pytest
 import torch
 
-from bespoke import data
-from bespoke.errors import BespokeError
 from bespoke.pipeline.naming import named
-from bespoke.pipeline.train import check_network, trainer_for
-from bespoke.recipe import Recipe, dump
+from bespoke.recipe import dump
 from bespoke.training import Step, Stopped
 from bespoke.workspace import Run
 

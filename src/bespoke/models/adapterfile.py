@@ -87,7 +87,7 @@ def begin(parts: Parts, path: Path) -> None:
 
 
 def facts_of(path: Path) -> dict[str, dict[str, Any]]:
-    """peft's configurations of the parts in a file of ours that is no LoRA; nothing for others.
+    """Peft's configurations of the parts in a file of ours that is no LoRA; nothing for others.
 
     Raises: BespokeError when it cannot be read.
     """
@@ -118,8 +118,21 @@ def wear(parts: Parts, path: Path) -> None:
         part.requires_grad_(requires_grad=False)
 
 
+def mend(text_encoder: Any, path: Path) -> None:
+    """Puts DoRA's magnitudes from a file into a text encoder that diffusers loaded it into, in place.
+
+    transformers loads the matrices only, and the magnitudes stay the base's.
+    """
+    from peft.utils import set_peft_model_state_dict
+
+    content = _fitted(text_encoder, _peft_keys("text_encoder", load_file(path)))
+    found = {key: value for key, value in content.items() if "lora_magnitude_vector" in key}
+    if found and getattr(text_encoder, "peft_config", None):
+        set_peft_model_state_dict(text_encoder, found, adapter_name=next(iter(text_encoder.peft_config)))
+
+
 def _kind(parts: Parts) -> str:
-    """peft's name for the kind of the parts' adapters."""
+    """Peft's name for the kind of the parts' adapters."""
     return str(_config(next(iter(parts.values()))).peft_type.value)
 
 
@@ -265,7 +278,7 @@ def _foreign(parts: Parts, path: Path) -> dict[str, dict[str, Tensor]]:
 def _scales(name: str, state: Mapping[str, Tensor], alphas: Any, told: Any) -> dict[str, float]:
     """What each layer's matrices are multiplied with where the file comes from."""
     from peft import LoraConfig
-    from peft.utils import get_pattern_key
+    from peft.utils.other import get_pattern_key
 
     ranks = {key.removesuffix(".lora_A.weight"): len(v) for key, v in state.items() if key.endswith(".lora_A.weight")}
     if told:
@@ -346,7 +359,9 @@ def _described(state: Mapping[str, Tensor]) -> str:
     ranks = sorted({len(value) for key, value in state.items() if "lora_A" in key})
     shapes = sorted({"×".join(map(str, value.shape)) for value in state.values()})
     layers = {key.rpartition(".lora_" if ranks else ".")[0] for key in state}
-    ends = sorted({".".join(layer.split(".")[-2:]) if layer.endswith(".0") else layer.split(".")[-1] for layer in layers})
+    ends = sorted(
+        {".".join(layer.split(".")[-2:]) if layer.endswith(".0") else layer.split(".")[-1] for layer in layers}
+    )
     what = f"rank {', '.join(map(str, ranks))}" if ranks else f"shapes {', '.join(shapes[:6])}"
     extra = " with magnitudes" if any("magnitude" in key for key in state) else ""
     return f"{what}{extra} on {len(layers)} layers ({', '.join(ends)})" if state else "nothing"

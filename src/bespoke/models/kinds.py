@@ -73,14 +73,12 @@ def layers_of(network: nn.Module, wanted: Iterable[str], groups: Groups) -> tupl
 
 
 def config_of(model: Model, network: nn.Module, groups: Groups) -> Any:
-    """peft's configuration of the adapter that a recipe asks for, for one network.
+    """Peft's configuration of the adapter that a recipe asks for, for one network.
 
     Raises: BespokeError when the settings do not fit together, or not the network's layers.
     """
     targets = layers_of(network, checked(model).targets, groups)
-    layers = {
-        name: part for name, part in network.named_modules() if any(_ends(name, end) for end in targets)
-    }
+    layers = {name: part for name, part in network.named_modules() if any(_ends(name, end) for end in targets)}
     _fitting(model, layers)
     return _config(model, list(targets))
 
@@ -99,13 +97,9 @@ def _config(model: Model, targets: list[str]) -> Any:
             factors = {"decompose_both": model.decompose_both, "decompose_factor": model.decompose_factor}
             return peft.LoKrConfig(**ranked, alpha=alpha, rank_dropout=model.dropout, **factors)
         case "oft":
-            return peft.OFTConfig(
-                oft_block_size=model.block_size, target_modules=targets, module_dropout=model.dropout
-            )
+            return peft.OFTConfig(oft_block_size=model.block_size, target_modules=targets, module_dropout=model.dropout)
         case "boft":
-            return peft.BOFTConfig(
-                boft_block_size=model.block_size, target_modules=targets, boft_dropout=model.dropout
-            )
+            return peft.BOFTConfig(boft_block_size=model.block_size, target_modules=targets, boft_dropout=model.dropout)
         case _:
             first: Any = True if model.init == "default" else model.init
             switches = {"use_rslora": model.rslora, "use_dora": model.method == "dora"}

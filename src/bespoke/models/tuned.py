@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, kinds
 from bespoke.models.embedding import trainable_rows
-from bespoke.models.quietly import quiet
 from bespoke.models.load import Checkpoint
+from bespoke.models.quietly import quiet
 from bespoke.models.vocabulary import ENCODER, NewWords
 from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.models.wearing import load_adapter
@@ -224,7 +224,7 @@ def put_in(pipeline: Any, checkpoint: Checkpoint, recipe: Recipe, weights: Path)
 
 
 def _plainly(pipeline: Any, network: Tuned, name: str) -> None:
-    """Puts an adapter that took weights out of the base into a pipeline as a plain LoRA, so that it can be taken off."""
+    """Puts an adapter that took weights out of the base into a pipeline as a plain LoRA, which comes off again."""
     with tempfile.TemporaryDirectory() as folder:
         adapterfile.save(network.unet, Path(folder) / adapters.FILE, network.parts.get("text_encoder"))
         for part in network.parts.values():

@@ -23,6 +23,7 @@ def load_adapter(pipeline: Any, adapter: Path, model: str) -> None:
         pipeline.load_lora_weights(str(adapter.parent), weight_name=adapter.name)
         if pipeline.get_list_adapters() == before:
             raise ValueError("it holds nothing for this model")  # of which diffusers only warns
+        adapterfile.mend(pipeline.text_encoder, adapter)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         first = str(error).splitlines()[0]
         raise BespokeError(

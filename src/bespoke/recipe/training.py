@@ -6,7 +6,6 @@ from pydantic import Field
 
 from bespoke.recipe.section import BelowOne, Positive, Prompts, Rate, Section, Share
 
-
 Method = Literal["lora", "dora", "loha", "lokr", "oft", "boft", "full", "words"]
 
 
@@ -18,8 +17,8 @@ class Model(Section):
     method: Method = "lora"
     """What is trained: an adapter of one of six kinds, all weights, or only the rows of new words."""
     targets: Prompts = ("attention",)
-    """The adapter's layers: `attention`, `feed-forward`, `projections`, `convolutions`, `all-linear`, or ends of layers'
-    names such as `attn2.to_k` or `down_blocks.*.to_q`."""
+    """The adapter's layers: `attention`, `feed-forward`, `projections`, `convolutions`, `all-linear`, or the ends of
+    layers' names such as `attn2.to_k` or `down_blocks.*.to_q`."""
     rank: Positive = 16
     """Rank of the adapter's matrices; `oft` and `boft` have blocks in its place."""
     alpha: Positive | None = None
