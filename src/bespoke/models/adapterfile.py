@@ -5,6 +5,7 @@ OFT and BOFT have peft's. These four have peft's configuration in the file's met
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -236,7 +237,7 @@ def _halves(part: Any, state: dict[str, Tensor], path: Path) -> dict[str, Tensor
     return state
 
 
-def _peft_keys(name: str, content: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _peft_keys(name: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """One part's tensors of a LoRA in diffusers' form, by peft's names."""
     from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
 
@@ -287,9 +288,9 @@ def _scales(name: str, state: Mapping[str, Tensor], alphas: Any, told: Any) -> d
         pattern = config.alpha_pattern
         alpha = {layer: pattern.get(get_pattern_key(list(pattern), layer), config.lora_alpha) for layer in ranks}
         return {layer: alpha[layer] / (rank**0.5 if config.use_rslora else rank) for layer, rank in ranks.items()}
-    # kohya's, which diffusers gives back by names that still have parts of a matrix's in them.
-    known = {key.removeprefix(f"{name}.").partition(".lora")[0].removesuffix(".alpha"): value
-             for key, value in (alphas or {}).items()}  # fmt: skip
+    # kohya's: diffusers names each by one of the two matrices it is for.
+    named = _peft_keys(name, {key.removesuffix(".alpha"): value for key, value in (alphas or {}).items()})
+    known = {key.partition(".lora_")[0]: value for key, value in named.items()}
     found = {layer: known.get(layer, known.get(TEXT + layer, rank)) for layer, rank in ranks.items()}
     return {layer: float(found[layer]) / rank for layer, rank in ranks.items()}
 
@@ -359,9 +360,7 @@ def _described(state: Mapping[str, Tensor]) -> str:
     ranks = sorted({len(value) for key, value in state.items() if "lora_A" in key})
     shapes = sorted({"×".join(map(str, value.shape)) for value in state.values()})
     layers = {key.rpartition(".lora_" if ranks else ".")[0] for key in state}
-    ends = sorted(
-        {".".join(layer.split(".")[-2:]) if layer.endswith(".0") else layer.split(".")[-1] for layer in layers}
-    )
+    ends = sorted({re.sub(r".*?([^.0-9]+(\.\d+)*)$", r"\1", layer) for layer in layers})
     what = f"rank {', '.join(map(str, ranks))}" if ranks else f"shapes {', '.join(shapes[:6])}"
     extra = " with magnitudes" if any("magnitude" in key for key in state) else ""
     return f"{what}{extra} on {len(layers)} layers ({', '.join(ends)})" if state else "nothing"
