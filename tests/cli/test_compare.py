@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 
 from bespoke.cli.blind import compare
 from bespoke.errors import BespokeError
-from bespoke.models import adapters, find
+from bespoke.models import adapterfile, adapters, find, kinds
 from bespoke.pipeline.blind import Blind, blind, tally
 from bespoke.pipeline.sample import sample
+from bespoke.recipe.training import Model
 
 app = typer.Typer()
 app.command()(compare)
@@ -93,8 +94,8 @@ def run(tmp_path: Path) -> Path:
         '[objective]\nchange_prompts = ["8bit illustration of a cat", "a fox"]\nkeep_prompts = ["a red apple"]\n'
     )
     unet = find("pico").unet()
-    adapters.attach(unet, rank=2, alpha=2, targets=("to_q",), seed=0)
-    adapters.save(unet, folder / "adapter.safetensors")
+    adapters.attach(unet, kinds.config_of(Model(rank=2, targets=("to_q",)), unet, {}), seed=0)
+    adapterfile.save(unet, folder / "adapter.safetensors")
     return folder
 
 

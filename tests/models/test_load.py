@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from bespoke.errors import BespokeError
 from bespoke.models import PICO, find
-from bespoke.models.load import quiet
 from bespoke.models.marks import fingerprint
+from bespoke.models.quietly import quiet
 
 
 @pytest.fixture(scope="module")

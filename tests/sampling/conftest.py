@@ -12,11 +12,12 @@ RECIPE = {"model": {"rank": 4, "alpha": 4}, "sample": {"num_inference_steps": 3,
 
 def adapted() -> Any:
     """pico's UNet with a fresh adapter."""
-    from bespoke.models import Tuned, adapters, find
+    from bespoke.models import Tuned, adapters, find, kinds
+    from bespoke.recipe.training import Model
 
     checkpoint = find("pico")
     unet = checkpoint.unet()
-    adapters.attach(unet, rank=4, alpha=4, targets=checkpoint.family.lora_targets, seed=0)
+    adapters.attach(unet, kinds.config_of(Model(rank=4), unet, checkpoint.family.groups("unet")), seed=0)
     return Tuned(unet)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 import bespoke
 from bespoke.errors import BespokeError
 from bespoke.models import Checkpoint, find
-from bespoke.models.load import load_adapter, unload_adapter, weigh_adapter
+from bespoke.models.wearing import load_adapter, unload_adapter, weigh_adapter
 from bespoke.pipeline import drawing
 from bespoke.pipeline.axes import Cell
 from bespoke.pipeline.grid import grid

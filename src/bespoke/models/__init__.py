@@ -5,10 +5,12 @@ from bespoke.models.detector import Crops, Detection, Detector, crops
 from bespoke.models.embedding import SplitEmbedding, settle_rows, trainable_rows
 from bespoke.models.families import Family
 from bespoke.models.florence import Florence, captioner_of
-from bespoke.models.load import PICO, Checkpoint, find, load_adapter, quiet
+from bespoke.models.load import PICO, Checkpoint, find
+from bespoke.models.quietly import quiet
 from bespoke.models.tuned import Tuned, put_in, tuned
 from bespoke.models.vision import Clip, Extractor, extractor
 from bespoke.models.vocabulary import Base, NewWords, Word, stands_in, written
+from bespoke.models.wearing import load_adapter
 from bespoke.models.weightless import weightless
 
 __all__ = [

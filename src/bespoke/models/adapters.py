@@ -1,38 +1,80 @@
-"""A network turned into one with a low-rank adapter beside its attention, and back; the adapter into a file."""
+"""A network turned into one with an adapter beside or around some of its layers, and back."""
 
-import json
-from pathlib import Path
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bespoke.errors import BespokeError
-from bespoke.models.load import quiet
-from bespoke.workspace import atomic_file
+from bespoke.models.kinds import MUTATING
 
 FILE = "adapter.safetensors"
+NAME = "default"
+"""What peft calls the adapter in a network."""
+FIRST = "first_factors"
+"""Where a network keeps the factors that PiSSA or OLoRA took out of its weights, by layer."""
 
 
-def attach(network: Any, *, rank: int, alpha: int, targets: tuple[str, ...], seed: int, dropout: float = 0.0) -> None:
-    """Adds a fresh adapter, in place; until it is trained the network answers as before.
+def attach(network: Any, config: Any, *, seed: int) -> None:
+    """Adds a fresh adapter by peft's configuration, in place; until it is trained the network answers as before.
 
-    The base stays frozen; only the adapter's matrices, in float32, are trainable. Source: Hu et al. 2021, section 4.1.
+    The base stays frozen; only the adapter's parameters are trainable. PiSSA and OLoRA move a part of the base's
+    weights into the adapter, so that the sum of both is the base but for float32's rounding.
+    Source: Hu et al. 2021, section 4.1; Meng et al. 2024, equation 4.
     """
-    from peft import LoraConfig
-
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=list(targets), init_lora_weights="gaussian", lora_dropout=dropout
-    )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _without_cuda_kernels():
         torch.manual_seed(seed)
         network.add_adapter(config)
+    if getattr(config, "init_lora_weights", None) in MUTATING:
+        factors = {name: tuple(p.detach().clone() for p in _factors(layer)) for name, layer in tuned_layers(network)}
+        setattr(network, FIRST, factors)
 
 
-def detach(unet: Any) -> None:
-    """Takes the adapter off again, in place: the network is bit for bit what it was."""
-    unet.unload_lora()
+def detach(network: Any) -> None:
+    """Takes the adapter off again, in place: the network is bit for bit what it was.
+
+    After PiSSA and OLoRA it is so but for float32's rounding: their part of the weights is added again.
+    """
+    from diffusers.utils import recurse_remove_peft_layers
+
+    first: Mapping[str, tuple[Tensor, Tensor]] = network.__dict__.pop(FIRST, {})
+    for name, layer in tuned_layers(network):
+        if name in first:
+            weight = layer.get_base_layer().weight
+            a, b = (factor.to(weight.device) for factor in first[name])
+            weight.data += (layer.scaling[NAME] * (b @ a)).to(weight.dtype)
+    recurse_remove_peft_layers(network)
+    del network.peft_config
+    network._hf_peft_config_loaded = False  # noqa: SLF001 - diffusers and transformers look there
+
+
+def merge(network: Any) -> None:
+    """Adds the adapter to the base's weights, in place, and takes it off: it answers as with it, but for rounding."""
+    for _, layer in tuned_layers(network):
+        layer.merge()
+    network.__dict__.pop(FIRST, None)  # what was taken out is in the merged weights
+    detach(network)
+
+
+@contextmanager
+def untouched(network: Any) -> Generator[None, None, None]:
+    """A block in which the network answers as without its adapter."""
+    first: Mapping[str, tuple[Tensor, Tensor]] = getattr(network, FIRST, {})
+    if not first:
+        network.disable_adapters()
+        try:
+            yield
+        finally:
+            network.enable_adapters()
+        return
+    layers = dict(tuned_layers(network))
+    learnt = {name: [p.detach().clone() for p in _factors(layer)] for name, layer in layers.items()}
+    try:
+        _put(layers, first)
+        yield
+    finally:
+        _put(layers, learnt)
 
 
 def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
@@ -40,63 +82,54 @@ def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in network.named_parameters() if p.requires_grad}
 
 
-def save(unet: Any, path: Path, text_encoder: Any = None) -> None:
-    """Writes the adapter as one file in diffusers' form, atomically, with rank and alpha in it."""
-    with quiet():
-        from diffusers import StableDiffusionPipeline
-    parts: dict[str, Any] = {"unet": unet} | ({"text_encoder": text_encoder} if text_encoder is not None else {})
-    options: dict[str, Any] = {}
-    for name, part in parts.items():
-        options[f"{name}_lora_layers"] = _layers(part)
-        config = part.peft_config["default"].to_dict()
-        # Without rank and alpha in the file a loader takes alpha for the rank, and the adapter's strength is lost.
-        kept = {key: config[key] for key in ("r", "lora_alpha")}
-        options[f"{name}_lora_adapter_metadata"] = kept | {"target_modules": sorted(config["target_modules"])}
-    with atomic_file(path) as temporary, quiet():
-        StableDiffusionPipeline.save_lora_weights(temporary.parent, weight_name=temporary.name, **options)
-        _settle(temporary)
+def tuned_layers(network: nn.Module) -> list[tuple[str, Any]]:
+    """The layers of a network that have an adapter, by name."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [(name, module) for name, module in network.named_modules() if isinstance(module, BaseTunerLayer)]
 
 
-def load(unet: Any, path: Path, text_encoder: Any = None) -> None:
-    """Puts what `save` wrote into networks that have an adapter of the same shape, in place.
+def scale_of(layer: Any) -> float:
+    """What a layer's adapter is multiplied with."""
+    return float(layer.scaling[NAME])
 
-    Raises: BespokeError when the file is of another shape.
+
+def never_left_out(network: nn.Module) -> None:
+    """Lets no part of an adapter ask chance whether it takes part, in place.
+
+    peft's LoHa, LoKr and BOFT ask in each forward pass of a training, which tensors without contents cannot answer.
     """
-    from diffusers.utils import convert_unet_state_dict_to_peft
-    from peft.utils import set_peft_model_state_dict
+    from peft.tuners.lora import LoraLayer
 
-    content = load_file(path)
-    parts: dict[str, Any] = {"unet": unet} | ({"text_encoder": text_encoder} if text_encoder is not None else {})
-    known = {name: _layers(part) for name, part in parts.items()}
-    wanted = {f"{name}.{key}": value.shape for name, layers in known.items() for key, value in layers.items()}
-    if {key: value.shape for key, value in content.items()} != wanted:
-        hint = "model.rank and train.train_text_encoder must be those that it was trained with."
-        raise BespokeError(f"{path} is an adapter of another shape than the recipe describes.", hint)
-    for name, part in parts.items():
-        own = {key.removeprefix(f"{name}."): value for key, value in content.items() if key.startswith(f"{name}.")}
-        set_peft_model_state_dict(part, convert_unet_state_dict_to_peft(own))
+    for _, layer in tuned_layers(network):
+        if not isinstance(layer, LoraLayer):
+            layer.eval()
 
 
-def _layers(network: Any) -> dict[str, Tensor]:
-    """The adapter's matrices by the names that diffusers gives them."""
-    from diffusers.utils import convert_state_dict_to_diffusers
-    from peft.utils import get_peft_model_state_dict
-
-    found = convert_state_dict_to_diffusers(get_peft_model_state_dict(network, save_embedding_layers=False))
-    return {name: _plain(tensor) for name, tensor in found.items()}
+@torch.no_grad()
+def _put(layers: Mapping[str, Any], factors: Mapping[str, Any]) -> None:
+    for name, layer in layers.items():
+        for parameter, value in zip(_factors(layer), factors[name], strict=True):
+            parameter.copy_(value)
 
 
-def _settle(path: Path) -> None:
-    """Sorts a file's metadata, which safetensors writes in random order: equal adapters become equal files."""
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
-        assert len(text) == length, "the same words in another order have the same length"
-        file.seek(8)
-        file.write(text)
+def _factors(layer: Any) -> tuple[Tensor, Tensor]:
+    """LoRA's two matrices: the first to be multiplied with, then the second."""
+    return layer.lora_A[NAME].weight, layer.lora_B[NAME].weight
 
 
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().float().cpu().contiguous()
+@contextmanager
+def _without_cuda_kernels() -> Generator[None, None, None]:
+    """A block in which peft's BOFT compiles no kernels for itself.
+
+    It would try once for each layer, printing to standard output, and take other shapes where it fails. With one
+    butterfly factor, the only number it can do without them, they give the same.
+    """
+    from peft.tuners.boft import layer
+
+    before = layer.get_fbd_cuda
+    layer.get_fbd_cuda = lambda: None
+    try:
+        yield
+    finally:
+        layer.get_fbd_cuda = before

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from bespoke.models.load import quiet, shipped, sought
+from bespoke.models.load import shipped, sought
+from bespoke.models.quietly import quiet
 from bespoke.seeds import generator
 
 KNOWN = ("captioner", "pico-BLIP", "Salesforce/blip-image-captioning-base")

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from bespoke.errors import BespokeError
-from bespoke.models.load import quiet, shipped, sought
+from bespoke.models.load import shipped, sought
+from bespoke.models.quietly import quiet
 
 BATCH = 16
 OPEN = ("owlv2", "owlvit")

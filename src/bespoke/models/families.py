@@ -1,6 +1,7 @@
 """The kinds of Stable Diffusion: one row for each, with what differs."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from bespoke.errors import BespokeError
 
@@ -15,8 +16,23 @@ class Family:
     """The UNet's attention layers that an adapter sits beside."""
     text_lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
     """The text encoder's."""
+    others: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=lambda: OTHERS)
+    """Further groups of layers for each part, by the names that recipes call them."""
+
+    def groups(self, part: str) -> dict[str, tuple[str, ...]]:
+        """The layers of a part that recipes have names for: ends of the layers' own names."""
+        attention = self.lora_targets if part == "unet" else self.text_lora_targets
+        return {"attention": attention, **self.others[part]}
 
 
+OTHERS = {
+    "unet": {
+        "feed-forward": ("ff.net.0.proj", "ff.net.2"),
+        "projections": ("proj_in", "proj_out"),
+        "convolutions": ("conv1", "conv2", "conv_shortcut", "conv"),
+    },
+    "text_encoder": {"feed-forward": ("fc1", "fc2")},
+}
 FAMILIES = (Family("StableDiffusionPipeline", "Stable Diffusion 1.x / 2.x"),)
 
 

@@ -8,7 +8,8 @@ from PIL import Image
 
 from bespoke.errors import BespokeError
 from bespoke.models.captioner import KNOWN, Blip, Captions, Wording, asked, shortened
-from bespoke.models.load import quiet, shipped, sought
+from bespoke.models.load import shipped, sought
+from bespoke.models.quietly import quiet
 
 TASKS = {"short": "<CAPTION>", "caption": "<DETAILED_CAPTION>", "long": "<MORE_DETAILED_CAPTION>"}
 """What is asked for by the kind of caption. Source: Xiao et al. 2023, "Florence-2", and the model card."""

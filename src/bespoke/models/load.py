@@ -1,7 +1,6 @@
 """A model's name turned into its networks: `pico`, a diffusers folder or a hub id, all by the same code."""
 
 import hashlib
-import importlib
 import inspect
 import json
 import math
@@ -18,7 +17,9 @@ import torch
 from bespoke.errors import BespokeError
 from bespoke.models.families import Family, family_of
 from bespoke.models.marks import fingerprint
+from bespoke.models.quietly import quiet
 from bespoke.models.vocabulary import Base, NewWords
+from bespoke.models.wearing import load_adapter
 from bespoke.workspace import sha256
 
 HERE = Path(__file__).parent
@@ -263,60 +264,6 @@ def find(name: str, *, download: bool = True) -> Checkpoint:
         hint = "Copy or download the whole model again."
         raise BespokeError(f"{folder} lacks the folders of: {', '.join(missing)}.", hint)
     return Checkpoint(name, folder, family)
-
-
-def load_adapter(pipeline: Any, adapter: Path, model: str) -> None:
-    """Puts an adapter file into a pipeline, in place, as diffusers does.
-
-    Raises: BespokeError when the file is missing, is no adapter, or does not fit the model.
-    """
-    if not adapter.is_file():
-        raise BespokeError(f"There is no adapter at {adapter}.", "Name a run folder or an adapter.safetensors file.")
-    before = pipeline.get_list_adapters()
-    try:
-        pipeline.load_lora_weights(str(adapter.parent), weight_name=adapter.name)
-        if pipeline.get_list_adapters() == before:
-            raise ValueError("it holds nothing for this model")  # of which diffusers only warns
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
-        first = str(error).splitlines()[0]
-        raise BespokeError(
-            f"{adapter} does not fit {model}: {first}", "Use it with the base it was trained on."
-        ) from None
-
-
-def unload_adapter(pipeline: Any) -> None:
-    """Takes the adapter out of a pipeline, in place: its networks are bit for bit what they were without."""
-    pipeline.unload_lora_weights()
-
-
-def weigh_adapter(pipeline: Any, weight: float) -> None:
-    """Lets the adapter of a pipeline count so much, in place; where there is none, nothing changes.
-
-    With 0 the pipeline draws exactly as without the adapter, with 1 as the adapter was trained.
-    """
-    names = sorted({name for those in pipeline.get_list_adapters().values() for name in those})
-    if names and weight:
-        pipeline.enable_lora()
-        pipeline.set_adapters(names, weight)
-    elif names:
-        pipeline.disable_lora()
-
-
-@contextmanager
-def quiet() -> Generator[None, None, None]:
-    """A block in which diffusers and transformers print no progress and no advice."""
-    levels: list[tuple[Any, int]] = []
-    # transformers comes first: it must be quiet before diffusers loads its parts, which would advise on torchvision.
-    for name in ("transformers.utils.logging", "diffusers.utils.logging"):
-        log = importlib.import_module(name)
-        levels.append((log, log.get_verbosity()))
-        log.set_verbosity_error()
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for log, level in levels:
-            log.set_verbosity(level)
 
 
 def shipped(name: str | Path) -> str | Path:

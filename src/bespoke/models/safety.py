@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bespoke.models.load import PICO, quiet, sought
+from bespoke.models.load import PICO, sought
+from bespoke.models.quietly import quiet
 
 PART, PREPARES = "safety_checker", "feature_extractor"
 

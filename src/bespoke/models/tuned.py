@@ -1,7 +1,8 @@
 """What training moves, as one network: a checkpoint's UNet and, where it is trained too, its text encoder."""
 
+import tempfile
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bespoke.errors import BespokeError
-from bespoke.models import adapters
+from bespoke.models import adapterfile, adapters, kinds
 from bespoke.models.embedding import trainable_rows
-from bespoke.models.load import Checkpoint, quiet
+from bespoke.models.load import Checkpoint
+from bespoke.models.quietly import quiet
 from bespoke.models.vocabulary import ENCODER, NewWords
 from bespoke.models.vocabulary import FILE as WORDS
+from bespoke.models.wearing import load_adapter
 from bespoke.recipe.tree import Recipe
 from bespoke.shapes import Latents, TextRows, TextStates, Timesteps
 from bespoke.workspace import atomic_file
@@ -84,16 +87,15 @@ class Tuned(nn.Module):
     def untouched(self) -> Generator[None, None, None]:
         """A block in which adapters are off and new words as at first; without adapters weights are as they are."""
         learnt = self.rows.detach().clone() if self.rows is not None else None
-        for part in self.parts.values() if self.adapted else ():
-            part.disable_adapters()
-        self._set_rows(self.words)
-        try:
-            yield
-        finally:
+        with ExitStack() as stack:
             for part in self.parts.values() if self.adapted else ():
-                part.enable_adapters()
-            if self.rows is not None and learnt is not None:
-                self.rows.data.copy_(learnt)
+                stack.enter_context(adapters.untouched(part))
+            self._set_rows(self.words)
+            try:
+                yield
+            finally:
+                if self.rows is not None and learnt is not None:
+                    self.rows.data.copy_(learnt)
 
     @torch.no_grad()
     def _set_rows(self, words: NewWords | None) -> None:
@@ -105,7 +107,7 @@ class Tuned(nn.Module):
         if self.words is not None and self.rows is not None:
             self.words.with_rows(self.rows).save(folder / WORDS)
         if self.adapted and self.parts:
-            adapters.save(self.unet, folder / adapters.FILE, self.parts.get("text_encoder"))
+            adapterfile.save(self.unet, folder / adapters.FILE, self.parts.get("text_encoder"))
         if self.adapted:
             return
         for name, part in self.parts.items():
@@ -113,6 +115,14 @@ class Tuned(nn.Module):
             with atomic_file(folder / name / WEIGHTS[name]) as temporary:
                 content = {key: _plain(value) for key, value in part.state_dict().items()}
                 save_file(content, temporary, metadata={"format": "pt"})
+
+    def begin(self, path: Path) -> None:
+        """Takes over the adapter in a file, by whatever program.
+
+        Raises: BespokeError when it is of another kind or shape.
+        """
+        self.fresh = False
+        adapterfile.begin(self.parts, path)
 
     def load(self, folder: Path) -> None:
         """Takes over what `save` wrote.
@@ -123,7 +133,7 @@ class Tuned(nn.Module):
         if self.words is not None and (folder / WORDS).is_file():
             self._set_rows(NewWords.read(folder / WORDS))
         if self.adapted and (folder / adapters.FILE).is_file():
-            adapters.load(self.unet, folder / adapters.FILE, self.parts.get("text_encoder"))
+            adapterfile.load(self.unet, folder / adapters.FILE, self.parts.get("text_encoder"))
         if self.adapted:
             return
         for name, part in self.parts.items():
@@ -210,23 +220,40 @@ def put_in(pipeline: Any, checkpoint: Checkpoint, recipe: Recipe, weights: Path)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(found[name])
+    if recipe.model.init in kinds.MUTATING:
+        _plainly(pipeline, network, checkpoint.name)
     network.requires_grad_(requires_grad=False).eval()
 
 
+def _plainly(pipeline: Any, network: Tuned, name: str) -> None:
+    """Puts an adapter that took weights out of the base into a pipeline as a plain LoRA, which comes off again."""
+    with tempfile.TemporaryDirectory() as folder:
+        adapterfile.save(network.unet, Path(folder) / adapters.FILE, network.parts.get("text_encoder"))
+        for part in network.parts.values():
+            adapters.detach(part)
+        load_adapter(pipeline, Path(folder) / adapters.FILE, name)
+
+
 def _adapt(network: Tuned, checkpoint: Checkpoint, recipe: Recipe, dtype: torch.dtype) -> None:
-    """Adds the adapters, in float32 whatever the frozen weights are in."""
-    model, family = recipe.model, checkpoint.family
+    """Adds the adapters, in float32 whatever the frozen weights are in.
+
+    Raises: BespokeError when the recipe's settings do not fit the networks' layers.
+    """
+    model, wanted = recipe.model, {}
+    for name, part in network.parts.items():
+        wanted[name] = kinds.config_of(model, part, checkpoint.family.groups(name))
+    late = model.init in kinds.MUTATING  # what is taken out is taken out of the weights as they are, then rounded
     for name, part in network.parts.items():
         with quiet():
-            part.to(dtype)
-        adapters.attach(
-            part,
-            rank=model.rank,
-            alpha=model.alpha or model.rank,
-            targets=family.lora_targets if name == "unet" else family.text_lora_targets,
-            seed=model.seed,
-            dropout=model.dropout,
-        )
+            part.to(torch.float32 if late else dtype)
+        adapters.attach(part, wanted[name], seed=model.seed)
+        for parameter in part.parameters():
+            if late and not parameter.requires_grad:
+                parameter.data = parameter.data.to(dtype)
+    layers = [name for part in network.parts.values() for name, _ in adapters.tuned_layers(part)]
+    if spare := kinds.unmatched(model, layers):
+        problem = f"model.rank_pattern or alpha_pattern: {spare[0]!r} is the end of no adapted layer's name."
+        raise BespokeError(problem, f"The layers are called {', '.join(layers[:4])} …")
     for parameter in network.trainable().values():
         parameter.data = parameter.data.float()
 

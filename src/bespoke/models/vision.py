@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from bespoke.models.inception import Inception
-from bespoke.models.load import quiet, shipped, sought
+from bespoke.models.load import shipped, sought
 from bespoke.models.local import at_hand
 from bespoke.models.marks import fingerprint
+from bespoke.models.quietly import quiet
 
 BATCH = 64
 WEIGHTS = (".pth", ".pt", ".safetensors")

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from bespoke.models.load import Checkpoint, quiet
+from bespoke.models.load import Checkpoint
+from bespoke.models.quietly import quiet
 from bespoke.models.tuned import Tuned, tuned
 from bespoke.recipe.tree import Recipe
 

@@ -41,7 +41,7 @@ def _metadata(run: Run, recipe: Recipe, card: Scorecard, model: str) -> str:
     ]
     full = recipe.model.method == "full"
     more: dict[str, Any] = {} if full else {"instance_prompt": recipe.text.trigger} if recipe.text.trigger else {}
-    tags = ["text-to-image", "stable-diffusion", *([] if full else ["lora"]), "bespoke"]
+    tags = ["text-to-image", "stable-diffusion", *([recipe.model.method] if recipe.model.adapts else []), "bespoke"]
     return ModelCardData(
         base_model=recipe.model.base,
         library_name="diffusers",

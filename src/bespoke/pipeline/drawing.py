@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bespoke.models.load import PARTS, unload_adapter, weigh_adapter
+from bespoke.models.load import PARTS
 from bespoke.models.marks import fingerprint
+from bespoke.models.wearing import unload_adapter, weigh_adapter
 from bespoke.page.wording import duration
 from bespoke.pipeline.axes import Cell
 from bespoke.pipeline.naming import Named, marks_of

@@ -156,11 +156,15 @@ def _with(recipe: Recipe, changes: tuple[Change, ...]) -> Recipe:
 def _too_small(meter: Meter, recipe: Recipe, limit: int) -> BespokeError:
     """What to say where nothing fits: how much is needed at least, and what would fit."""
     least = _least(meter, recipe)
-    what = "Training all weights" if recipe.model.method == "full" else "A LoRA"
+    what = "Training all weights" if recipe.model.method == "full" else _adapter(recipe)
     problem = f"{what} of {meter.checkpoint.name} takes {gigabytes(least)} GB even one picture at a time"
     return BespokeError(
         f"{problem}, with gradient checkpointing; {gigabytes(limit)} GB were given.", _what_would(meter, recipe, limit)
     )
+
+
+def _adapter(recipe: Recipe) -> str:
+    return "A LoRA" if recipe.model.method == "lora" else "An adapter"
 
 
 def _least(meter: Meter, recipe: Recipe) -> int:

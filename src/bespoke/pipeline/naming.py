@@ -150,10 +150,21 @@ def start_of(recipe: recipes.Recipe, folder: Path, *, download: bool = True, wor
         if start.adapter and recipe.model.method == "full":
             hint = 'Set model.method = "lora", or name the model that the adapter belongs to.'
             raise BespokeError(f"{base} is an adapter; all weights cannot be trained from there.", hint)
-        return _as_asked(start, recipe, folder, words)
+        return _with_file(_as_asked(start, recipe, folder, words), recipe, folder)
     local = folder / base
     name = str(local) if base != "pico" and local.is_dir() else base
-    return _as_asked(Named(name, find(name, download=download)), recipe, folder, words)
+    start = Named(name, find(name, download=download))
+    return _with_file(_as_asked(start, recipe, folder, words), recipe, folder)
+
+
+def _with_file(start: Named, recipe: recipes.Recipe, folder: Path) -> Named:
+    """The same start with the adapter in the file that a recipe names, if it names one."""
+    if not recipe.model.adapter_file:
+        return start
+    if start.adapter or not recipe.model.adapts:
+        what = f"{recipe.model.base} has an adapter already" if start.adapter else "no adapter is trained"
+        raise BespokeError(f"model.adapter_file gives an adapter, and {what}.", "Take model.adapter_file out.")
+    return replace(start, adapter=folder / recipe.model.adapter_file)
 
 
 def _as_asked(start: Named, recipe: recipes.Recipe, folder: Path, words: Path | None) -> Named:

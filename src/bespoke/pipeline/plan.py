@@ -9,6 +9,7 @@ from bespoke.data import Size
 from bespoke.diffusion import Schedule
 from bespoke.hardware import lean_heap, machine, memory_size
 from bespoke.models import tuned, weightless
+from bespoke.models.kinds import MUTATING
 from bespoke.pipeline.fitting import Change, Estimate, Meter, fitted, gigabytes
 from bespoke.pipeline.prepare import Prepared, largest, prepare, shapes
 from bespoke.pipeline.processes import accelerator
@@ -147,7 +148,8 @@ def _disk(prepared: Prepared, length: Length) -> Disk:
     if not network.adapted:
         others = (part for part in checkpoint.folder.iterdir() if part.is_dir() and part.name not in network.parts)
         rest = sum(file.stat().st_size for part in others for file in part.rglob("*") if file.is_file())
-    return Disk(states * state, copies * weights, 2 * weights + rest)
+    kept = weights * (2 if recipe.model.init in MUTATING else 1)  # written as a LoRA of twice the rank
+    return Disk(states * state, copies * kept, 2 * kept + rest)
 
 
 def _timed(prepared: Prepared, estimate: Estimate, room: int) -> tuple[Times | None, str]:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from bespoke import page, training
 from bespoke import recipe as recipes
 from bespoke.hardware import machine, versions
+from bespoke.models.kinds import LORA
 from bespoke.models.load import RESCALED
 from bespoke.pipeline.progress import columns
 from bespoke.records import Curve
@@ -50,7 +51,7 @@ def write(
         base_model=recipe.model.base,
         finished=datetime.now().astimezone() if over else None,
         seconds=float(sum(seconds.values())) if seconds else None,
-        adapter=Path(relative(run.adapter)) if over and recipe.model.method == "lora" else None,
+        adapter=Path(relative(run.adapter)) if over and recipe.model.adapts else None,
         model=Path(relative(run.model)) if over and full else None,
         now=now,
         training=trained,
@@ -122,8 +123,11 @@ def snippets(run: Run, recipe: recipes.Recipe, prompt: str) -> tuple[page.Snippe
     lines += ["import bespoke.models", ""] if pico else [""]
     drawing = recipe.sample.model_dump(include={"num_inference_steps", "guidance_scale"})
     lines.append(f"pipe = StableDiffusionPipeline.from_pretrained({base})")
-    if recipe.model.method == "lora":
+    if recipe.model.method in LORA:
         lines.append(f"pipe.load_lora_weights({relative(run.root)!r}, weight_name={run.adapter.name!r})")
+    elif recipe.model.adapts:
+        lines[2:3] = ["from pathlib import Path", "import bespoke.models", ""]
+        lines.append(f"bespoke.models.load_adapter(pipe, Path({relative(run.adapter)!r}), {recipe.model.base!r})")
     if recipe.train.rescale_betas_zero_snr and not full:
         rescaled = ", ".join(f"{key}={value!r}" for key, value in RESCALED.items())
         lines.append(f"pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, {rescaled})")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bespoke.errors import BespokeError
+from bespoke.models.kinds import LORA
 from bespoke.recipe import Recipe
 
 HINT = 'Write "1e-5 .. 1e-3 log", "0 .. 0.2", "4 .. 64" or "4 | 8 | 16".'
@@ -73,7 +74,7 @@ def space_of(recipe: Recipe) -> Space:
         "train.train_batch_size": Choice(tuple(sorted({max(1, size // 2), size, 2 * size}))),
         "train.adam_weight_decay": Choice((0.0, 0.01, 0.1)),
     }
-    if recipe.model.method == "lora":
+    if recipe.model.method in LORA:
         found |= {"model.rank": Choice((4, 8, 16, 32)), "model.dropout": Choice((0.0, 0.1))}
     if recipe.model.method == "full":
         found |= {"train.unet_dropout": Choice((0.0, 0.1))}

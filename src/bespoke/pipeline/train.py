@@ -14,7 +14,7 @@ from bespoke import data
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError, Interrupted
 from bespoke.hardware import memory_size
-from bespoke.models import tuned
+from bespoke.models import tuned, weightless
 from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.pipeline import progress, runpage
 from bespoke.pipeline.fitting import memory_explained
@@ -64,6 +64,7 @@ def train(
     resolved = prepared.recipe
     check_trackers(resolved)
     workers = accelerator(resolved.train)  # refuses what this machine cannot before a run is there
+    check_network(prepared.start, resolved)
     run = Run(agreed(lambda: begun(prepared).root))
     done = _carry_out(run, resolved, prepared.dataset, workers, report, watch)
     assert done is not None
@@ -169,7 +170,7 @@ def result_of(run: Run) -> Trained | None:
 
 def _trained(run: Run, recipe: recipes.Recipe, content: dict[str, Any]) -> Trained:
     full, words = recipe.model.method == "full", (run.model if recipe.model.method == "full" else run.root) / WORDS
-    adapter = run.adapter if recipe.model.method == "lora" else None
+    adapter = run.adapter if recipe.model.adapts else None
     return Trained(run.root, adapter, run.model if full else None, **content, words=words if words.is_file() else None)
 
 
@@ -200,10 +201,19 @@ def trainer_for(run: Run, recipe: recipes.Recipe, start: Named, material: Materi
     from bespoke.diffusion import Schedule
 
     network = tuned(start.checkpoint, recipe).to(workers.device)
-    if start.adapter:
+    if start.adapter and recipe.model.adapter_file:
+        network.begin(start.adapter)
+    elif start.adapter:
         network.load(start.adapter.parent)
     schedule = Schedule.from_config(start.checkpoint.scheduler_config)
     return Trainer(network, material, schedule, recipe, run, workers)
+
+
+def check_network(start: Named, recipe: recipes.Recipe) -> None:
+    """Raises: BespokeError when a recipe's settings do not fit the model's layers, or its adapter's file is missing."""
+    weightless(start.checkpoint, recipe)
+    if recipe.model.adapter_file and start.adapter and not start.adapter.is_file():
+        raise BespokeError(f"There is no adapter at {start.adapter}.", "model.adapter_file counts from the recipe.")
 
 
 def _project(run: Run) -> Project:

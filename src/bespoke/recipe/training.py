@@ -6,24 +6,50 @@ from pydantic import Field
 
 from bespoke.recipe.section import BelowOne, Numbers, Positive, Prompts, Rate, Section, Share
 
+Method = Literal["lora", "dora", "loha", "lokr", "oft", "boft", "full", "words"]
+
 
 class Model(Section):
     """`[model]`: what is customised, and how."""
 
     base: str = "pico"
     """`pico`, a diffusers folder or a hub id."""
-    method: Literal["lora", "full", "words"] = "lora"
-    """What is trained: low-rank matrices beside the attention layers, all weights, or only the rows of new words."""
+    method: Method = "lora"
+    """What is trained: an adapter of one of six kinds, all weights, or only the rows of new words."""
+    targets: Prompts = ("attention",)
+    """The adapter's layers: `attention`, `feed-forward`, `projections`, `convolutions`, `all-linear`, or the ends of
+    layers' names such as `attn2.to_k` or `down_blocks.*.to_q`."""
     rank: Positive = 16
-    """Rank of the low-rank matrices."""
+    """Rank of the adapter's matrices; `oft` and `boft` have blocks in its place."""
     alpha: Positive | None = None
-    """LoRA's scale is alpha / rank; by default alpha = rank."""
+    """The adapter's scale is alpha / rank; by default alpha = rank."""
+    rank_pattern: dict[str, Positive] = Field(default={})
+    """Other ranks for layers whose names end so: `{ "attn2.to_k" = 4 }`; peft's patterns."""
+    alpha_pattern: dict[str, Positive] = Field(default={})
+    """Other alphas for layers whose names end so."""
+    rslora: bool = False
+    """The scale is alpha / √rank: for `lora` and `dora` of high rank."""
+    init: Literal["gaussian", "default", "pissa", "olora"] = "gaussian"
+    """First weights of `lora` and `dora`: Gaussian, peft's own, or, for `lora`, parts of the layer's own weights."""
+    decompose_both: bool = False
+    """`lokr`: both factors of the Kronecker product are of low rank."""
+    decompose_factor: int = Field(default=-1, ge=-1)
+    """`lokr`: the size of the smaller factor; -1 makes both as equal as they can be."""
+    block_size: Positive = 16
+    """`oft` and `boft`: the side of the blocks that are turned; it must divide what goes into each layer."""
     dropout: BelowOne = 0.0
-    """Part of what reaches the low-rank matrices that is left out at random."""
+    """Part of what reaches the adapter, or of its parts, that is left out at random."""
+    adapter_file: str = ""
+    """An adapter to begin with, a `.safetensors` file from the recipe's folder, ours, diffusers' or kohya's."""
     weight_dtype: Literal["fp32", "bf16", "fp16"] | None = None
     """Number format of the weights that stay frozen; by default that of mixed_precision on a GPU, else fp32."""
     seed: int = 0
     """Seeds the adapter's first weights."""
+
+    @property
+    def adapts(self) -> bool:
+        """Whether an adapter is trained, and the base stays."""
+        return self.method not in ("full", "words")
 
 
 class Text(Section):

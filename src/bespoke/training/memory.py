@@ -18,7 +18,7 @@ from torch.utils import _pytree as trees
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bespoke.diffusion import Schedule
-from bespoke.models import Tuned
+from bespoke.models import Tuned, adapters
 from bespoke.recipe import Recipe
 from bespoke.training.rehearsal import Shapes, rehearsal, step
 
@@ -74,6 +74,7 @@ def memory(network: Tuned, shapes: Shapes, schedule: Schedule, recipe: Recipe, a
         tracker.mark("frozen", {n: p for n, p in network.named_parameters() if n not in trainer.parameters})
         tracker.mark("frozen", dict(network.named_buffers()))
         tracker.mark("average", trainer.average.values)
+        adapters.never_left_out(network)
         tracker.watch(trainer.parameters, trainer.optimizer.optimizer)
         step(trainer)
     found = tracker.steady()

@@ -1,0 +1,55 @@
+"""Every kind of adapter learns, goes on to the same bits, is planned for, and is found by its run's names."""
+
+import pytest
+import torch
+
+from bespoke.pipeline.naming import named
+from bespoke.recipe import dump
+from bespoke.training import Step, Stopped
+from bespoke.workspace import Run
+
+KINDS = {
+    "dora": {"method": "dora"},
+    "pissa": {"init": "pissa"},
+    "loha": {"method": "loha"},
+    "lokr": {"method": "lokr", "decompose_both": True},
+    "oft": {"method": "oft", "targets": ["attention", "feed-forward"]},
+    "boft": {"method": "boft"},
+}
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def answer(pipeline):
+    source = torch.Generator().manual_seed(5)
+    noisy, tokens = torch.randn(1, 4, 8, 8, generator=source), torch.arange(77)[None]
+    with torch.no_grad():
+        states = pipeline.text_encoder(tokens)[0]
+        return pipeline.unet(noisy, torch.tensor([300]), states, return_dict=False)[0]
+
+
+@every_kind
+def test_it_learns_goes_on_to_the_same_bits_and_is_found_by_name(tmp_path, trainer, recipe, everything, kind):
+    model = {"rank": 4, **KINDS[kind]}
+    settings = {"model": model, "train": {"max_train_steps": 4, "checkpointing_steps": 2, "learning_rate": 0.01}}
+    whole = trainer(tmp_path / "runs" / "whole", **settings)
+    through = list(whole.fit())
+    rates = [event.gradient_norm for event in through if isinstance(event, Step)]
+    assert len(rates) == 4 and all(rate > 0 for rate in rates)
+
+    first = trainer(tmp_path / "runs" / "parts", **settings)
+    list(first.fit(lambda: "enough" if first.progress.step == 2 else None))
+    second = trainer(tmp_path / "runs" / "parts", **settings)
+    second.restore(Run(tmp_path / "runs" / "parts").state(2))
+    assert isinstance(list(second.fit())[-1], Stopped)
+    ours, theirs = everything(second), everything(whole)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+    files = [tmp_path / "runs" / run / "last" / "adapter.safetensors" for run in ("parts", "whole")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+    run = Run(tmp_path / "runs" / "whole")
+    run.recipe.write_text(dump(recipe(**settings)))
+    by_state, by_file = (answer(named(f"{run.root}@{which}").pipeline()) for which in ("step-4", "last"))
+    base = answer(named("pico").pipeline())
+    assert float((by_state - base).norm() / base.norm()) > 0.01
+    assert float((by_state - by_file).norm() / base.norm()) < 1e-5
