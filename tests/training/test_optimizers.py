@@ -21,7 +21,7 @@ from bespoke.recipe.derive import Facts, derive
 from bespoke.recipe.training import Train
 from bespoke.training.events import Stopped
 from bespoke.training.optim import at_rest, optimizer_of, rate_at
-from bespoke.training.optimizers import RoundedAdamW, rounded
+from bespoke.training.optimizers import RoundedAdamW, check, rounded
 from bespoke.workspace import Run
 
 BETAS, DECAY, RATE = (0.8, 0.95), 0.3, 0.01
@@ -162,6 +162,10 @@ def test_a_package_or_a_gpu_that_is_missing_is_told(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BespokeError, match="needs a CUDA GPU"):
         optimizer_of(weight, train_with("adamw8bit"))
+    for name in ("lion", "adamw8bit"):
+        with pytest.raises(BespokeError):
+            check(train_with(name))
+    check(train_with("prodigy"))
     with pytest.raises(BespokeError, match="lose small updates"):
         optimizer_of({"unet.weight": torch.nn.Parameter(noise(1).bfloat16())}, train_with("adafactor"))
 

@@ -15,6 +15,7 @@ from bespoke import recipe as recipes
 from bespoke.errors import BespokeError, Interrupted
 from bespoke.hardware import memory_size
 from bespoke.models import tuned, weightless
+from bespoke.models.kinds import LORA
 from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.pipeline import progress, runpage
 from bespoke.pipeline.fitting import memory_explained
@@ -27,7 +28,7 @@ from bespoke.pipeline.reporting import Reporter, Stopwatch, silent
 from bespoke.pipeline.signals import StopWish, stop_wish
 from bespoke.pipeline.watching import check_trackers, watching
 from bespoke.records import Dataset
-from bespoke.training import Event, Material, Stopped, Trainer, state
+from bespoke.training import Event, Material, Stopped, Trainer, optimizers, state
 from bespoke.workspace import Project, Run, atomic_file, write_json, write_text
 
 
@@ -210,7 +211,15 @@ def trainer_for(run: Run, recipe: recipes.Recipe, start: Named, material: Materi
 
 
 def check_network(start: Named, recipe: recipes.Recipe) -> None:
-    """Raises: BespokeError when a recipe's settings do not fit the model's layers, or its adapter's file is missing."""
+    """Refuses what could not be trained, before anything is encoded.
+
+    Raises: BespokeError when a recipe's settings do not fit the model's layers or this machine, or its adapter's file
+    is missing.
+    """
+    optimizers.check(recipe.train)
+    if recipe.train.max_adapter_norm and recipe.model.method not in LORA:
+        hint = f"It shortens {' and '.join(LORA)}; take it out of the recipe."
+        raise BespokeError(f"train.max_adapter_norm is set, and {recipe.model.method} is trained.", hint)
     weightless(start.checkpoint, recipe)
     if recipe.model.adapter_file and start.adapter and not start.adapter.is_file():
         raise BespokeError(f"There is no adapter at {start.adapter}.", "model.adapter_file counts from the recipe.")

@@ -41,7 +41,7 @@ def _adafactor(groups: Groups, train: Train) -> torch.optim.Optimizer:
 def _lion(groups: Groups, train: Train) -> torch.optim.Optimizer:
     """Source: Chen et al. 2023, "Symbolic discovery of optimization algorithms"."""
     settings = {key: value for key, value in _adam(train).items() if key != "eps"}
-    return _package("lion_pytorch", "lion").Lion(groups, **settings)
+    return _package(PACKAGES["lion"], "lion").Lion(groups, **settings)
 
 
 def _prodigy(groups: Groups, train: Train) -> torch.optim.Optimizer:
@@ -49,13 +49,13 @@ def _prodigy(groups: Groups, train: Train) -> torch.optim.Optimizer:
     if len({group["share"] for group in groups}) > 1:
         hint = "Leave text_encoder_learning_rate, words.learning_rate and layer_decay out, or take another optimizer."
         raise BespokeError('train.optimizer is "prodigy", which finds one rate for all weights.', hint)
-    made = _package("prodigyopt", "prodigy").Prodigy
+    made = _package(PACKAGES["prodigy"], "prodigy").Prodigy
     return made(groups, **_adam(train), use_bias_correction=True, safeguard_warmup=True)
 
 
 def _schedule_free(groups: Groups, train: Train) -> torch.optim.Optimizer:
     """Source: Defazio et al. 2024, "The road less scheduled"."""
-    made = _package("schedulefree", "schedule_free").AdamWScheduleFree(groups, **_adam(train))
+    made = _package(PACKAGES["schedule_free"], "schedule_free").AdamWScheduleFree(groups, **_adam(train))
     made.train()
     return made
 
@@ -65,6 +65,17 @@ MAKERS: dict[str, Callable[[Groups, Train], torch.optim.Optimizer]] = {
     "schedule_free": _schedule_free,
 }  # fmt: skip
 """By the recipe's names."""
+
+
+PACKAGES = {"lion": "lion_pytorch", "prodigy": "prodigyopt", "schedule_free": "schedulefree"}
+
+
+def check(train: Train) -> None:
+    """Raises: BespokeError when the recipe's optimizer is not installed, or does not work on this machine."""
+    if train.optimizer == "adamw8bit":
+        _adamw8bit([{"params": [torch.nn.Parameter(torch.zeros(1))]}], train)
+    elif train.optimizer in PACKAGES:
+        _package(PACKAGES[train.optimizer], train.optimizer)
 
 
 def _adam(train: Train) -> dict[str, Any]:
