@@ -1,5 +1,7 @@
 """Flow matching against diffusers' scheduler and training functions."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,10 @@ from bespoke.diffusion.flow import (
 seeds = st.integers(0, 2**31)
 
 
+def scheduler(shift) -> Any:
+    return FlowMatchEulerDiscreteScheduler(shift=shift)
+
+
 def latents(seed):
     source = torch.Generator().manual_seed(seed)
     return (torch.randn(3, 4, 5, 6, generator=source) for _ in range(2))
@@ -29,7 +35,7 @@ def latents(seed):
 @settings(deadline=None, max_examples=20)
 @given(seed=seeds, at=st.lists(st.integers(0, 999), min_size=3, max_size=3))
 def test_noisy_latents_are_diffusers(seed, at):
-    theirs = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    theirs = scheduler(shift=3.0)
     times = theirs.timesteps[at]
     clean, noise = latents(seed)
     found = flow_noisy(clean, noise, theirs.sigmas[at])
@@ -40,7 +46,7 @@ def test_noisy_latents_are_diffusers(seed, at):
 @given(seed=seeds)
 def test_a_right_answer_leads_back_to_the_clean_latents(seed):
     """By diffusers' own steps: along a straight line any number of them will do."""
-    theirs = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    theirs = scheduler(shift=3.0)
     theirs.set_timesteps(7)
     clean, noise = latents(seed)
     at = flow_noisy(clean, noise, theirs.sigmas[:1].expand(3))
@@ -51,7 +57,7 @@ def test_a_right_answer_leads_back_to_the_clean_latents(seed):
 
 @pytest.mark.parametrize("shift", [0.5, 1.0, 3.0])
 def test_shifted_sigmas_are_diffusers(shift):
-    plain, theirs = (FlowMatchEulerDiscreteScheduler(shift=s).sigmas for s in (1.0, shift))
+    plain, theirs = (scheduler(shift=s).sigmas for s in (1.0, shift))
     torch.testing.assert_close(flow_shifted(plain, shift), theirs, rtol=1e-6, atol=1e-7)
 
 

@@ -127,3 +127,10 @@ def test_no_timestep_left_is_refused(wrong):
     with pytest.raises(BespokeError, match="No timestep is left") as caught:
         cumulative(wrong, STEPS)
     assert "timestep_bias" in caught.value.hint
+
+
+def test_a_range_far_from_where_the_density_lies_keeps_its_form():
+    """Nine standard deviations out nearly nothing is left of a whole; of the range, all."""
+    found = chances(Sampling("logit_normal", mean=-2.0, std=0.25, first=600), STEPS)
+    assert found.argmax() == 600 and (np.diff(found[600:]) <= 0).all()
+    assert found[600:700].sum() > 0.99

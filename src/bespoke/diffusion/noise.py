@@ -19,7 +19,7 @@ class Pyramid:
 
 
 def noise(
-    shape: tuple[int, int, int], key: tuple[Key, ...], offset: float = 0.0, pyramid: Pyramid | None = None
+    shape: tuple[int, ...], key: tuple[Key, ...], offset: float = 0.0, pyramid: Pyramid | None = None
 ) -> np.ndarray:
     """The noise of a picture's latents [c h w], in float32: standard normal, unless it is shifted or layered.
 

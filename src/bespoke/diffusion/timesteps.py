@@ -38,7 +38,7 @@ def chances(sampling: Sampling, steps: int) -> np.ndarray:
     Raises: BespokeError when no timestep is left.
     """
     at = np.arange(steps)
-    found = np.diff(_below(sampling, np.arange(steps + 1) / steps))
+    found = _shares(sampling, steps)
     if sampling.bands:
         found = found * np.array(sampling.bands)[at * len(sampling.bands) // steps]
     end = steps if sampling.end is None else sampling.end
@@ -65,13 +65,17 @@ def timestep(cumulative: np.ndarray, u: float) -> int:
     return int(np.searchsorted(cumulative, u, side="right"))
 
 
-def _below(sampling: Sampling, part: np.ndarray) -> np.ndarray:
-    """The chance to lie below each `part` of the way from picture to noise, from 0 to 1.
+def _shares(sampling: Sampling, steps: int) -> np.ndarray:
+    """What the distribution gives to each of `steps` equal parts of the way from picture to noise.
 
     Source: Esser et al. 2024, "Scaling rectified flow transformers for high-resolution image synthesis", equations 19
     (logit-normal) and 23 (shift).
     """
+    part = np.arange(steps + 1) / steps
     part = part / (sampling.shift - (sampling.shift - 1) * part)
     if sampling.distribution == "uniform":
-        return part
-    return ndtr((logit(part) - sampling.mean) / sampling.std)
+        return np.diff(part)
+    scores = (logit(part) - sampling.mean) / sampling.std
+    low, high = scores[:-1], scores[1:]
+    # Above the middle the same from the other end: a difference of two numbers near 1 would be none.
+    return np.where(low > 0, ndtr(-low) - ndtr(-high), ndtr(high) - ndtr(low))

@@ -75,7 +75,7 @@ class Batch:
             t.to(device, non_blocking=True) for t in (self.clean, self.noise, self.times, self.texts, self.weights)
         )
         added = None if self.added is None else self.added.to(device, non_blocking=True)
-        return Batch(*moved, added)
+        return Batch(*moved, added=added)
 
 
 @dataclass(frozen=True)
