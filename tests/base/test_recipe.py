@@ -36,7 +36,10 @@ def test_an_empty_recipe_is_a_recipe():
         ({"model": {"learning_rate": 8.0}}, "Did you mean words.learning_rate or train.learning_rate?"),
         ({"model": {"learning_rte": 8.0}}, "Did you mean words.learning_rate or train.learning_rate?"),
         ({"seed": 1}, "Did you mean model.seed or caption.seed or augment.seed or words.seed or train.seed or"),
-        ({"model": {"xyzzy": 1}}, "Known: base, method, rank, alpha, dropout, weight_dtype, seed."),
+        (
+            {"model": {"xyzzy": 1}},
+            "Known: base, method, targets, rank, alpha, rank_pattern, alpha_pattern, rslora, init, decompose_both,",
+        ),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(content, guess):

@@ -37,8 +37,14 @@ def size(tensors):
         {"train": {"train_text_encoder": True, "use_ema": True}},
         {"model": {"method": "full"}, "train": {"use_ema": True}},
         {"model": {"weight_dtype": "bf16"}, "train": {"mixed_precision": "bf16"}},
+        {"model": {"method": "dora", "targets": ["attention", "convolutions"]}},
+        {"model": {"init": "pissa"}},
+        {"model": {"method": "loha", "dropout": 0.1}},
+        {"model": {"method": "lokr"}},
+        {"model": {"method": "oft", "dropout": 0.1}},
+        {"model": {"method": "boft", "dropout": 0.1}},
     ],
-    ids=["lora", "text encoder", "full", "16 bits"],
+    ids=["lora", "text encoder", "full", "16 bits", "dora", "pissa", "loha", "lokr", "oft", "boft"],
 )
 def test_what_rests_between_steps_is_what_a_real_trainer_holds(sections, trainer, recipe, checkpoint, tmp_path):
     said = computed(checkpoint, recipe(**sections))

@@ -1,7 +1,7 @@
 """A network turned into one with an adapter beside or around some of its layers, and back."""
 
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -23,9 +23,13 @@ def attach(network: Any, config: Any, *, seed: int) -> None:
     weights into the adapter, so that the sum of both is the base but for float32's rounding.
     Source: Hu et al. 2021, section 4.1; Meng et al. 2024, equation 4.
     """
+    shapeless = next(network.parameters()).device.type == "meta"
     with torch.random.fork_rng(), _without_cuda_kernels():
         torch.manual_seed(seed)
-        network.add_adapter(config)
+        with torch.device("cpu") if shapeless and config.peft_type == "BOFT" else nullcontext():
+            network.add_adapter(config)  # BOFT's permutations are read while they are made
+    if shapeless:
+        network.to("meta")
     if getattr(config, "init_lora_weights", None) in MUTATING:
         factors = {name: tuple(p.detach().clone() for p in _factors(layer)) for name, layer in tuned_layers(network)}
         setattr(network, FIRST, factors)
