@@ -155,7 +155,7 @@ def restore(
     weights, moments = load_file(folder / WEIGHTS), load_file(folder / "optimizer.safetensors")
     said = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     # States from before there were other optimizers hold AdamW's tensors only, which are all it needs.
-    numbers = said.get("optimizer") or {"state": {}, "groups": [{} for _ in optimizer.param_groups]}
+    numbers: dict[str, Any] = said.get("optimizer") or {"state": {}, "groups": [{} for _ in optimizer.param_groups]}
     if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in parameters.items()}:
         hint = "Resume with the recipe the run began with, or start a new run."
         raise BespokeError(f"{folder} holds other weights than the recipe describes.", hint)
