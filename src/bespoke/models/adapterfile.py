@@ -71,20 +71,26 @@ def begin(parts: Parts, path: Path) -> None:
     A file's alphas may be others than the networks': the weights are scaled, so that it does what it did.
     Raises: BespokeError when there is none, or it does not fit, saying what it has and what the recipe asks for.
     """
+    for name, state in fitting(parts, path).items():
+        _put(parts[name], state)
+
+
+def fitting(parts: Parts, path: Path) -> dict[str, dict[str, Tensor]]:
+    """The tensors of an adapter file for each part, by peft's names; parts may be without weights.
+
+    Raises: BespokeError as `begin`.
+    """
     if not path.is_file():
         raise BespokeError(f"There is no adapter at {path}.", "model.adapter_file counts from the recipe's folder.")
     facts, kind = facts_of(path), _kind(parts)
     theirs = next(iter(facts.values()))["peft_type"] if facts else "LORA"
     if theirs != kind:
         raise BespokeError(f"{path} is a {theirs}, and the recipe asks for a {kind}.", "Change model.method.")
-    if facts:
-        content = load_file(path)
-        found = {name: _unnamed(name, part, content) for name, part in parts.items()}
-    else:
-        found = _foreign(parts, path)
+    content = load_file(path) if facts else {}
+    found = {n: _unnamed(n, part, content) for n, part in parts.items()} if facts else _foreign(parts, path)
     for name, part in parts.items():
         _same_shape(part, found[name], path)
-        _put(part, found[name])
+    return found
 
 
 def facts_of(path: Path) -> dict[str, dict[str, Any]]:
@@ -379,4 +385,4 @@ def _settle(path: Path) -> None:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().float().cpu().contiguous()
+    return tensor if tensor.is_meta else tensor.detach().float().cpu().contiguous()

@@ -14,7 +14,7 @@ from bespoke import data
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError, Interrupted
 from bespoke.hardware import memory_size
-from bespoke.models import tuned, weightless
+from bespoke.models import adapterfile, tuned, weightless
 from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.pipeline import progress, runpage
 from bespoke.pipeline.fitting import memory_explained
@@ -165,10 +165,10 @@ def trainer_for(run: Run, recipe: recipes.Recipe, start: Named, material: Materi
 
 
 def check_network(start: Named, recipe: recipes.Recipe) -> None:
-    """Raises: BespokeError when a recipe's settings do not fit the model's layers, or its adapter's file is missing."""
-    weightless(start.checkpoint, recipe)
-    if recipe.model.adapter_file and start.adapter and not start.adapter.is_file():
-        raise BespokeError(f"There is no adapter at {start.adapter}.", "model.adapter_file counts from the recipe.")
+    """Raises: BespokeError when a recipe's adapter does not fit the model's layers, or its file not the recipe."""
+    network = weightless(start.checkpoint, recipe)
+    if start.adapter and recipe.model.adapter_file:
+        adapterfile.fitting(network.parts, start.adapter)
 
 
 def _project(run: Run) -> Project:
