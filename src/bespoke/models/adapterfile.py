@@ -190,7 +190,8 @@ def _metadata(part: Any) -> dict[str, Any]:
     Without rank and alpha in the file it takes alpha for the rank, and the adapter's strength is lost.
     """
     config = _config(part).to_dict()
-    told = {key: config[key] for key in ("r", "lora_alpha")} | {"target_modules": sorted(config["target_modules"])}
+    told: dict[str, Any] = {key: config[key] for key in ("r", "lora_alpha")}
+    told |= {"target_modules": sorted(config["target_modules"])}
     told |= {key: config[key] for key in ("rank_pattern", "alpha_pattern", "use_rslora", "use_dora") if config[key]}
     if hasattr(part, adapters.FIRST):
         # The scale, alpha / rank or alpha / √rank, stays as it is while the rank doubles.
@@ -263,10 +264,11 @@ def _foreign(parts: Parts, path: Path) -> dict[str, dict[str, Tensor]]:
 
         try:
             options = {"weight_name": path.name, "return_lora_metadata": True, "local_files_only": True}
-            content, alphas, told = StableDiffusionPipeline.lora_state_dict(str(path.parent), **options)
+            read: Any = StableDiffusionPipeline.lora_state_dict(str(path.parent), **options)
         except (RuntimeError, ValueError, KeyError, OSError, AttributeError) as error:
             hint = "Name a LoRA of a Stable Diffusion 1.x or 2.x, by bespoke, diffusers or kohya."
             raise BespokeError(f"{path} gives no LoRA: {str(error).splitlines()[0]}", hint) from None
+    content, alphas, told = read
     if extra := [key for key in content if key.partition(".")[0] not in parts]:
         hint = "Set train.train_text_encoder = true." if extra[0].startswith("text_encoder") else "Take another file."
         raise BespokeError(f"{path} also has {extra[0]}, which is not trained here.", hint)
