@@ -297,3 +297,19 @@ def test_what_does_not_fit_is_refused_with_what_would(pico, checkpoint, settings
     with pytest.raises(BespokeError) as caught:
         kinds.config_of(Model(**settings), pico, checkpoint.family.groups("unet"))
     assert problem in caught.value.problem and hint in caught.value.hint
+
+
+def test_what_adds_can_be_weighed_and_what_turns_cannot(tmp_path, pico, checkpoint, pipeline):
+    for case in ("loha", "lokr", "oft", "boft"):
+        adapterfile.save(moved(attached(pico, checkpoint, case)), tmp_path / f"{case}.safetensors")
+        load_adapter(pipeline, tmp_path / f"{case}.safetensors", "pico")
+        try:
+            whole = answer(pipeline.unet)
+            if model_of(case).method in kinds.TURNING:
+                with pytest.raises(BespokeError, match=r"cannot be weighed with 0\.5"):
+                    weigh_adapter(pipeline, 0.5)
+            else:
+                weigh_adapter(pipeline, 0.5)
+                assert 0 < apart(answer(pipeline.unet), answer(pico)) < apart(whole, answer(pico))
+        finally:
+            unload_adapter(pipeline)

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from bespoke.pipeline.naming import named
+from bespoke.errors import BespokeError
+from bespoke.pipeline.naming import named, start_of
+from bespoke.pipeline.train import check_network, trainer_for
 from bespoke.recipe import dump
 from bespoke.training import Step, Stopped
 from bespoke.workspace import Run
@@ -53,3 +55,30 @@ def test_it_learns_goes_on_to_the_same_bits_and_is_found_by_name(tmp_path, train
     base = answer(named("pico").pipeline())
     assert float((by_state - base).norm() / base.norm()) > 0.01
     assert float((by_state - by_file).norm() / base.norm()) < 1e-5
+
+
+def test_a_wrong_file_or_layer_is_told_before_there_is_a_run(tmp_path, recipe, trainer):
+    folder = tmp_path / "project"
+    trainer(folder / "runs" / "first").bare.save(folder)  # a LoRA of rank 4
+    fits = recipe(model={"adapter_file": "adapter.safetensors"})
+    check_network(start_of(fits, folder), fits)
+    for model, said in (
+        ({"rank": 8, "adapter_file": "adapter.safetensors"}, "rank 4 on 80 layers .* rank 8 on 80 layers"),
+        ({"adapter_file": "none.safetensors"}, "There is no adapter at"),
+        ({"targets": ["atention"]}, "no layer is called 'atention'"),
+        ({"rank_pattern": {"to_z": 2}}, "'to_z' is the end of no adapted layer's name"),
+    ):
+        wrong = recipe(model=model)
+        with pytest.raises(BespokeError, match=said):
+            check_network(start_of(wrong, folder), wrong)
+
+
+def test_a_training_begins_with_the_weights_of_the_file(tmp_path, recipe, trainer, material):
+    folder = tmp_path / "project"
+    source = trainer(folder / "runs" / "first", model={"method": "lokr"}, train={"max_train_steps": 2})
+    list(source.fit())
+    source.bare.save(folder)
+    wanted = recipe(model={"method": "lokr", "adapter_file": "adapter.safetensors"})
+    begun = trainer_for(Run(folder / "runs" / "second"), wanted, start_of(wanted, folder), material, source.accelerator)
+    ours, theirs = begun.parameters, source.parameters
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs) and not begun.bare.fresh

@@ -71,20 +71,26 @@ def begin(parts: Parts, path: Path) -> None:
     A file's alphas may be others than the networks': the weights are scaled, so that it does what it did.
     Raises: BespokeError when there is none, or it does not fit, saying what it has and what the recipe asks for.
     """
+    for name, state in fitting(parts, path).items():
+        _put(parts[name], state)
+
+
+def fitting(parts: Parts, path: Path) -> dict[str, dict[str, Tensor]]:
+    """The tensors of an adapter file for each part, by peft's names; parts may be without weights.
+
+    Raises: BespokeError as `begin`.
+    """
     if not path.is_file():
         raise BespokeError(f"There is no adapter at {path}.", "model.adapter_file counts from the recipe's folder.")
     facts, kind = facts_of(path), _kind(parts)
     theirs = next(iter(facts.values()))["peft_type"] if facts else "LORA"
     if theirs != kind:
         raise BespokeError(f"{path} is a {theirs}, and the recipe asks for a {kind}.", "Change model.method.")
-    if facts:
-        content = load_file(path)
-        found = {name: _unnamed(name, part, content) for name, part in parts.items()}
-    else:
-        found = _foreign(parts, path)
+    content = load_file(path) if facts else {}
+    found = {n: _unnamed(n, part, content) for n, part in parts.items()} if facts else _foreign(parts, path)
     for name, part in parts.items():
         _same_shape(part, found[name], path)
-        _put(part, found[name])
+    return found
 
 
 def facts_of(path: Path) -> dict[str, dict[str, Any]]:
@@ -184,7 +190,8 @@ def _metadata(part: Any) -> dict[str, Any]:
     Without rank and alpha in the file it takes alpha for the rank, and the adapter's strength is lost.
     """
     config = _config(part).to_dict()
-    told = {key: config[key] for key in ("r", "lora_alpha")} | {"target_modules": sorted(config["target_modules"])}
+    told: dict[str, Any] = {key: config[key] for key in ("r", "lora_alpha")}
+    told |= {"target_modules": sorted(config["target_modules"])}
     told |= {key: config[key] for key in ("rank_pattern", "alpha_pattern", "use_rslora", "use_dora") if config[key]}
     if hasattr(part, adapters.FIRST):
         # The scale, alpha / rank or alpha / √rank, stays as it is while the rank doubles.
@@ -257,10 +264,11 @@ def _foreign(parts: Parts, path: Path) -> dict[str, dict[str, Tensor]]:
 
         try:
             options = {"weight_name": path.name, "return_lora_metadata": True, "local_files_only": True}
-            content, alphas, told = StableDiffusionPipeline.lora_state_dict(str(path.parent), **options)
+            read: Any = StableDiffusionPipeline.lora_state_dict(str(path.parent), **options)
         except (RuntimeError, ValueError, KeyError, OSError, AttributeError) as error:
             hint = "Name a LoRA of a Stable Diffusion 1.x or 2.x, by bespoke, diffusers or kohya."
             raise BespokeError(f"{path} gives no LoRA: {str(error).splitlines()[0]}", hint) from None
+    content, alphas, told = read
     if extra := [key for key in content if key.partition(".")[0] not in parts]:
         hint = "Set train.train_text_encoder = true." if extra[0].startswith("text_encoder") else "Take another file."
         raise BespokeError(f"{path} also has {extra[0]}, which is not trained here.", hint)
@@ -379,4 +387,4 @@ def _settle(path: Path) -> None:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().float().cpu().contiguous()
+    return tensor if tensor.is_meta else tensor.detach().float().cpu().contiguous()

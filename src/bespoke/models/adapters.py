@@ -1,5 +1,6 @@
 """A network turned into one with an adapter beside or around some of its layers, and back."""
 
+import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -24,7 +25,9 @@ def attach(network: Any, config: Any, *, seed: int) -> None:
     Source: Hu et al. 2021, section 4.1; Meng et al. 2024, equation 4.
     """
     shapeless = next(network.parameters()).device.type == "meta"
-    with torch.random.fork_rng(), _without_cuda_kernels():
+    with torch.random.fork_rng(), _without_cuda_kernels(), warnings.catch_warnings():
+        # A pattern may be for the other network; one that is for none is refused where both are known.
+        warnings.filterwarnings("ignore", "The following .*_pattern keys did not match", RuntimeWarning)
         torch.manual_seed(seed)
         with torch.device("cpu") if shapeless and config.peft_type == "BOFT" else nullcontext():
             network.add_adapter(config)  # BOFT's permutations are read while they are made

@@ -94,7 +94,10 @@ def _config(model: Model, targets: list[str]) -> Any:
         case "loha":
             return peft.LoHaConfig(**ranked, alpha=alpha, rank_dropout=model.dropout)
         case "lokr":
-            factors = {"decompose_both": model.decompose_both, "decompose_factor": model.decompose_factor}
+            factors: dict[str, Any] = {
+                "decompose_both": model.decompose_both,
+                "decompose_factor": model.decompose_factor,
+            }
             return peft.LoKrConfig(**ranked, alpha=alpha, rank_dropout=model.dropout, **factors)
         case "oft":
             return peft.OFTConfig(oft_block_size=model.block_size, target_modules=targets, module_dropout=model.dropout)
@@ -102,7 +105,7 @@ def _config(model: Model, targets: list[str]) -> Any:
             return peft.BOFTConfig(boft_block_size=model.block_size, target_modules=targets, boft_dropout=model.dropout)
         case _:
             first: Any = True if model.init == "default" else model.init
-            switches = {"use_rslora": model.rslora, "use_dora": model.method == "dora"}
+            switches: dict[str, Any] = {"use_rslora": model.rslora, "use_dora": model.method == "dora"}
             with warnings.catch_warnings():
                 # peft cannot undo PiSSA where rslora and patterns meet; we do, in `adapterfile`.
                 warnings.filterwarnings("ignore", "Using Rank-Stabilized LoRA with rank_pattern", UserWarning)
@@ -169,7 +172,7 @@ def _ends(name: str, end: str) -> bool:
 
 def _unknown(word: str, names: Iterable[str], groups: Groups) -> list[str]:
     ends = {".".join(name.split(".")[-length:]) for name in names for length in (1, 2)}
-    known = [*groups, ALL_LINEAR, *sorted(ends)]
+    known = [*groups, ALL_LINEAR, *sorted(end for end in ends if not end[0].isdigit())]
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]}? " if near else ""
     raise BespokeError(f"model.targets: no layer is called {word!r}.", f"{hint}Known are {', '.join(known[:12])} …")

@@ -126,7 +126,7 @@ def snippets(run: Run, recipe: recipes.Recipe, prompt: str) -> tuple[page.Snippe
     if recipe.model.method in LORA:
         lines.append(f"pipe.load_lora_weights({relative(run.root)!r}, weight_name={run.adapter.name!r})")
     elif recipe.model.adapts:
-        lines[2:3] = ["from pathlib import Path", "import bespoke.models", ""]
+        lines[2:3] = ["from pathlib import Path", "import bespoke.models", *([] if pico else [""])]
         lines.append(f"bespoke.models.load_adapter(pipe, Path({relative(run.adapter)!r}), {recipe.model.base!r})")
     if recipe.train.rescale_betas_zero_snr and not full:
         rescaled = ", ".join(f"{key}={value!r}" for key, value in RESCALED.items())

@@ -14,7 +14,7 @@ from bespoke import data
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError, Interrupted
 from bespoke.hardware import memory_size
-from bespoke.models import tuned, weightless
+from bespoke.models import adapterfile, tuned, weightless
 from bespoke.models.kinds import LORA
 from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.pipeline import progress, runpage
@@ -214,15 +214,15 @@ def check_network(start: Named, recipe: recipes.Recipe) -> None:
     """Refuses what could not be trained, before anything is encoded.
 
     Raises: BespokeError when a recipe's settings do not fit the model's layers or this machine, or its adapter's file
-    is missing.
+    does not fit.
     """
     optimizers.check(recipe.train)
     if recipe.train.max_adapter_norm and recipe.model.method not in LORA:
         hint = f"It shortens {' and '.join(LORA)}; take it out of the recipe."
         raise BespokeError(f"train.max_adapter_norm is set, and {recipe.model.method} is trained.", hint)
-    weightless(start.checkpoint, recipe)
-    if recipe.model.adapter_file and start.adapter and not start.adapter.is_file():
-        raise BespokeError(f"There is no adapter at {start.adapter}.", "model.adapter_file counts from the recipe.")
+    network = weightless(start.checkpoint, recipe)
+    if start.adapter and recipe.model.adapter_file:
+        adapterfile.fitting(network.parts, start.adapter)
 
 
 def _project(run: Run) -> Project:
