@@ -322,8 +322,9 @@ def test_few_links_are_under_way_at_once(web: Web, tmp_path: Path) -> None:
 
 
 FETCH = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin by ignoring it
 from bespoke.data.intake.download import download
 from bespoke.data.intake.links import Link
 from bespoke.recipe.dataset import Download

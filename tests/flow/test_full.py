@@ -127,7 +127,7 @@ def test_a_lora_begins_with_a_tuned_model_and_is_gone_on_with(project, trained):
     assert rows[0]["log_ratio"] != 0.0  # held against the base without the adapter
     with pytest.raises(BespokeError, match="another shape") as caught:
         bespoke.train(recipe, (*more, "model.rank=4"))
-    assert "model.rank" in caught.value.hint
+    assert "[model]" in caught.value.hint and "train_text_encoder" in caught.value.hint
     with pytest.raises(BespokeError, match="all weights cannot be trained from there"):
         bespoke.train(recipe, (*more, 'model.method="full"'))
 

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ def test_what_models_said_is_not_asked_again(dataset: Path, inspected, monkeypat
     def never(*_: object) -> None:
         raise AssertionError("a model was read although all is known")
 
-    monkeypatch.setattr(seeing, "_make", never)
+    monkeypatch.setattr(seeing, "_make", cache(never))
     before = {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()}
     again = run(dataset, "inspect")
     assert {key: again[key] for key in ("findings", "pictures")} == {k: inspected[k] for k in ("findings", "pictures")}
@@ -123,7 +124,7 @@ def test_models_can_be_left_out_or_named_and_a_wrong_name_is_told(dataset: Path)
 
 
 def test_for_another_base_nothing_is_downloaded_and_that_is_said(dataset: Path, monkeypatch) -> None:
-    monkeypatch.setattr(seeing, "_make", lambda *_: pytest.fail("a model was read"))
+    monkeypatch.setattr(seeing, "_make", cache(lambda *_: pytest.fail("a model was read")))
     content = run(dataset, "inspect", "--set", "model.base=nobody/has-this")
     assert content["models"] == {}
     assert [sentence.split(":")[0] for sentence in content["absent"]] == [  # pyright: ignore[reportGeneralTypeIssues]

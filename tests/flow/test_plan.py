@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -22,7 +23,7 @@ from bespoke.pipeline.fitting import Estimate, Meter, _variants, _with
 from bespoke.pipeline.plan import fit_in
 from bespoke.pipeline.prepare import prepare
 from bespoke.recipe import Recipe, load
-from bespoke.training import read
+from bespoke.training import Trainer, read
 
 DOCS = Path(__file__).parents[2] / "docs" / "training.md"
 SMALL = """
@@ -173,9 +174,10 @@ def test_what_does_not_go_together_is_refused(recipe: Path) -> None:
     assert "nothing to plan" in run("train", "--resume", "runs/x", "--plan")[2]
 
 
-def test_running_out_of_memory_is_explained(recipe: Path) -> None:
-    """A rank for which no machine has an address to give."""
-    code, _, said = run("train", str(recipe), "--set", f"model.rank={10**13}")
+def test_running_out_of_memory_is_explained(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that asks for what no machine has an address to give."""
+    monkeypatch.setattr(Trainer, "step", lambda *_: torch.empty(10**15))
+    code, _, said = run("train", str(recipe))
     assert code == 2, said
     assert "There is not enough memory. This training takes about" in said
     assert "train.gradient_checkpointing = true; train.train_batch_size = 1" in said and "--fit" in said

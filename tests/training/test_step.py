@@ -257,10 +257,10 @@ def test_dropout_leaves_out_what_it_says_and_only_in_training(tmp_path, trainer)
     assert 0.5 in {m.p for m in adapted.bare.unet.modules() if isinstance(m, torch.nn.Dropout)}
 
 
-def test_weights_trained_in_16_bits_are_refused(tmp_path, trainer):
-    with pytest.raises(BespokeError, match="must be fp32") as caught:
-        trainer(tmp_path, model={"method": "full", "weight_dtype": "bf16"})
-    assert "mixed_precision" in caught.value.hint
+def test_weights_trained_in_fp16_are_refused(tmp_path, trainer):
+    with pytest.raises(BespokeError, match="cannot be fp16") as caught:
+        trainer(tmp_path, model={"method": "full", "weight_dtype": "fp16"})
+    assert "bf16" in caught.value.hint
 
 
 def test_the_text_encoder_has_a_rate_of_its_own(tmp_path, trainer, tokens):

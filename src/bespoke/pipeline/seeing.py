@@ -123,7 +123,7 @@ def _workers(recipe: Recipe, chosen: dict[str, Found]) -> Workers:
         return ALONE
     networks = [checker_folders(place)[0] if key == "safety_checker" else place for key, (_, place) in chosen.items()]
     # Weights are read in float32, and may lie on disk in 16 bits.
-    return recipe.data.workers(2 * sum(weights_gb(str(network)) for network in networks))
+    return recipe.data.workers(2.0 * sum(weights_gb(str(network)) for network in networks))
 
 
 @lru_cache(maxsize=len(SHIPPED))
