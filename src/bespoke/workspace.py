@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,14 +44,13 @@ def atomic_file(path: Path, *, durable: bool = True) -> Generator[Path, None, No
             temporary.unlink(missing_ok=True)
 
 
-def make_durable(paths: Iterable[Path]) -> None:
-    """Waits until all that was written is on disk; where the system cannot do that at once, those of the paths."""
-    if hasattr(os, "sync"):
+def make_durable(paths: Sequence[Path]) -> None:
+    """Waits until files that were written are on disk, all at once where the system can do that."""
+    if paths and hasattr(os, "sync"):
         os.sync()
         return
     for path in paths:
-        if path.is_file():
-            _sync(path)
+        _sync(path)
 
 
 @contextlib.contextmanager
@@ -135,8 +134,10 @@ class Journal:
         with _explained(self._path):
             if not self._whole:
                 self._mend()
+            self._whole = False  # a full disk may tear a line, too
             with self._path.open("ab") as file:
                 file.write(lines.encode("utf-8"))
+            self._whole = True
 
     def _mend(self) -> None:
         """Ends a line that a kill tore, so that the next begins on its own."""
@@ -144,7 +145,6 @@ class Journal:
         with self._path.open("a+b") as file:
             if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
                 file.write(b"\n")
-        self._whole = True
 
     def remove(self) -> None:
         """Forgets all lines."""
@@ -163,16 +163,26 @@ def alone(folder: Path) -> Generator[None, None, None]:
     whose = str(os.getuid()) if hasattr(os, "getuid") else ""
     place = Path(tempfile.gettempdir(), f"bespoke-locks-{whose}")
     place.mkdir(exist_ok=True, mode=0o700)
-    lock = filelock.FileLock(place / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:24]}.lock")
+    lock = place / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:24]}.lock"
+    with locked(lock, f"Another command is working on {folder}."):
+        yield
+
+
+@contextlib.contextmanager
+def locked(lock: Path, problem: str, hint: str = "Wait until it is done, or stop it.") -> Generator[None, None, None]:
+    """A block that only one process at a time enters for a lock file.
+
+    Raises: BespokeError with the problem when another is in it.
+    """
+    held = filelock.FileLock(lock)
     try:
-        lock.acquire(timeout=0)
+        held.acquire(timeout=0)
     except filelock.Timeout:
-        problem = f"Another command is working on {folder}."
-        raise BespokeError(problem, "Wait until it is done, or stop it.") from None
+        raise BespokeError(problem, hint) from None
     try:
         yield
     finally:
-        lock.release()
+        held.release()
 
 
 def sha256(path: Path) -> str:
@@ -298,13 +308,14 @@ def _explained(path: Path) -> Generator[None, None, None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        if _is_full(error):
+        if is_full(error):
             hint = f"What stood at {path} before is untouched. Free some space there and run the same command again."
             raise BespokeError(f"The disk is full: {path} could not be written.", hint) from error
         raise
 
 
-def _is_full(error: Exception) -> bool:
+def is_full(error: Exception) -> bool:
+    """Whether an error says that a disk, or a person's share of it, is full."""
     codes = (errno.ENOSPC, errno.EDQUOT)
     if isinstance(error, OSError):
         return error.errno in codes

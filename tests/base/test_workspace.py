@@ -229,3 +229,27 @@ def test_states_come_oldest_first(tmp_path):
     for step in (1200, 3, 40):
         write_step(run.state(step))
     assert [path.name for path in run.states()] == ["step-000003", "step-000040", "step-001200"]
+
+
+TORN = """
+import resource, sys
+from pathlib import Path
+from bespoke.workspace import Journal
+journal = Journal(Path(sys.argv[1]))
+journal.append("a" * 100)
+limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (150, limits[1]))
+try:
+    journal.append("b" * 100)
+except OSError:
+    print("torn", Path(sys.argv[1]).stat().st_size)
+resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+journal.append("c", "d")
+print([line[:1] for line in journal])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no largest size of a file")
+def test_a_line_that_could_not_be_written_costs_itself_only(tmp_path):
+    done = subprocess.run([sys.executable, "-c", TORN, str(tmp_path / "j")], capture_output=True, text=True, check=True)
+    assert done.stdout == "torn 150\n['a', 'c', 'd']\n"

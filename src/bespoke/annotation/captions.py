@@ -3,14 +3,13 @@
 import csv
 import io
 import os
-import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from bespoke import scale
 from bespoke.annotation.telling import Read, Teller, Telling
+from bespoke.annotation.working import answered
 from bespoke.records import Picture
 
 TABLE = "captions.csv"
@@ -48,7 +47,8 @@ def described(
     todo = [picture for picture in pictures if picture.sha256 not in texts]
     parts = [tuple(todo[start : start + batch]) for start in range(0, len(todo), batch)]
     done = len(pictures) - len(todo)
-    with closing(_told(parts, Telling(teller.made, read), teller)) as told:
+    telling = Telling(teller.made, read)
+    with closing(answered(parts, telling, lambda: telling.tell, teller.workers)) as told:
         for part, answers in zip(parts, told, strict=True):
             rows = [
                 Said(picture.sha256, picture.file, teller.kind, text, teller.name, teller.how)
@@ -59,17 +59,6 @@ def described(
             done += len(part)
             progress(done, len(pictures))
     return {picture.sha256: texts[picture.sha256] for picture in pictures}
-
-
-def _told(parts: Sequence[Sequence[Picture]], telling: Telling, teller: Teller) -> Generator[list[str]]:
-    """What is said about each batch, in order; nothing is made where there is none."""
-    if not parts:
-        return
-    began = time.monotonic()
-    telling.tell  # noqa: B018 # pyright: ignore[reportUnusedExpression] - made here, to see how long that takes
-    # Every other process must make its own first: that is worth it when the work takes longer than that.
-    patience = max(scale.PATIENCE, time.monotonic() - began)
-    yield from scale.map(parts, telling, workers=teller.workers(), batch=1, patience=patience)
 
 
 def said_before(folder: Path) -> list[Said]:

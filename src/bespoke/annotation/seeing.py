@@ -1,7 +1,6 @@
 """A dataset's pictures and captions turned into what models say of them, each asked once, all of it kept beside it."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from bespoke import scale
+from bespoke.annotation.working import answered
 from bespoke.data.opinions import NUMBERS, caption_key
 from bespoke.data.seen import CAPTIONS, Book, settle
 from bespoke.models import Clip, Detector
@@ -134,28 +134,16 @@ def _see(
         if any(key in keys for keys in lacking)
     ]
     done = len(pictures) - len(todo)
-    for part, answers in _answers(Seeing(tuple(onlookers[number][1].made for number in asked), read), todo, workers):
-        for place, (book, rows) in enumerate(zip(books, answers, strict=True)):
-            keys = [shown.sha256 for shown in part if shown.to[place]]
-            if keys:
-                book.add(keys, rows)
-        done += len(part)
-        progress(done, len(pictures))
-
-
-def _answers(
-    seeing: "Seeing", todo: Sequence["_Shown"], workers: Workers
-) -> Iterator[tuple[Sequence["_Shown"], list[Answers]]]:
-    """Parts of the pictures with what models say of them, in order; no model is made where there are none."""
-    if not todo:
-        return
-    began = time.monotonic()
-    seeing.sees  # noqa: B018 # pyright: ignore[reportUnusedExpression] - made here, to see how long that takes
-    # Every other process must make its own first: that is worth it when the work takes longer than that.
-    patience = max(scale.PATIENCE, time.monotonic() - began)
+    seeing = Seeing(tuple(onlookers[number][1].made for number in asked), read)
     parts = list(scale.batches(todo, BATCH))
-    with closing(scale.map(parts, seeing, workers=workers, batch=1, patience=patience)) as told:
-        yield from zip(parts, told, strict=True)
+    with closing(answered(parts, seeing, lambda: seeing.sees, lambda: workers)) as told:
+        for part, rows in zip(parts, told, strict=True):
+            for place, book in enumerate(books):
+                keys = [shown.sha256 for shown in part if shown.to[place]]
+                if keys:
+                    book.add(keys, rows[place])
+            done += len(part)
+            progress(done, len(pictures))
 
 
 @dataclass(frozen=True)

@@ -277,11 +277,12 @@ def _copy(folder: Path, dataset: Dataset, copies: Sequence[_Copy], *, link: bool
 
     With `link` a file gets a second name there, and loses its first one after the import: no byte is copied.
     """
-    kept = {p.file for p in dataset.pictures}
+    kept, written = {p.file for p in dataset.pictures}, list[Path]()
     for copy in copies:
         places = [folder / part / copy.file for part in ((TRAIN, ASIDE) if copy.file in kept else (ASIDE, TRAIN))]
         if any(place.is_file() and sha256(place) == copy.sha256 for place in places):
             continue
+        written.append(places[0])
         # Made durable all at once below: one by one that takes longer than all the rest of an import.
         with atomic_file(places[0], durable=False) as temporary:
             if link and _linked(copy.origin, temporary):
@@ -290,7 +291,7 @@ def _copy(folder: Path, dataset: Dataset, copies: Sequence[_Copy], *, link: bool
             if sha256(temporary) != copy.sha256:
                 hint = "Wait until it is complete, then import again."
                 raise BespokeError(f"{copy.origin} changed while it was imported.", hint)
-    make_durable(folder / part / copy.file for copy in copies for part in (TRAIN, ASIDE))
+    make_durable(written)
 
 
 def _linked(origin: Path, place: Path) -> bool:

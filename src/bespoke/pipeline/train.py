@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import filelock
-
 from bespoke import data
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError, Interrupted
@@ -29,7 +27,7 @@ from bespoke.pipeline.signals import StopWish, stop_wish
 from bespoke.pipeline.watching import check_trackers, watching
 from bespoke.records import Dataset
 from bespoke.training import Event, Material, Stopped, Trainer, optimizers, state
-from bespoke.workspace import Project, Run, atomic_file, write_json, write_text
+from bespoke.workspace import Project, Run, atomic_file, locked, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -242,11 +240,7 @@ def _alone(run: Run) -> Generator[None, None, None]:
     if not is_main():
         yield  # the main process holds the lock for all
         return
-    lock = filelock.FileLock(run.root / ".lock", timeout=0)
-    try:
-        with lock:
-            for debris in (*run.root.glob(".*.tmp"), *run.root.glob("*/.*.tmp")):
-                shutil.rmtree(debris) if debris.is_dir() else debris.unlink()
-            yield
-    except filelock.Timeout:
-        raise BespokeError(f"Another process is training {run.root}.", "Wait for it, or stop it first.") from None
+    with locked(run.root / ".lock", f"Another process is training {run.root}.", "Wait for it, or stop it first."):
+        for debris in (*run.root.glob(".*.tmp"), *run.root.glob("*/.*.tmp")):
+            shutil.rmtree(debris) if debris.is_dir() else debris.unlink()
+        yield

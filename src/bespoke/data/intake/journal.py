@@ -4,14 +4,13 @@ import errno
 import json
 import os
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from bespoke.errors import BespokeError
+from bespoke.workspace import is_full, locked
 
 FILE = "journal.jsonl"
 
@@ -44,12 +43,8 @@ class Journal:
         self._tried = set[str]()
         with self.writing():
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(folder / ".lock")
-            try:
-                self._lock.acquire(timeout=0)
-            except Timeout:
-                hint = "Wait until it is done, or stop it."
-                raise BespokeError(f"Another command is fetching pictures into {folder}.", hint) from None
+            self._alone = ExitStack()
+            self._alone.enter_context(locked(folder / ".lock", f"Another command is fetching pictures into {folder}."))
             self._file = _mended(folder / FILE)
             there = {key: Outcome(suffix) for key, suffix in _files(folder)}
             failed = {key: outcome for key, outcome in dict(_lines(folder / FILE)).items() if not outcome.suffix}
@@ -60,7 +55,7 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-        self._lock.release()
+        self._alone.close()
 
     def get(self, key: str) -> Outcome | None:
         """What became of a URL, last time it was asked for."""
@@ -105,8 +100,7 @@ class Journal:
         try:
             yield
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            problem = "The disk is full" if full else f"Nothing can be written ({error.strerror or error})"
+            problem = "The disk is full" if is_full(error) else f"Nothing can be written ({error.strerror or error})"
             hint = "What was fetched is kept. Mend that, and run the same command again."
             raise BespokeError(f"{problem}: {self.folder}.", hint) from error
 

@@ -1,7 +1,6 @@
 """The folder in a dataset where a source's files arrive, so that a kill costs the file being written at most."""
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -15,7 +14,7 @@ from bespoke.data.intake.folders import Found
 from bespoke.data.intake.remote import CHUNK, Readable
 from bespoke.data.tables import Marks
 from bespoke.errors import BespokeError
-from bespoke.workspace import write_text
+from bespoke.workspace import is_full, write_text
 
 INCOMING = ".incoming"
 """The folder of arriving files in that of a dataset: on the same disk, so that they need not be copied."""
@@ -71,7 +70,7 @@ def _room_on(folder: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_full(error):
             raise
         hint = "Free some space there and run the same command again: it goes on where it was."
         raise BespokeError(f"The disk is full: {folder} could not be written.", hint) from error
