@@ -57,4 +57,5 @@ proof: $(STAMP)
 	$(OFFLINE) $(BIN)/python -m proofs.augmentation
 	$(OFFLINE) $(BIN)/python -m proofs.words
 	$(OFFLINE) $(BIN)/python -m proofs.sweep
+	$(OFFLINE) $(BIN)/python -m proofs.methods
 	$(OFFLINE) $(BIN)/python -m proofs.collecting
