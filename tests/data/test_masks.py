@@ -170,6 +170,15 @@ def test_an_export_with_masks_imports_again_to_the_same(tmp_path, layout):
     assert not unsaid and masked(again) == masked(made) and again.files == made.files
 
 
+@pytest.mark.parametrize("of", ["in", "set"])
+def test_smaller_copies_have_smaller_masks(tmp_path, of):
+    data.build(source(tmp_path / "in"), tmp_path / "set", RECIPE)
+    data.shrink(tmp_path / of, tmp_path / "small", data.Copies(24))
+    small = data.build(tmp_path / "small", tmp_path / "again", RECIPE)
+    assert small.files == 3 and small.pictures[0].width == 24
+    assert masked(small) == pytest.approx({small.pictures[0].file: COVERED}, abs=0.02)
+
+
 @pytest.mark.parametrize("layout", ["everydream2", "parquet", "webdataset"])
 def test_an_export_that_holds_no_masks_says_so(tmp_path, layout):
     data.build(source(tmp_path / "in"), tmp_path / "set", RECIPE)

@@ -22,7 +22,7 @@ __all__ = [
     "ASIDE", "NO_CAPTION", "SHARD_BYTES", "TRAIN",
     "Balanced", "Buckets", "Copies", "Facts", "Fitted", "Group", "Inspected", "Pixels", "Reading",
     "Share", "Shrunk", "Size", "Transform", "Unreadable",
-    "area_mean", "balance", "build", "check_enough", "clean", "export", "fit", "grouped", "here", "inspect", "is_table", "kept",
-    "least_part", "load", "mask_of", "plain", "preview", "read", "read_mask", "restore", "shown", "shrink", "split_up", "tags_of", "unbalance",
-    "variants", "varied",
+    "area_mean", "balance", "build", "check_enough", "clean", "export", "fit", "grouped", "here", "inspect", "is_table",
+    "kept", "least_part", "load", "mask_of", "plain", "preview", "read", "read_mask", "restore", "shown", "shrink",
+    "split_up", "tags_of", "unbalance", "variants", "varied",
 ]  # fmt: skip

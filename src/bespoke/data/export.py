@@ -39,8 +39,9 @@ def export(
     """How many pictures of each part of the split `out` now holds, and what its layout cannot say of them.
 
     Tables and shards hold everything but masks, which only imagefolder and kohya hold; folders of text files hold no
-    weights, no columns such as `subject`, no chosen sides. Shards have at most `most` bytes of pictures, and are the same bytes for the same dataset; `out` may be a URL
-    of a store for them, where a call that was killed goes on. `progress` is called with (shards sent, shards in all).
+    weights, no columns such as `subject`, no chosen sides. Shards have at most `most` bytes of pictures, and are the
+    same bytes for the same dataset; `out` may be a URL of a store for them, where a call that was killed goes on.
+    `progress` is called with (shards sent, shards in all).
 
     Raises: BespokeError when there is no such layout, `dataset` is none or is damaged, `out` is there already or lies
     in it, or the layout cannot say how often a picture counts.

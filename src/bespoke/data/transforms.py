@@ -205,9 +205,7 @@ def _turned_and_trimmed(image: Image.Image, transform: Transform) -> tuple[tuple
     return box[:2], image if box == (0, 0, width, height) else image.crop(box)
 
 
-def _fitted_mask(
-    mask: Image.Image, transform: Transform, resized: Size, box: tuple[int, int, int, int]
-) -> masks.Grey:
+def _fitted_mask(mask: Image.Image, transform: Transform, resized: Size, box: tuple[int, int, int, int]) -> masks.Grey:
     """The mask where its picture is, which was resized and cut so; smoothed by a filter that rings nowhere."""
     _, mask = _turned_and_trimmed(mask, transform)
     grey = np.asarray(mask.resize(resized, Image.Resampling.BILINEAR).crop(box), dtype=np.uint8)

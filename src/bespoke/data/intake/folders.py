@@ -52,9 +52,9 @@ class Found:
 def find(source: Path, *, file_names: bool = False, samples: bool = False) -> tuple[Found, ...]:
     """Every file below `source` in stable order, and every file that a table there names and that is missing.
 
-    Hidden files and what operating systems leave behind are skipped; captions and masks are not files of their own. With
-    `file_names` a picture without a caption takes what stands in its name before the first underscore. With `samples`
-    files belong together as in WebDataset, too.
+    Hidden files and what operating systems leave behind are skipped; captions and masks are not files of their own.
+    With `file_names` a picture without a caption takes what stands in its name before the first underscore. With
+    `samples` files belong together as in WebDataset, too.
 
     Raises: BespokeError when `source` is no folder, cannot be listed or holds no file, or a table is unusable.
     """

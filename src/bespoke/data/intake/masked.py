@@ -9,7 +9,7 @@ from bespoke.data.reading import SUFFIXES
 from bespoke.data.tables import Row
 
 LABEL = "-masklabel"
-"""OneTrainer's: `cat-masklabel.png` beside `cat.jpg`. Source: OneTrainer, docs and modules/module/BaseImageMaskModel."""
+"""OneTrainer's: `cat-masklabel.png` beside `cat.jpg`. Source: OneTrainer's dataset tools."""
 FOLDERS = ("masks", "mask")
 """Folders of masks with the names of their pictures, as kohya's `conditioning_data_dir`: in the pictures' own folder,
 or beside that. Source: kohya's sd-scripts, docs/masked_loss_README."""
