@@ -32,10 +32,11 @@ def balls(tmp_path_factory):
     folder = tmp_path_factory.mktemp("balls")
     for number in range(10):
         picture, mask = Image.new("RGB", (64, 64), ODD), Image.new("L", (64, 64))
-        corner, side = 8 + 2 * number % 9, 26 + number
-        box = (corner, corner, corner + side, corner + side)
-        ImageDraw.Draw(picture).ellipse(box, fill=(20, 120, 220))
-        ImageDraw.Draw(picture).rectangle((corner + 8, corner + 8, corner + 16, corner + 20), fill=(250, 220, 30))
+        corner, side = (5 + 7 * number % 19, 4 + 5 * number % 21), 22 + 3 * number % 17
+        box = (*corner, corner[0] + side, corner[1] + side)
+        ImageDraw.Draw(picture).ellipse(box, fill=(20 + 20 * number, 120, 220 - 20 * number))
+        stripe = (corner[0] + 4 + number, corner[1] + 8, corner[0] + 9 + number, corner[1] + side - 8)
+        ImageDraw.Draw(picture).rectangle(stripe, fill=(250, 220, 30))
         ImageDraw.Draw(mask).ellipse(box, fill=255)
         picture.save(folder / f"{number}.png")
         (folder / f"{number}.txt").write_text("an emoji of a ball")
@@ -53,13 +54,23 @@ def masked(balls, encode):
     return made, dict(said)
 
 
+def by_diffusers(checkpoint, batch):
+    """The noisy latents and the target of a batch, by diffusers' own scheduler."""
+    from diffusers import DDIMScheduler
+
+    theirs = DDIMScheduler.from_config(checkpoint.scheduler_config)
+    noisy = theirs.add_noise(batch.clean, batch.noise, batch.times)
+    return noisy, theirs.get_velocity(batch.clean, batch.noise, batch.times)
+
+
 def choices(**more):
     return Choices(0, 1000, 0.0, 0.0, **more)
 
 
 def test_examples_have_their_masks_at_latent_size_and_pictures_without_one_have_none(masked, balls):
     made, said = masked
-    assert sum(bool(example.masks) for example in (*made.train, *made.validation)) == 9
+    both = (*made.train, *made.validation)
+    assert len(both) == 10 and sum(bool(example.masks) for example in both) == 9
     assert "training pictures have masks; they cover" in said["masks"]
     example = next(e for e in made.train if e.masks)
     assert made.masks.shape(example.masks[0]) == (1, *made.latents.shape(example.latents[0])[1:])
@@ -123,7 +134,7 @@ def test_measuring_goes_by_the_mask_without_chance_and_never_by_the_base(masked,
     assert batch.kept is None and torch.equal(batch.places[0], made.masks[[made.train[0].masks[0]]][0])
 
 
-def test_the_loss_and_its_gradient_are_those_of_plain_torch(masked, trainer, tmp_path):
+def test_the_loss_and_its_gradient_are_those_of_plain_torch(masked, trainer, checkpoint, tmp_path):
     """Masked errors against the picture, and against a base that has no adapter at all, written out once more."""
     made = replace(masked[0], masking=masking.Masking(0.0, 0.0, prior_weight=0.5))
     one = trainer(tmp_path, of=made, train=KEPT)
@@ -136,20 +147,19 @@ def test_the_loss_and_its_gradient_are_those_of_plain_torch(masked, trainer, tmp
     one.optimizer.zero_grad()
     untrained = trainer(tmp_path / "other", of=made, train=KEPT).bare.unet
     untrained.disable_adapters()
-    alphas = one.schedule.signal[batch.times][:, None, None, None]
-    noisy = alphas.sqrt() * batch.clean + (1 - alphas).sqrt() * batch.noise
+    noisy, target = by_diffusers(checkpoint, batch)
     with torch.no_grad():
         base = untrained(noisy, batch.times, batch.texts).sample
     answer = one.bare.unet(noisy, batch.times, batch.texts).sample
     masks = batch.places.expand_as(answer)
-    own = torch.nn.functional.mse_loss(answer, batch.noise, reduction="none") * masks
+    own = torch.nn.functional.mse_loss(answer, target, reduction="none") * masks
     rest = torch.nn.functional.mse_loss(answer, base, reduction="none") * (1 - masks) * 0.5
     (own + rest).mean().backward()
     for name, gradient in ours.items():
         assert torch.allclose(gradient, one.parameters[name].grad, rtol=1e-4, atol=1e-7), name
 
 
-def held_out(made, network, untrained, schedule):
+def held_out(made, network, untrained, checkpoint):
     """How far answers are from the base's around the subject, and from the picture within, on noise of its own."""
     stream = Stream(replace(made, masking=masking.Masking()), replace(choices(), seed=77), 8)
     around, within = [], []
@@ -157,18 +167,17 @@ def held_out(made, network, untrained, schedule):
         for first in (0, 8):
             batch = stream.batch(first, 8)
             masks = batch.places
-            alphas = schedule.signal[batch.times][:, None, None, None]
-            noisy = alphas.sqrt() * batch.clean + (1 - alphas).sqrt() * batch.noise
+            noisy, target = by_diffusers(checkpoint, batch)
             answer, base = (n(noisy, batch.times, batch.texts) for n in (network, untrained))
             has = torch.tensor([bool((m < 1).any()) for m in masks])
             around.append((((answer - base) ** 2) * (1 - masks))[has].mean())
-            within.append((((answer - batch.noise) ** 2) * masks)[has].mean())
+            within.append((((answer - target) ** 2) * masks)[has].mean())
     return float(torch.stack(around).mean()), float(torch.stack(within).mean())
 
 
 @pytest.mark.slow
-def test_with_masks_the_subject_is_learnt_and_its_odd_ground_is_not(masked, trainer, tmp_path):
-    train = {"max_train_steps": 40, "train_batch_size": 4, "learning_rate": 3e-3, "lr_warmup_steps": 2}
+def test_with_masks_the_subject_is_learnt_and_its_odd_ground_is_not(masked, trainer, checkpoint, tmp_path):
+    train = {"max_train_steps": 30, "train_batch_size": 4, "learning_rate": 3e-3, "lr_warmup_steps": 2}
     untrained = None
     found = {}
     for name, more in {"whole": {}, "masked": MASKED, "kept": KEPT}.items():
@@ -178,13 +187,13 @@ def test_with_masks_the_subject_is_learnt_and_its_odd_ground_is_not(masked, trai
         made = trainer(tmp_path / name, of=replace(of, masking=masking.of(parse({"train": more}, "it").train)),
                        train={**train, **more})  # fmt: skip
         untrained = untrained or copy.deepcopy(made.bare)
-        for _ in range(40):
+        for _ in range(30):
             made.step(Window(made.accelerator.device))
-        found[name] = held_out(masked[0], made.bare, untrained, made.schedule)
-    base = held_out(masked[0], untrained, untrained, made.schedule)
+        found[name] = held_out(masked[0], made.bare, untrained, checkpoint)
+    base = held_out(masked[0], untrained, untrained, checkpoint)
     around, within = ({name: values[n] for name, values in found.items()} for n in (0, 1))
     assert max(within.values()) < 0.8 * base[1], (base, found)  # all of them have learnt the subject
-    assert around["masked"] < 0.5 * around["whole"] and around["kept"] < 0.15 * around["whole"], found
+    assert around["masked"] < 0.75 * around["whole"] and around["kept"] < 0.35 * around["whole"], found
 
 
 def test_a_masked_training_goes_on_bit_for_bit(masked, trainer, everything, tmp_path):

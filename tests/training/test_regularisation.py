@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from tests.training.conftest import drawing
+from tests.training.test_memory import computed
 
 from bespoke import data
 from bespoke.errors import BespokeError
@@ -17,8 +19,6 @@ from bespoke.training.batches import Choices, Stream
 from bespoke.training.step import losses
 from bespoke.training.window import Window
 from bespoke.workspace import Project, write_text
-from tests.training.conftest import drawing
-from tests.training.test_memory import computed
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,8 @@ def test_by_the_base_its_pictures_teach_what_the_base_says_and_others_what_they_
     noisy = one.schedule.noisy(batch.clean, batch.noise, batch.times)
     with one.bare.untouched():
         base = one.bare(noisy, batch.times, batch.texts)
-    wanted = torch.where(taught[:, None, None, None], base, batch.noise)
+    target = one.schedule.target(batch.clean, batch.noise, batch.times)
+    wanted = torch.where(taught[:, None, None, None], base, target)
     assert torch.allclose(found, (one.bare(noisy, batch.times, batch.texts) - wanted).square().mean(dim=(1, 2, 3)))
 
 

@@ -85,8 +85,8 @@ class Encoder:
         )
         sets = {name: tuple(itertools.islice(examples, len(part))) for name, (_, part) in measured.items()}
         priors += self._regular(list(examples), sum(example.repeats for example in own))
-        if self.recipe.validation.probe and sets["validation"]:
-            sets["probe"] = self._probe(own, len(sets["validation"]))
+        probed = self.recipe.validation.probe and sets["validation"]
+        sets = ({"probe": self._probe(own, len(sets["validation"]))} if probed else {}) | sets
         sets = {name: masks.measurable(those, self.recipe.train, self.report) for name, those in sets.items()}
         return Material(
             Joined([rows, *([drawn] if drawn else [])]), texts, text[""], (*own, *priors), sets.pop("validation"),
