@@ -26,6 +26,13 @@ SETTINGS = (
     # The main process draws the first and the last column, and the other one waits.
     f"sample.sample_every_n_steps={STEPS}", "sample.num_inference_steps=1",
 )  # fmt: skip
+WAYS = {
+    "whole": (),
+    # Of a pass, one process may have pictures with masks and the other none.
+    "masked": (
+        "train.masked_training=true", "train.masked_prior_preservation_weight=1", "train.unmasked_probability=0.3",
+    ),
+}  # fmt: skip
 
 
 def project(folder: Path) -> Path:
@@ -36,6 +43,10 @@ def project(folder: Path) -> Path:
         size = (64, 64) if number % 2 else (100, 60)
         Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST).save(source / f"{number}.png")
         (source / f"{number}.txt").write_text(f"8bit illustration of thing {number}")
+        if number % 4 < 2:
+            mask = Image.new("L", size)
+            mask.paste(255, (8, 8, 40, 52))
+            mask.save(source / f"{number}-masklabel.png")
     return bespoke.new(folder / "project", source, overrides=SETTINGS).project
 
 
@@ -44,18 +55,19 @@ def rows(root: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def shared_by_two(root: Path) -> None:
+def shared_by_two(root: Path, way: tuple[str, ...]) -> None:
     launcher = ("torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "bespoke")
-    settings = [part for setting in (*SETTINGS, "train.train_batch_size=2") for part in ("--set", setting)]
+    settings = [part for setting in (*SETTINGS, *way, "train.train_batch_size=2") for part in ("--set", setting)]
     command = [sys.executable, "-m", *launcher, "train", str(root / "recipe.toml"), "--json", *settings]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_two_processes_train_and_measure_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_two_processes_train_and_measure_as_one(tmp_path: Path, way: str) -> None:
     one, two = project(tmp_path / "one"), project(tmp_path / "two")
-    bespoke.train(one / "recipe.toml", (*SETTINGS, "train.train_batch_size=4"))
-    shared_by_two(two)
+    bespoke.train(one / "recipe.toml", (*SETTINGS, *WAYS[way], "train.train_batch_size=4"))
+    shared_by_two(two, WAYS[way])
     alone, shared = rows(one), rows(two)
     for event, key, least in (
         ("validated", "loss", 3), ("step", "loss", 2), ("step", "gradient_norm", 2), ("covered", "coverage", 1),

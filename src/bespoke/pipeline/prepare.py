@@ -66,8 +66,8 @@ def prepare(recipe: str | Path, overrides: Sequence[str] = ()) -> Prepared:
     dataset = with_brackets(data.load(folder), asked)
     data.check_enough(str(folder), dataset)
     start = start_of(asked, project.root)
-    recipe, reasons = resolved(asked, dataset, start.checkpoint)
-    return Prepared(project, dataset, start, recipe, reasons, regularisation(recipe, project)[1])
+    whole, reasons = resolved(asked, dataset, start.checkpoint)
+    return Prepared(project, dataset, start, whole, reasons, regularisation(whole, project)[1])
 
 
 def regularisation(recipe: recipes.Recipe, project: Project) -> tuple[Path, tuple[Picture, ...]]:
