@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -90,8 +90,12 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
-        own = {each.name: getattr(self, each.name) for each in fields(self)}
-        return Batch(**{name: t if t is None else t.to(device, non_blocking=True) for name, t in own.items()})
+        whole = (self.clean, self.noise, self.times, self.texts, self.weights)
+        maybe = (self.added, self.places, self.kept)
+        return Batch(
+            *(tensor.to(device, non_blocking=True) for tensor in whole),
+            *(None if tensor is None else tensor.to(device, non_blocking=True) for tensor in maybe),
+        )
 
 
 @dataclass(frozen=True)
