@@ -228,7 +228,7 @@ class Train(Section):
     stay."""
     class_prompts: Prompts = ()
     """What the base draws plain pictures from, such as "a photo of a dog"; empty: the captions without the trigger."""
-    regularisation_share: float = Field(default=1.0, ge=0)
+    regularisation_share: float = Field(default=1.0, ge=0, le=100)
     """How often pictures of `data.regularisation` come, all together, for each training picture that comes."""
     regularisation_target: Literal["picture", "base"] = "picture"
     """What they teach: what they show or, for adapters, what the base says of them, so that they need not be good."""
