@@ -42,6 +42,10 @@ class Picture:
     """Why it is on its side: "drawn", "asked for", "subject: Ann", "look-alike: cat.png"; often nothing in training."""
     unbalanced: tuple[float, float] | None = None
     """Repeats and weight as they were before balancing changed them."""
+    mask: str = ""
+    """SHA-256 of its mask's file, `masks/` and its own name and `.png`; empty where it has none."""
+    covered: float = 1.0
+    """The part of it that the mask covers, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)

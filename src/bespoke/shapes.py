@@ -13,4 +13,8 @@ TextStates = Float[Tensor, "b l d"]
 TextRows = Float[Tensor, "b l rows"]
 """Tokens and, where captions have weights, the weight of each and the tokens of the empty caption."""
 Timesteps = Int[Tensor, " b"]
+Places = Float[Tensor, "b 1 h w"]
+"""One number for each row and column of the latents."""
+Mask = Float[Tensor, "1 1 h w"]
+"""The places of one picture."""
 PerItem = Float[Tensor, " b"]

@@ -59,8 +59,11 @@ def _settings(made: Plan) -> Iterator[str]:
 def _length(made: Plan) -> Iterator[str]:
     length, train = made.length, made.recipe.train
     drawn = f" and {length.drawn} that the base draws" if length.drawn else ""
+    drawn += f" and {length.regular} of {made.recipe.data.regularisation}" if length.regular else ""
     largest = "×".join(map(str, made.shape))
     yield f"pictures   {counted(length.pictures, 'training picture')}{drawn}; the largest is {largest}"
+    if length.masks:
+        yield f"masks      {length.masks}"
     passes = train.gradient_accumulation_steps
     several = f", {train.train_batch_size} a pass" if passes > 1 else ""
     yield f"a step     {counted(length.pictures_per_step, 'picture')}{several}"

@@ -11,7 +11,9 @@ from bespoke.data.inspect import Facts
 from bespoke.data.intake.links import is_table
 from bespoke.data.intake.remote import here, shown
 from bespoke.data.intake.sidecars import tags_of
-from bespoke.data.reading import Pixels, Reading, Unreadable, preview, read
+from bespoke.data.masks import area_mean
+from bespoke.data.masks import place as mask_of
+from bespoke.data.reading import Pixels, Reading, Unreadable, preview, read, read_mask
 from bespoke.data.sharding import SHARD_BYTES
 from bespoke.data.sorting import NO_CAPTION, Inspected, check_enough, clean, grouped, inspect, restore, split_up
 from bespoke.data.transforms import Fitted, Transform, fit, least_part, plain, variants, varied
@@ -20,7 +22,7 @@ __all__ = [
     "ASIDE", "NO_CAPTION", "SHARD_BYTES", "TRAIN",
     "Balanced", "Buckets", "Copies", "Facts", "Fitted", "Group", "Inspected", "Pixels", "Reading",
     "Share", "Shrunk", "Size", "Transform", "Unreadable",
-    "balance", "build", "check_enough", "clean", "export", "fit", "grouped", "here", "inspect", "is_table", "kept",
-    "least_part", "load", "plain", "preview", "read", "restore", "shown", "shrink", "split_up", "tags_of", "unbalance",
-    "variants", "varied",
+    "area_mean", "balance", "build", "check_enough", "clean", "export", "fit", "grouped", "here", "inspect", "is_table",
+    "kept", "least_part", "load", "mask_of", "plain", "preview", "read", "read_mask", "restore", "shown", "shrink",
+    "split_up", "tags_of", "unbalance", "variants", "varied",
 ]  # fmt: skip

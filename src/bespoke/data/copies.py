@@ -14,12 +14,13 @@ from typing import Any
 from PIL import Image
 
 from bespoke import scale
+from bespoke.data import masks
 from bespoke.data.clean import LOSSY
 from bespoke.data.dataset import RECORD, TABLE, TRAIN, load
 from bespoke.data.intake.containers import check_apart, opened
 from bespoke.data.intake.folders import Found, find, litter
 from bespoke.data.names import Names
-from bespoke.data.reading import Reading, Unreadable, ending, read
+from bespoke.data.reading import Reading, Unreadable, ending, read, read_mask
 from bespoke.data.tables import Marks, fit_table
 from bespoke.errors import BespokeError
 from bespoke.records import Picture
@@ -130,6 +131,9 @@ def shrink(
         kept = [(item, done) for item, done in made if done.file]
         if not kept:
             raise BespokeError(f"{source} holds no picture that can be read.", "Name a folder with pictures in it.")
+        for item, done in kept:
+            if item.mask is not None:
+                _copy_mask(item.mask, out / done.file, out / masks.FOLDER / f"{Path(done.file).stem}.png")
         fit_table(out / TABLE, [_picture(item, done) for item, done in kept])
     return _told(out, [done for _, done in made])
 
@@ -153,15 +157,35 @@ def _pictures(
     if (Path(source) / RECORD).is_file():
         train = Path(source) / TRAIN
         kept = load(Path(source)).pictures
-        marks = [Marks(p.weight, p.asked_split, p.labels) for p in kept]
-        yield (
-            Path(source),
-            [Found(p.file, train / p.file, p.text, p.repeats, marks=own) for p, own in zip(kept, marks, strict=True)],
-        )
+        yield Path(source), [_found(Path(source), train / p.file, p) for p in kept]
         return
     with opened(source, out) as inside:
         walked = find(inside.folder, file_names=file_names, samples=inside.samples) if inside.walk else ()
         yield inside.origin, (*inside.found, *walked)
+
+
+def _found(dataset: Path, path: Path, picture: Picture) -> Found:
+    """A dataset's picture as a source would give it."""
+    marks = Marks(picture.weight, picture.asked_split, picture.labels)
+    mask = masks.place(dataset, picture.file) if picture.mask else None
+    return Found(picture.file, path, picture.text, picture.repeats, marks=marks, mask=mask)
+
+
+def _copy_mask(mask: Path, copy: Path, target: Path) -> None:
+    """Writes a mask at the size of its picture's copy; one that does not fit as it is, so that an import says why."""
+    with Image.open(copy) as opened:
+        size = opened.size
+    try:
+        image = read_mask(mask)
+    except Unreadable:
+        content = mask.read_bytes()
+    else:
+        alike = abs(image.width * size[1] - image.height * size[0]) <= max(*image.size, *size)
+        out = io.BytesIO()
+        (image.resize(size, Image.Resampling.BILINEAR) if alike else image).save(out, "PNG")
+        content = out.getvalue()
+    with atomic_file(target) as temporary:
+        temporary.write_bytes(content)
 
 
 class _Diary:

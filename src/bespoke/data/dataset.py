@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bespoke.data import masks
 from bespoke.data.intake.folders import litter
 from bespoke.data.tables import TABLES, Row, fit_table, read_table
 from bespoke.errors import BespokeError
@@ -20,11 +21,14 @@ ASIDE = "set-aside"
 def load(folder: Path) -> Dataset:
     """The dataset in `folder`, with the captions that stand in its `train/metadata.csv`.
 
-    Raises: BespokeError when `folder` is no dataset, a picture is missing or changed, or one has no caption.
+    Raises: BespokeError when `folder` is no dataset, a picture or a mask is missing or changed, or one has no
+    caption.
     """
     dataset = captioned(folder, record(folder))
     for picture in dataset.pictures:
-        _check_intact(folder / TRAIN / picture.file, picture)
+        _check_intact(folder / TRAIN / picture.file, picture.sha256, picture)
+        if picture.mask:
+            _check_intact(masks.place(folder, picture.file), picture.mask, picture)
     return dataset
 
 
@@ -120,8 +124,8 @@ def _as_edited(picture: Picture, row: Row) -> Picture:
     return replace(picture, **edited, labels=row.marks.labels, asked_split=row.marks.split)
 
 
-def _check_intact(path: Path, picture: Picture) -> None:
-    if path.is_file() and sha256(path) == picture.sha256:
+def _check_intact(path: Path, digest: str, picture: Picture) -> None:
+    if path.is_file() and sha256(path) == digest:
         return
     what = "has changed since it was imported" if path.is_file() else "is gone"
     hint = f"Import the same pictures again to restore it; it came from {picture.source}."

@@ -3,9 +3,11 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
+from bespoke.data import masks
 from bespoke.data.dataset import TABLE, TRAIN, load
 from bespoke.data.intake.remote import here
 from bespoke.data.intake.sidecars import ABOUT_FOLDERS
@@ -20,6 +22,8 @@ SHARDED = ("parquet", "webdataset")
 """Layouts of large files, which can also go to a store."""
 TABULAR = ("imagefolder", *SHARDED)
 """Layouts that can say everything."""
+MASKED = ("imagefolder", "kohya")
+"""Layouts that hold masks, too."""
 KOHYAS_MOST = 999
 """Four digits before an underscore are read as a year."""
 
@@ -34,9 +38,10 @@ def export(
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """How many pictures of each part of the split `out` now holds, and what its layout cannot say of them.
 
-    Tables and shards hold everything; folders of text files hold no weights, no columns such as `subject`, no chosen
-    sides. Shards have at most `most` bytes of pictures, and are the same bytes for the same dataset; `out` may be a URL
-    of a store for them, where a call that was killed goes on. `progress` is called with (shards sent, shards in all).
+    Tables and shards hold everything but masks, which only imagefolder and kohya hold; folders of text files hold no
+    weights, no columns such as `subject`, no chosen sides. Shards have at most `most` bytes of pictures, and are the
+    same bytes for the same dataset; `out` may be a URL of a store for them, where a call that was killed goes on.
+    `progress` is called with (shards sent, shards in all).
 
     Raises: BespokeError when there is no such layout, `dataset` is none or is damaged, `out` is there already or lies
     in it, or the layout cannot say how often a picture counts.
@@ -58,6 +63,8 @@ def export(
     else:
         _write(train, parts, place, layout, shards)
     unsaid = () if layout in TABULAR else columns_of(content.pictures)
+    if layout not in MASKED and any(picture.mask for picture in content.pictures):
+        unsaid = (*unsaid, "masks")
     counts = {name: len(pictures) for name, pictures in parts.items()}
     return counts, tuple(column for column in unsaid if column != REPEATS)
 
@@ -90,13 +97,23 @@ def _write(
 
 def _imagefolder(source: Path, pictures: Sequence[Picture], folder: Path) -> None:
     """Source: Hugging Face datasets, "Create an image dataset", ImageFolder."""
+    listed: list[Picture] = []
     for picture in pictures:
         _copied(source / picture.file, folder / picture.file)
-    write_text(folder / TABLE, table_of(pictures))
+        if picture.mask:
+            mask = masks.place(folder, picture.file)
+            _copied(masks.place(source.parent, picture.file), mask)
+            named = {"mask_file_name": mask.relative_to(folder).as_posix()}
+            picture = replace(picture, labels=picture.labels | named)  # noqa: PLW2901
+        listed.append(picture)
+    write_text(folder / TABLE, table_of(listed))
 
 
 def _kohya(source: Path, pictures: Sequence[Picture], folder: Path) -> None:
-    """Folders named after how often their pictures count. Source: kohya's sd-scripts, docs/train_README, DreamBooth."""
+    """Folders named after how often their pictures count, and beside them one of masks, by the same names.
+
+    Source: kohya's sd-scripts, docs/train_README, DreamBooth; docs/masked_loss_README.
+    """
     for repeats, group in _by_repeats(pictures):
         if repeats != int(repeats) or repeats > KOHYAS_MOST:
             raise BespokeError(
@@ -104,7 +121,12 @@ def _kohya(source: Path, pictures: Sequence[Picture], folder: Path) -> None:
                 f"Give whole numbers up to {KOHYAS_MOST} in the column repeats of train/metadata.csv, or export as "
                 "everydream2.",
             )
-        _with_texts(source, group, folder / f"{int(repeats)}_pictures")
+        name = f"{int(repeats)}_pictures"
+        _with_texts(source, group, folder / name)
+        for picture in group:
+            if picture.mask:
+                target = folder / masks.FOLDER / name / f"{Path(picture.file).stem}.png"
+                _copied(masks.place(source.parent, picture.file), target)
 
 
 def _everydream2(source: Path, pictures: Sequence[Picture], folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bespoke import scale
 from bespoke.data import dataset as datasets
+from bespoke.data import masks
 from bespoke.data.clean import Verdict
 from bespoke.data.dataset import ASIDE, RECORD, TABLE, TRAIN
 from bespoke.data.inspect import Facts, facts
@@ -19,7 +20,7 @@ from bespoke.data.intake.folders import Found, find
 from bespoke.data.intake.links import is_table
 from bespoke.data.known import Known
 from bespoke.data.names import Names, safe_suffix
-from bespoke.data.reading import Unreadable, ending, read
+from bespoke.data.reading import ON_WHITE, Unreadable, ending, read
 from bespoke.data.sorting import Captioned, captioned_of, check_enough, sorted_out
 from bespoke.data.tables import table_of
 from bespoke.errors import BespokeError
@@ -37,6 +38,8 @@ class _Copy:
     origin: Path
     file: str
     sha256: str
+    mask: tuple[masks.Origin, masks.Mask] | None = None
+    """Where its mask comes from, and what that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,9 @@ class _Entry:
     sha256: str
     """Empty where there is nothing to copy."""
     outcome: Facts | Verdict
+    origin: masks.Origin | None = None
+    mask: masks.Mask | None = None
+    """What is known of its mask, where it has one that fits; `origin` is where that lies."""
 
 
 def build(
@@ -84,6 +90,7 @@ def build(
         try:
             known = Known(folder)
             entries = list(_looked_at((*inside.found, *walked), known, recipe.data.workers(), progress))
+            entries = list(_masked(entries, recipe.data.workers()))
             pictures, broken, copies = _with_entries(before, entries, inside)
             after = sorted_out(pictures, broken, known, recipe, before)
             check_enough(inside.name, after, bare=True)
@@ -94,6 +101,7 @@ def build(
                     known.forget()  # the folder is somebody else's
                 raise
             _copy(folder, after, copies, link=inside.ours)
+            _copy_masks(folder, copies)
             after = datasets.save(folder, after)
             known.settle({item.picture.sha256 for item in pictures})
             return datasets.captioned(folder, after)
@@ -144,6 +152,37 @@ def _entry(found: Found, look: _Look, known: Known) -> _Entry:
     return _Entry(found, look.sha256, known[look.sha256])
 
 
+def _masked(entries: Sequence[_Entry], workers: scale.Workers) -> Iterator[_Entry]:
+    """The entries with their masks; a picture whose mask does not fit is set aside, not learnt as a whole."""
+    with_origins = [replace(entry, origin=_origin_of_mask(entry)) for entry in entries]
+    looks = iter(list(scale.map([e.origin for e in with_origins if e.origin], masks.look, workers=workers)))
+    for entry in with_origins:
+        if isinstance(entry.outcome, Facts) and entry.found.no_mask:
+            yield replace(entry, outcome=Verdict(masks.UNFIT, f"{entry.found.no_mask}; {masks.HINT}"))
+        elif entry.origin is None:
+            yield entry
+        else:
+            found = next(looks)
+            yield replace(entry, mask=found) if isinstance(found, masks.Mask) else _without(entry, found)
+
+
+def _origin_of_mask(entry: _Entry) -> masks.Origin | None:
+    """Where the mask of a picture is to be had: a file of its own, or else the picture's transparency."""
+    found, facts_ = entry.found, entry.outcome
+    if not isinstance(facts_, Facts) or found.path is None or found.no_mask:
+        return None
+    if found.mask is not None:
+        return masks.Origin(found.mask, facts_.width, facts_.height)
+    shows_through = ON_WHITE in facts_.notes
+    return masks.Origin(found.path, facts_.width, facts_.height, alpha=True) if shows_through else None
+
+
+def _without(entry: _Entry, verdict: Verdict) -> _Entry:
+    """An entry whose mask does not fit; a picture that nobody can see is left to the rules."""
+    alpha = entry.origin is not None and entry.origin.alpha
+    return replace(entry, origin=None, outcome=entry.outcome if alpha else verdict)
+
+
 def _hash(path: Path) -> str:
     """The SHA-256 of a file. Raises: Unreadable when it cannot be read."""
     if not path.is_file():
@@ -174,6 +213,8 @@ def _with_entries(
             broken.append(SetAside(origin, name, entry.outcome.reason, entry.outcome.detail, entry.sha256))
         else:
             picture = _picture(origin, name, entry.found, entry.outcome)
+            if entry.mask:
+                picture = replace(picture, mask=entry.mask.sha256, covered=entry.mask.covered)
             if isinstance(same, Picture):
                 text = same.text if same.source_text == entry.found.text else entry.found.text
                 picture = _as_before(replace(picture, text=text), same)
@@ -181,7 +222,8 @@ def _with_entries(
         if same is not None:
             taken.add(same.source)
         if name and entry.found.path is not None:
-            copies.append(_Copy(entry.found.path, name, entry.sha256))
+            mask = (entry.origin, entry.mask) if entry.origin and entry.mask else None
+            copies.append(_Copy(entry.found.path, name, entry.sha256, mask))
     pictures += [item for item in there.pictures if item.picture.source not in taken]
     # Of equal pictures the first is kept: one that is in the dataset already does not give way to one that comes later.
     pictures.sort(key=lambda item: item.picture.file not in there.kept)
@@ -291,6 +333,18 @@ def _copy(folder: Path, dataset: Dataset, copies: Sequence[_Copy], *, link: bool
             if sha256(temporary) != copy.sha256:
                 hint = "Wait until it is complete, then import again."
                 raise BespokeError(f"{copy.origin} changed while it was imported.", hint)
+    make_durable(written)
+
+
+def _copy_masks(folder: Path, copies: Sequence[_Copy]) -> None:
+    """Writes each mask beside the pictures, as a PNG of grey, unless it is whole there."""
+    written = list[Path]()
+    for copy in copies:
+        target = masks.place(folder, copy.file)
+        if copy.mask is None or (target.is_file() and sha256(target) == copy.mask[1].sha256):
+            continue
+        masks.write(copy.mask[0], target)
+        written.append(target)
     make_durable(written)
 
 

@@ -4,13 +4,15 @@ import hashlib
 import io
 import re
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageCms, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from bespoke.data import damage
@@ -31,6 +33,8 @@ FOREIGN = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", 
 MOST_PIXELS = 80_000_000
 """Larger pictures are not decoded: a file of a few kilobytes can ask for gigabytes of memory."""
 Pixels = npt.NDArray[np.uint8]
+ON_WHITE = "transparency laid on white"
+"""What is noted of a picture that shows through somewhere."""
 
 _HOLDS = {
     rb"....ftyp(hei|hev)": "a HEIC picture",
@@ -85,12 +89,42 @@ def read(path: Path, digest: str = "") -> Reading:
 
     Raises: Unreadable for anything else, whatever the bytes are.
     """
+    with _explained(path), path.open("rb") as file:
+        digest = digest or hashlib.file_digest(file, "sha256").hexdigest()
+        image, kind, mode, notes = _decode(file)
+    size = path.stat().st_size
+    return Reading(image, digest, pixel_hash(image), image.width, image.height, notes, kind, mode, size)
+
+
+def read_mask(path: Path, *, alpha: bool = False) -> Image.Image:
+    """The mask in the file at `path`, upright, in 8-bit grey: how bright it is, and what shows through is black.
+
+    With `alpha` the file is a picture, and its mask is how opaque it is.
+
+    Raises: Unreadable when the file holds no picture.
+    """
+    with _explained(path), path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(file, formats=FORMATS) as opened:
+            if opened.width * opened.height > MOST_PIXELS:
+                raise _too_large()
+            damage.check(opened, file)
+            image = _eight_bits(_upright(opened, []), []).convert("RGBA")
+    opaque = image.getchannel("A")
+    return opaque if alpha else ImageChops.multiply(image.convert("RGB").convert("L"), opaque)
+
+
+@contextmanager
+def _explained(path: Path) -> Generator[None, None, None]:
+    """A block that decodes the file at `path`.
+
+    Raises: Unreadable for whatever its bytes provoke.
+    """
     if not path.is_file():
         raise Unreadable("not a picture", "neither a file nor a link to one")
     try:
-        with path.open("rb") as file:
-            digest = digest or hashlib.file_digest(file, "sha256").hexdigest()
-            image, kind, mode, notes = _decode(file)
+        yield
     except (Unreadable, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -99,8 +133,6 @@ def read(path: Path, digest: str = "") -> Reading:
         raise _too_large() from None
     except Exception as error:  # noqa: BLE001 - a broken file provokes anything: struct.error, SyntaxError, …
         raise Unreadable("unreadable", _first_line(error)) from None
-    size = path.stat().st_size
-    return Reading(image, digest, pixel_hash(image), image.width, image.height, notes, kind, mode, size)
 
 
 def recognise(path: Path, most: int = MOST_PIXELS) -> str:
@@ -214,7 +246,7 @@ def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:
     if alpha is None or alpha.getextrema() == (255, 255):
         return image
     # Under transparent pixels any colour may hide; a viewer shows white there, so the model is to learn white.
-    notes.append("transparency laid on white")
+    notes.append(ON_WHITE)
     return Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from bespoke.data import masks
 from bespoke.data.buckets import Size
 from bespoke.data.reading import Pixels
 from bespoke.data.saliency import place
@@ -61,6 +62,8 @@ class Fitted:
     target_size: tuple[int, int]
     scale: float
     """How many times larger the picture was made before the shape was cut out of it."""
+    mask: masks.Grey | None = None
+    """[height width], where a mask was given: brought to the same place, its edges smoothed."""
 
     def facts(self) -> dict[str, tuple[int, int]]:
         """What a cache keeps beside the row. Source of the names: diffusers' SDXL pipelines."""
@@ -91,8 +94,11 @@ def varied(settings: Data) -> bool:
     return settings.random_flip or _drawn(settings)
 
 
-def fit(image: Image.Image, transform: Transform) -> Fitted:
-    """The picture turned, trimmed, resized to cover the shape, cut to it, maybe mirrored, its colours changed."""
+def fit(image: Image.Image, transform: Transform, mask: Image.Image | None = None) -> Fitted:
+    """The picture turned, trimmed, resized to cover the shape, cut to it, maybe mirrored, its colours changed.
+
+    A mask of the picture's size, in grey, is brought to the same place; colours are not for it.
+    """
     image, original = image.convert("RGB"), image.size
     (left, top), image = _turned_and_trimmed(image, transform)
     width, height = transform.size
@@ -105,10 +111,11 @@ def fit(image: Image.Image, transform: Transform) -> Fitted:
     left, top = round(left * scale) + x, round(top * scale) + y
     if transform.mirrored:
         left = max(0, round(original[0] * scale) - width - left)
-    cut = _colored(image.crop((x, y, x + width, y + height)), transform.colors)
-    pixels = hue_turned(np.asarray(cut, dtype=np.uint8), transform.hue)
+    box = (x, y, x + width, y + height)
+    pixels = hue_turned(np.asarray(_colored(image.crop(box), transform.colors), dtype=np.uint8), transform.hue)
     pixels = np.ascontiguousarray(pixels[:, ::-1] if transform.mirrored else pixels)
-    return Fitted(pixels, (original[1], original[0]), (top, left), (height, width), scale)
+    fitted = None if mask is None else _fitted_mask(mask, transform, (wide, high), box)
+    return Fitted(pixels, (original[1], original[0]), (top, left), (height, width), scale, fitted)
 
 
 def hue_turned(pixels: Pixels, hue: float) -> Pixels:
@@ -196,6 +203,13 @@ def _turned_and_trimmed(image: Image.Image, transform: Transform) -> tuple[tuple
     box = (math.ceil(width * left), math.ceil(height * top), width * (1 - right), height * (1 - bottom))
     box = (box[0], box[1], max(box[0] + 1, int(box[2])), max(box[1] + 1, int(box[3])))
     return box[:2], image if box == (0, 0, width, height) else image.crop(box)
+
+
+def _fitted_mask(mask: Image.Image, transform: Transform, resized: Size, box: tuple[int, int, int, int]) -> masks.Grey:
+    """The mask where its picture is, which was resized and cut so; smoothed by a filter that rings nowhere."""
+    _, mask = _turned_and_trimmed(mask, transform)
+    grey = np.asarray(mask.resize(resized, Image.Resampling.BILINEAR).crop(box), dtype=np.uint8)
+    return np.ascontiguousarray(grey[:, ::-1] if transform.mirrored else grey)
 
 
 def _filter(transform: Transform, scale: float) -> Image.Resampling:

@@ -7,33 +7,36 @@ from typing import Literal
 import torch
 
 from bespoke.diffusion.schedule import Schedule
-from bespoke.shapes import Latents, PerItem, Timesteps
+from bespoke.shapes import Latents, PerItem, Places, Timesteps
 
 LossType = Literal["l2", "huber", "smooth_l1"]
 HuberSchedule = Literal["constant", "exponential", "snr"]
 
 
-def squared_errors(answer: Latents, target: Latents) -> PerItem:
-    """The mean squared error of each picture, in float32 whatever the network computed in."""
-    return (answer.float() - target.float()).square().mean(dim=(1, 2, 3))
+def squared_errors(answer: Latents, target: Latents, places: Places | None = None) -> PerItem:
+    """The mean squared error of each picture, in float32 whatever the network computed in.
+
+    `places` is what each row and column counts for, here and below; without it all count 1.
+    """
+    return _mean((answer.float() - target.float()).square(), places)
 
 
-def smooth_errors(answer: Latents, target: Latents, c: PerItem) -> PerItem:
+def smooth_errors(answer: Latents, target: Latents, c: PerItem, places: Places | None = None) -> PerItem:
     """The mean of 2 (√(d² + c²) − c) over each picture's differences d, in float32: about d² / c, then 2 |d|.
 
     Source: Khrapov et al. 2024, "Improving diffusion models's data-corruption resistance using scheduled pseudo-Huber
     loss"; the factor 2 as in kohya's sd-scripts. Written as a quotient, which loses no digits where d is small.
     """
     squares, c = (answer.float() - target.float()).square(), c[:, None, None, None]
-    return (2 * squares / ((squares + c.square()).sqrt() + c)).mean(dim=(1, 2, 3))
+    return _mean(2 * squares / ((squares + c.square()).sqrt() + c), places)
 
 
-def huber_errors(answer: Latents, target: Latents, c: PerItem) -> PerItem:
+def huber_errors(answer: Latents, target: Latents, c: PerItem, places: Places | None = None) -> PerItem:
     """The mean pseudo-Huber error of each picture, `c` times the smooth one: d² where d is small, 2 c |d| where not.
 
     Source: as for `smooth_errors`.
     """
-    return c * smooth_errors(answer, target, c)
+    return c * smooth_errors(answer, target, c, places)
 
 
 def huber_thresholds(c: float, over_time: HuberSchedule, times: Timesteps, schedule: Schedule) -> PerItem:
@@ -60,9 +63,15 @@ class Loss:
     over_time: HuberSchedule = "snr"
     """How their threshold goes with the timestep."""
 
-    def errors(self, answer: Latents, target: Latents, times: Timesteps, schedule: Schedule) -> PerItem:
-        """What each picture's answer lacks; on the device, without waiting for it."""
+    def errors(
+        self, answer: Latents, target: Latents, times: Timesteps, schedule: Schedule, places: Places | None = None
+    ) -> PerItem:
+        """What each picture's answer lacks, at places that count for so much; the device is not waited for."""
         if self.kind == "l2":
-            return squared_errors(answer, target)
+            return squared_errors(answer, target, places)
         thresholds = huber_thresholds(self.c, self.over_time, times, schedule)
-        return (huber_errors if self.kind == "huber" else smooth_errors)(answer, target, thresholds)
+        return (huber_errors if self.kind == "huber" else smooth_errors)(answer, target, thresholds, places)
+
+
+def _mean(errors: Latents, places: Places | None) -> PerItem:
+    return (errors if places is None else errors * places).mean(dim=(1, 2, 3))

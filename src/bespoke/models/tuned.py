@@ -98,6 +98,12 @@ class Tuned(nn.Module):
                     self.rows.data.copy_(learnt)
 
     @torch.no_grad()
+    def of_base(self, noisy: Latents, times: Timesteps, texts: TextStates | TextRows) -> Latents:
+        """What the base answers, without a gradient; not where all weights are trained, for then it is gone."""
+        with self.untouched():
+            return self(noisy, times, texts)
+
+    @torch.no_grad()
     def _set_rows(self, words: NewWords | None) -> None:
         if self.rows is not None and words is not None:
             self.rows.copy_(words.rows[ENCODER])

@@ -27,7 +27,8 @@ from bespoke.encoding import (
 from bespoke.errors import BespokeError
 from bespoke.hardware import machine
 from bespoke.models import Checkpoint
-from bespoke.pipeline.prepare import with_brackets
+from bespoke.pipeline import masked
+from bespoke.pipeline.prepare import regularisation, with_brackets
 from bespoke.pipeline.reporting import Reporter
 from bespoke.pipeline.versions import Versions, fitter
 from bespoke.pipeline.wordings import mended, reworded
@@ -36,7 +37,7 @@ from bespoke.records import Dataset, Picture
 from bespoke.sampling import READING, Request, latents
 from bespoke.seeds import uniform
 from bespoke.text import escaped, plain, read, unweighed
-from bespoke.training import Example, Material
+from bespoke.training import Example, Material, masking
 from bespoke.workspace import Project
 
 CERTAIN = -30.0
@@ -56,37 +57,68 @@ class Encoder:
         """All that training reads; whatever is in the cache already is not made again."""
         most, train = self.recipe.validation.max_items, self._mended(dataset.part("train"))
         measured = {"validation": (folder, self._mended(dataset.part("validation")[:most]))} | self._sets(most)
-        prior = self._plain_captions(train)
-        pictures = [(folder, p) for p in train] + [(place, p) for place, part in measured.values() for p in part]
+        prior, regular = self._plain_captions(train), regularisation(self.recipe, self.project)
+        parts = [(folder, train), *measured.values(), regular]
+        pictures = [(place, p) for place, part in parts for p in part]
         wordings = reworded(train, self.recipe, self.checkpoint, self.project, self.report)
         others = {p.pixels: wordings.others(p) for p in train}
         captions = sorted({p.text for _, p in pictures} | {*prior, *itertools.chain(*others.values()), ""})
         texts = self._texts(captions)
         versions = Versions(self.recipe, self.checkpoint.step)
-        shown = [(place / data.TRAIN / p.file, p, versions.of(p)) for place, p in pictures]
-        rows = self._latents([(file, p, transform) for file, p, transforms in shown for transform in transforms])
-        for subject, words in versions.told(train).items():
-            self.report(subject, len(train), len(train), words)
+        versioned = [(place, p, versions.of(p)) for place, p in pictures]
+        shown = [(place, p, transform) for place, p, transforms in versioned for transform in transforms]
+        rows, masks = self._latents(shown), self._masks(shown)
+        self._tell(train, versions)
         drawn = self._drawn(prior)
         text = {caption: number for number, caption in enumerate(captions)}
         # The versions of a picture lie one after another, and after all pictures those that the base drew.
         places, weight = itertools.count(), self.recipe.train.prior_loss_weight
-        examples = iter(
-            [
-                Example(p.pixels, tuple(itertools.islice(places, len(transforms))), text[p.text], p.weight, p.repeats)
-                for _, p, transforms in shown
-            ]
-        )
+        plainly = [
+            Example(p.pixels, tuple(itertools.islice(places, len(those))), text[p.text], p.weight, p.repeats)
+            for _, p, those in versioned
+        ]
+        examples = iter([masks.on(made, p) for made, (_, p, _) in zip(plainly, versioned, strict=True)])
         priors = [Example(f"plain-{n}", (next(places),), text[c], weight, drawn=True) for n, c in enumerate(prior)]
         own = tuple(
             replace(example, wordings=tuple(text[other] for other in others[example.key]))
             for example in itertools.islice(examples, len(train))
         )
-        parts = {name: tuple(itertools.islice(examples, len(part))) for name, (_, part) in measured.items()}
-        validation = parts.pop("validation")
-        probe = {"probe": self._probe(own, len(validation))} if self.recipe.validation.probe and validation else {}
-        latents = Joined([rows, *([drawn] if drawn else [])])
-        return Material(latents, texts, text[""], (*own, *priors), validation, self._scale(), probe | parts)
+        sets = {name: tuple(itertools.islice(examples, len(part))) for name, (_, part) in measured.items()}
+        priors += self._regular(list(examples), sum(example.repeats for example in own))
+        probed = self.recipe.validation.probe and sets["validation"]
+        sets = ({"probe": self._probe(own, len(sets["validation"]))} if probed else {}) | sets
+        sets = {name: masks.measurable(those, self.recipe.train, self.report) for name, those in sets.items()}
+        return Material(
+            Joined([rows, *([drawn] if drawn else [])]), texts, text[""], (*own, *priors), sets.pop("validation"),
+            self._scale(), sets, masks.rows, masking.of(self.recipe.train),
+        )  # fmt: skip
+
+    def _tell(self, train: Sequence[Picture], versions: Versions) -> None:
+        """Tells what a person should know about the training pictures."""
+        said = versions.told(train) | {masked.SUBJECT: masked.told(train, self.recipe.train)}
+        for subject, words in said.items():
+            if words:
+                self.report(subject, len(train), len(train), words)
+
+    def _masks(self, shown: Sequence[masked.Shown]) -> masked.Masks:
+        """The masks of shown versions, where the recipe heeds them."""
+        if not self.recipe.train.masked_training:
+            return masked.Masks()
+        cache = Cache(self.project.cache / "masks")
+        return masked.encoded(shown, self.checkpoint.moments_shape, cache, _key, self.report)
+
+    def _regular(self, examples: Sequence[Example], visits: float) -> list[Example]:
+        """The pictures of the regularisation set, together so often as the recipe's share of `visits` says."""
+        train, all_of_them = self.recipe.train, sum(example.repeats for example in examples)
+        often = train.regularisation_share * visits / all_of_them if examples else 0.0
+        return [
+            replace(
+                example, key=f"regular-{example.key}", weight=example.weight * train.prior_loss_weight,
+                repeats=example.repeats * often, drawn=True, taught=train.regularisation_target == "base",
+            )
+            for example in examples
+            if often
+        ]  # fmt: skip
 
     def _mended(self, pictures: tuple[Picture, ...]) -> tuple[Picture, ...]:
         """The pictures with misspelt words of their captions mended, where the recipe says so."""
@@ -117,8 +149,11 @@ class Encoder:
         return tuple(sorted(train, key=lambda example: (uniform(seed, "probe", example.key), example.key))[:count])
 
     def _plain_captions(self, train: Sequence[Picture]) -> list[str]:
-        """The training captions without the trigger: what the plain pictures are drawn from."""
+        """What plain pictures are drawn from: the recipe's prompts, or the training captions without the trigger."""
         trigger, count = unweighed(self.recipe.text.trigger or ""), self.recipe.train.num_class_images or 0
+        if prompts := self.recipe.train.class_prompts:
+            letters = self.recipe.text.brackets == "letters"
+            return [escaped(one) if letters else one for one in itertools.islice(itertools.cycle(prompts), count)]
         return [escaped(plain(unweighed(picture.text), trigger)) for picture in train][:count] if trigger else []
 
     def _texts(self, captions: list[str]) -> Rows:
@@ -141,15 +176,15 @@ class Encoder:
         notes = [_longer(tokenizer, captions), _odd(captions)]
         self.report("encode captions", len(captions), len(captions), "; ".join(filter(None, notes)))
 
-    def _latents(self, shown: Sequence[tuple[Path, Picture, data.Transform]]) -> Rows:
+    def _latents(self, shown: Sequence[masked.Shown]) -> Rows:
         cache = Cache(self.project.cache / "latents" / self._hash("vae"))
         encoder = functools.cache(lambda: LatentEncoder(self.checkpoint.vae(), _device()))
         fit = fitter()
         facts: dict[int, dict[str, tuple[int, int]]] = {}
 
         def pixels(number: int) -> data.Pixels:
-            file, _, transform = shown[number]
-            fitted = fit(file, transform)
+            folder, picture, transform = shown[number]
+            fitted = fit(folder / data.TRAIN / picture.file, transform)
             facts[number] = fitted.facts()
             return fitted.pixels
 

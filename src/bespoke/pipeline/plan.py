@@ -11,6 +11,7 @@ from bespoke.hardware import lean_heap, machine, memory_size
 from bespoke.models import tuned, weightless
 from bespoke.models.kinds import MUTATING
 from bespoke.pipeline.fitting import Change, Estimate, Meter, fitted, gigabytes
+from bespoke.pipeline.masked import told
 from bespoke.pipeline.prepare import Prepared, largest, prepare, shapes
 from bespoke.pipeline.processes import accelerator
 from bespoke.pipeline.reporting import Reporter
@@ -46,6 +47,10 @@ class Length:
     """Training pictures."""
     drawn: int
     """Plain pictures that the base draws beside them."""
+    regular: int
+    """Pictures of the regularisation set."""
+    masks: str
+    """How many training pictures have masks, and how much these cover; empty where none has one."""
     pictures_per_step: int
     steps: int
     epochs: float
@@ -90,14 +95,14 @@ def plan(recipe: str | Path, overrides: Sequence[str] = (), *, fit: str | None =
     """
     limit = memory_size(fit) if fit else None
     prepared = prepare(recipe, overrides)
-    meter = Meter(prepared.dataset, prepared.start.checkpoint)
+    meter = Meter(prepared.shown, prepared.start.checkpoint)
     prepared, changes = fit_in(prepared, limit, meter) if limit else (prepared, ())
     resolved, estimate, here = prepared.recipe, meter(prepared.recipe), machine()
     length = _length(prepared)
     room = int(here.memory_gb * 2**30)
     found, note = _timed(prepared, estimate, room) if time else (None, "not measured; --time makes a few real steps")
     return Plan(
-        resolved, prepared.reasons, length, largest(prepared.dataset, prepared.start.checkpoint, resolved), estimate,
+        resolved, prepared.reasons, length, largest(prepared.shown, prepared.start.checkpoint, resolved), estimate,
         limit, changes, _disk(prepared, length), here.device, room,
         _seconds(found, prepared, length) if found else None, found, note,
     )  # fmt: skip
@@ -108,7 +113,7 @@ def fit_in(prepared: Prepared, limit: int, meter: Meter | None = None) -> tuple[
 
     Raises: BespokeError when nothing makes it fit.
     """
-    meter = meter or Meter(prepared.dataset, prepared.start.checkpoint)
+    meter = meter or Meter(prepared.shown, prepared.start.checkpoint)
     recipe, changes = fitted(meter, prepared.recipe, limit)
     why = {change.key: f"to fit in {gigabytes(limit)} GB: {change.why}" for change in changes}
     return replace(prepared, recipe=recipe, reasons={**prepared.reasons, **why}), changes
@@ -130,8 +135,11 @@ def _length(prepared: Prepared) -> Length:
     train, drawn = recipe.train, recipe.train.num_class_images or 0
     per_step = (train.train_batch_size or 1) * train.gradient_accumulation_steps
     steps, visits = train.max_train_steps or 0, sum(picture.repeats for picture in prepared.train)
+    regular, share = len(prepared.regularisation), train.regularisation_share if prepared.regularisation else 0.0
+    an_epoch = visits * (1 + share) + drawn
     stages = tuple(stage.max_train_steps or 0 for stage in recipe.stage) or (steps,)
-    return Length(len(prepared.train), drawn, per_step, steps, steps * per_step / (visits + drawn), stages)
+    said = told(prepared.train, train)
+    return Length(len(prepared.train), drawn, regular, said, per_step, steps, steps * per_step / an_epoch, stages)
 
 
 def _disk(prepared: Prepared, length: Length) -> Disk:
@@ -160,7 +168,7 @@ def _timed(prepared: Prepared, estimate: Estimate, room: int) -> tuple[Times | N
     workers = accelerator(recipe.train)
     network = tuned(checkpoint, recipe).to(workers.device)
     schedule = Schedule.from_config(checkpoint.scheduler_config)
-    trainer = rehearsal(network, shapes(prepared.dataset, checkpoint, recipe), schedule, recipe, workers)
+    trainer = rehearsal(network, shapes(prepared.shown, checkpoint, recipe), schedule, recipe, workers)
     return times(trainer), "steps and measurements, without encoding and drawing; it may stop earlier"
 
 

@@ -17,7 +17,7 @@ from bespoke.pipeline.naming import Named, start_of
 from bespoke.pipeline.versions import Versions
 from bespoke.records import Dataset, Picture
 from bespoke.text import common_trigger, escaped, read
-from bespoke.training import objective
+from bespoke.training import masking, objective
 from bespoke.training.rehearsal import Shapes
 from bespoke.workspace import Project
 
@@ -35,6 +35,13 @@ class Prepared:
     recipe: recipes.Recipe
     reasons: Mapping[str, str]
     """Why each derived `section.key` is what it is."""
+    regularisation: tuple[Picture, ...] = ()
+    """The pictures of `data.regularisation`."""
+
+    @property
+    def shown(self) -> Dataset:
+        """All that the network is shown: the dataset, and the pictures of the regularisation set."""
+        return replace(self.dataset, pictures=(*self.dataset.pictures, *self.regularisation))
 
     @property
     def train(self) -> Sequence[Picture]:
@@ -59,7 +66,20 @@ def prepare(recipe: str | Path, overrides: Sequence[str] = ()) -> Prepared:
     dataset = with_brackets(data.load(folder), asked)
     data.check_enough(str(folder), dataset)
     start = start_of(asked, project.root)
-    return Prepared(project, dataset, start, *resolved(asked, dataset, start.checkpoint))
+    whole, reasons = resolved(asked, dataset, start.checkpoint)
+    return Prepared(project, dataset, start, whole, reasons, regularisation(whole, project)[1])
+
+
+def regularisation(recipe: recipes.Recipe, project: Project) -> tuple[Path, tuple[Picture, ...]]:
+    """The folder of the regularisation set and its pictures, all to be trained on, and whole; none where none is named.
+
+    Raises: BespokeError when it is no dataset or is damaged.
+    """
+    folder = project.root / recipe.data.regularisation
+    if not recipe.data.regularisation:
+        return folder, ()
+    pictures = with_brackets(data.load(folder), recipe).pictures
+    return folder, tuple(replace(picture, split="train", mask="") for picture in pictures)
 
 
 def with_brackets(dataset: Dataset, recipe: recipes.Recipe) -> Dataset:
@@ -74,9 +94,14 @@ def resolved(
 ) -> tuple[recipes.Recipe, Mapping[str, str]]:
     """A recipe with nothing left open, as training a checkpoint on a dataset has it, and why each value is what it is.
 
-    Raises: BespokeError when there are too few pictures to learn from, or the recipe's parts contradict each other.
+    Raises: BespokeError when there are too few pictures to learn from, or the recipe's parts contradict each other
+    or want masks that are not there.
     """
     objective.check(asked.train, Schedule.from_config(checkpoint.scheduler_config))
+    masking.check(asked)
+    if asked.train.masked_training and not any(picture.mask for picture in dataset.part("train")):
+        hint = "Put masks beside your pictures, such as cat-masklabel.png for cat.png, and import again."
+        raise BespokeError("train.masked_training is set, and no training picture has a mask.", hint)
     return recipes.derive(asked, _facts(dataset, checkpoint))
 
 

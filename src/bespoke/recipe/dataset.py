@@ -13,6 +13,8 @@ class Data(Section):
 
     path: str = "dataset"
     """The dataset's folder, from the recipe's."""
+    regularisation: str = ""
+    """Another dataset's folder, of pictures that are not the subject: other dogs than yours. Empty: none."""
     resolution: Positive | None = None
     """Side of the training pictures in pixels; by default the model's own."""
     enable_bucket: bool | None = None

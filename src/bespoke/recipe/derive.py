@@ -92,11 +92,15 @@ class _Derivation:
         trigger = self.fill("text", "trigger", facts.trigger, why)
         self.fill("sample", "brackets", self.recipe.text.brackets, "as in captions")
         # A trigger that the person names counts as much as one found in the captions.
-        prior = min(facts.pictures, 200) if trigger else 0
-        why = "one plain picture for each training picture, at most 200"
-        self.prior = self.fill(
-            "train", "num_class_images", prior, why if prior else "without a trigger no prompt is plain"
-        )
+        self.prior = self.fill("train", "num_class_images", *self._prior(trigger))
+
+    def _prior(self, trigger: str) -> tuple[int, str]:
+        """How many plain pictures the base draws, and why."""
+        if self.recipe.data.regularisation:
+            return 0, "the regularisation set is in their place"
+        if not trigger and not self.train.class_prompts:
+            return 0, "without a trigger no prompt is plain"
+        return min(self.facts.pictures, 200), "one plain picture for each training picture, at most 200"
 
     def length(self) -> None:
         """How many steps, in how many stages."""
@@ -132,8 +136,10 @@ class _Derivation:
 
     @property
     def _epoch(self) -> float:
-        """Pictures in an epoch, those that the base drew among them."""
-        return max(1.0, (self.facts.visits or float(self.facts.pictures)) + self.prior)
+        """Pictures in an epoch, those that keep the base as it is among them."""
+        own = self.facts.visits or float(self.facts.pictures)
+        regular = own * self.train.regularisation_share if self.recipe.data.regularisation else 0.0
+        return max(1.0, own + self.prior + regular)
 
     def _steps(self, steps: int | None, epochs: int | None) -> tuple[int, str]:
         """How many steps were asked for, and why; 0 where neither steps nor epochs were."""

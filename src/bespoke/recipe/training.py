@@ -224,7 +224,24 @@ class Train(Section):
     num_class_images: int | None = Field(default=None, ge=0)
     """Plain pictures drawn by the base before training, so that plain prompts stay as they are (prior preservation)."""
     prior_loss_weight: float = Field(default=2.0, ge=0)
-    """What a plain picture's loss counts for; by default twice, so that plain prompts stay."""
+    """What a plain picture's loss counts for, and one of `data.regularisation`; by default twice, so that plain prompts
+    stay."""
+    class_prompts: Prompts = ()
+    """What the base draws plain pictures from, such as "a photo of a dog"; empty: the captions without the trigger."""
+    regularisation_share: float = Field(default=1.0, ge=0, le=100)
+    """How often pictures of `data.regularisation` come, all together, for each training picture that comes."""
+    regularisation_target: Literal["picture", "base"] = "picture"
+    """What they teach: what they show or, for adapters, what the base says of them, so that they need not be good."""
+    masked_training: bool = False
+    """Learn what the masks of pictures cover; pictures without one count whole."""
+    unmasked_weight: Share = 0.1
+    """What the rest of a masked picture counts for."""
+    unmasked_probability: Share = 0.1
+    """Chance that a visit ignores the mask, so that the subject is also learnt as part of a whole picture."""
+    normalize_masked_area_loss: bool = False
+    """A small subject counts as much as a large one."""
+    masked_prior_preservation_weight: float = Field(default=0.0, ge=0)
+    """What it counts for that around the mask the model answers as its base does; for adapters, a forward pass more."""
     checkpointing_steps: Positive | None = None
     """Steps between two states to resume from; by default four in the run."""
     checkpoints_total_limit: Positive = 5

@@ -1,5 +1,6 @@
 """Cached rows and a recipe turned into an adapter, with exact resume and honest validation."""
 
+from bespoke.training import masking
 from bespoke.training.batches import Example, Material
 from bespoke.training.events import Covered, Event, Kept, Saved, Staged, Step, Stopped, Validated
 from bespoke.training.loop import Trainer
@@ -7,5 +8,5 @@ from bespoke.training.track import Tracker, read
 
 __all__ = [
     "Covered", "Event", "Example", "Kept", "Material", "Saved", "Staged", "Step", "Stopped", "Tracker", "Trainer",
-    "Validated", "read",
+    "Validated", "masking", "read",
 ]  # fmt: skip

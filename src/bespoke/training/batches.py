@@ -12,7 +12,8 @@ from bespoke.diffusion.noise import Pyramid, noise, perturbed
 from bespoke.diffusion.timesteps import timestep
 from bespoke.encoding import Rows, fitted, sampled
 from bespoke.seeds import generator, normal, uniform
-from bespoke.shapes import Latents, PerItem, TextRows, TextStates, Timesteps
+from bespoke.shapes import Latents, Mask, PerItem, Places, TextRows, TextStates, Timesteps
+from bespoke.training.masking import Masking
 from bespoke.training.order import Order
 
 
@@ -32,7 +33,14 @@ class Example:
     wordings: tuple[int, ...] = ()
     """The rows of other wordings of its caption; training reads one of them now and then, measurements never."""
     drawn: bool = False
-    """Whether the base drew it, so that it is none of the person's pictures."""
+    """Whether it is there to keep the base as it is - the base drew it, or it is of a regularisation set - so that it
+    is none of the pictures to learn from."""
+    masks: tuple[int, ...] = ()
+    """The rows of the masks of its versions, as many as those of latents; none where it counts whole."""
+    mask: str = ""
+    """A hash of the mask."""
+    taught: bool = False
+    """Whether what the base says of it is to be kept, in place of what it shows."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,18 @@ class Material:
     """The autoencoder's scaling factor."""
     others: Mapping[str, tuple[Example, ...]] = field(default_factory=dict)
     """What else is measured: the `probe` of training pictures, and the sets that the recipe names."""
+    masks: Rows = field(default_factory=lambda: Rows(()))
+    """Masks at the latents' size, each [1 h w], 0 to 1."""
+    masking: Masking = field(default_factory=Masking)
+    """What masks do."""
 
     @property
     def fingerprint(self) -> str:
         """A hash of what is trained on: which pictures, how often they come and what they count for."""
-        facts = [(e.key, len(e.latents), e.weight, e.repeats, *(e.wordings and (len(e.wordings),))) for e in self.train]
+        facts = [
+            (e.key, len(e.latents), e.weight, e.repeats, *(e.wordings and (len(e.wordings),)), *filter(None, (e.mask,)))
+            for e in self.train
+        ]
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
@@ -68,14 +83,19 @@ class Batch:
     weights: PerItem
     added: Latents | None = None
     """The noise that is on the clean latents, where it is another than the one that is asked for."""
+    places: Places | None = None
+    """What each place counts for where it is learnt; nothing where all count 1."""
+    kept: Places | None = None
+    """What each place counts for where the base's answer is kept; nothing where none is."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
-        moved = (
-            t.to(device, non_blocking=True) for t in (self.clean, self.noise, self.times, self.texts, self.weights)
+        whole = (self.clean, self.noise, self.times, self.texts, self.weights)
+        maybe = (self.added, self.places, self.kept)
+        return Batch(
+            *(tensor.to(device, non_blocking=True) for tensor in whole),
+            *(None if tensor is None else tensor.to(device, non_blocking=True) for tensor in maybe),
         )
-        added = None if self.added is None else self.added.to(device, non_blocking=True)
-        return Batch(*moved, added=added)
 
 
 @dataclass(frozen=True)
@@ -130,12 +150,14 @@ class Stream:
     def _assemble(self, drawn: Sequence[tuple[Example, "Keyed"]]) -> Batch:
         choices, material = self.choices, self.material
         examples, keyed = zip(*drawn, strict=True)
-        rows = [_version(e, key) for e, key in drawn]
-        moments = material.latents[rows]
+        versions = [_version(len(e.latents), key) for e, key in drawn]
+        moments = material.latents[[e.latents[version] for e, version in zip(examples, versions, strict=True)]]
         shape = (moments.shape[1] // 2, *moments.shape[2:])
         posterior = torch.from_numpy(np.stack([normal(shape, "posterior", *key) for key in keyed]))
         wanted = [noise(shape, key, choices.noise_offset, choices.pyramid) for key in keyed]
         texts = [self._text(example, key) for example, key in drawn]
+        masks = [self._mask(example, key, version) for (example, key), version in zip(drawn, versions, strict=True)]
+        places, kept = material.masking.places(masks, [example.taught for example in examples], shape[1:])
         return Batch(
             clean=sampled(moments, posterior, material.scale),
             noise=torch.from_numpy(np.stack(wanted)),
@@ -143,7 +165,15 @@ class Stream:
             texts=_together(material.texts, texts),
             weights=torch.tensor([example.weight for example in examples]),
             added=_added(wanted, choices.input_perturbation, keyed),
+            places=places,
+            kept=kept,
         )
+
+    def _mask(self, example: Example, key: "Keyed", version: int) -> Mask | None:
+        """The mask of the version that a visit takes; nothing where it counts whole."""
+        if not example.masks or uniform("unmasked", *key) < self.material.masking.unmasked_probability:
+            return None
+        return self.material.masks[[example.masks[version]]]
 
     def _time(self, key: "Keyed") -> int:
         if self.choices.cumulative is None:
@@ -164,10 +194,9 @@ Keyed = tuple[int, int, str, int]
 """Seed, epoch, what the picture's randomness hangs on, and which repeat of it in the epoch this is."""
 
 
-def _version(example: Example, key: Keyed) -> int:
-    """The row of the version that a visit takes; of a picture and its mirrored twin, each half of the time."""
-    count = len(example.latents)
-    return example.latents[count - 1 - int(count * uniform("mirror", *key))] if count > 1 else example.latents[0]
+def _version(count: int, key: Keyed) -> int:
+    """Which of `count` versions a visit takes; of a picture and its mirrored twin, each half of the time."""
+    return count - 1 - int(count * uniform("mirror", *key)) if count > 1 else 0
 
 
 def _added(wanted: Sequence[np.ndarray], strength: float, keyed: Sequence[Keyed]) -> Latents | None:
@@ -195,8 +224,10 @@ def validation_batches(
     """Every measured picture at the middle of each stratum of timesteps, always with the same noise.
 
     Each batch comes with the places of its losses among those of all. Strata that mirror each other about the middle
-    share their noise, which makes the mean steadier. The latents are the posterior's mean. Shape after shape, and
-    within each in the material's order. `share` is which of how many processes this is: they take turns.
+    share their noise, which makes the mean steadier. The latents are the posterior's mean; masks count always. Shape
+    after shape, and within each in the material's order. `share` is which of how many processes this is: they take
+    turns.
+
     Source: EveryDream2's stabilised loss; strata as in MLPerf's Flux benchmark.
     """
     groups: dict[tuple[int, ...], list[Example]] = {}
@@ -219,10 +250,13 @@ def _measured(
     mean = moments.chunk(2, dim=1)[0] * material.scale
     shape = tuple(mean.shape[1:])
     drawn = [normal(shape, seed, "validation", e.key, min(b, strata - 1 - b)) for e, b in jobs]
+    masks = [material.masks[[example.masks[0]]] if example.masks else None for example, _ in jobs]
+    places, _ = material.masking.places(masks, [False] * len(jobs), shape[1:])
     return Batch(
         clean=mean,
         noise=torch.from_numpy(np.stack(drawn)),
         times=torch.tensor([int((b + 0.5) / strata * schedule.steps) for _, b in jobs]),
         texts=_together(material.texts, [example.text for example, _ in jobs]),
         weights=torch.ones(len(jobs)),
+        places=places,
     )

@@ -115,7 +115,7 @@ class Trainer:
             torch.manual_seed((self.train.seed << 32) + turn * workers.num_processes + workers.process_index)
             first = turn * self.pass_size + workers.process_index * self.size
             batch = self.stream.batch(first, self.size).to(workers.device)
-            errors = losses(self.network, batch, self.schedule, self.loss)
+            errors = losses(self.network, batch, self.schedule, self.loss, self.bare.of_base)
             loss = weighted(errors, batch, self.schedule, self.weighting).mean() / passes
             workers.backward(loss)
             window.add(loss.detach(), self.pass_size)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from bespoke.diffusion import Schedule
 from bespoke.encoding import Rows
 from bespoke.models import Tuned
 from bespoke.recipe import Recipe
+from bespoke.training import masking
 from bespoke.training.batches import Example, Material
 from bespoke.training.loop import Trainer
 from bespoke.training.step import losses
@@ -48,8 +49,15 @@ def rehearsal(network: Tuned, shapes: Shapes, schedule: Schedule, recipe: Recipe
     """A trainer of `network` by a resolved recipe, on as many empty pictures as a pass holds; it writes nothing."""
     size = recipe.train.train_batch_size or 1
     moments, text = np.zeros(shapes.moments, np.float32), np.zeros(shapes.text, np.float32)
-    examples = tuple(Example(str(number), (number,), 0) for number in range(size))
-    material = Material(Rows([moments] * size), Rows([text]), 0, examples, (), scale=1.0)
+    half = np.full((1, *shapes.moments[1:]), 0.5, np.float32)
+    masks = (0,) if recipe.train.masked_training else ()
+    examples = [Example(str(number), (number,), 0, masks=masks) for number in range(size)]
+    if recipe.data.regularisation and recipe.train.regularisation_target == "base":
+        examples[0] = replace(examples[0], masks=(), taught=True)
+    material = Material(
+        Rows([moments] * size), Rows([text]), 0, tuple(examples), (), scale=1.0, masks=Rows([half]),
+        masking=masking.of(recipe.train),
+    )  # fmt: skip
     return Trainer(network, material, schedule, recipe, Run(Path()), accelerator)
 
 
@@ -69,7 +77,8 @@ def times(trainer: Trainer) -> Times:
 @torch.no_grad()
 def _measure(trainer: Trainer) -> None:
     trainer.network.eval()
-    losses(trainer.network, trainer.stream.batch(0, trainer.size).to(trainer.accelerator.device), trainer.schedule)
+    batch = replace(trainer.stream.batch(0, trainer.size), kept=None)  # the base is asked in training only
+    losses(trainer.network, batch.to(trainer.accelerator.device), trainer.schedule)
     trainer.network.train()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from bespoke.data.intake.masked import Masks
 from bespoke.data.intake.samples import CLASS, read_member, sample_key
 from bespoke.data.intake.sidecars import (
     ABOUT_FOLDERS,
@@ -42,14 +43,18 @@ class Found:
     reason: str = "missing file"
     """What it is set aside for where `path` is None."""
     marks: Marks = UNMARKED
+    mask: Path | None = None
+    """The file of its mask, where it has one."""
+    no_mask: str = ""
+    """Why a mask that is named cannot be had."""
 
 
 def find(source: Path, *, file_names: bool = False, samples: bool = False) -> tuple[Found, ...]:
     """Every file below `source` in stable order, and every file that a table there names and that is missing.
 
-    Hidden files and what operating systems leave behind are skipped; captions are not files of their own. With
-    `file_names` a picture without a caption takes what stands in its name before the first underscore. With `samples`
-    files belong together as in WebDataset, too.
+    Hidden files and what operating systems leave behind are skipped; captions and masks are not files of their own.
+    With `file_names` a picture without a caption takes what stands in its name before the first underscore. With
+    `samples` files belong together as in WebDataset, too.
 
     Raises: BespokeError when `source` is no folder, cannot be listed or holds no file, or a table is unusable.
     """
@@ -64,14 +69,20 @@ def find(source: Path, *, file_names: bool = False, samples: bool = False) -> tu
     folder_says = functools.cache(lambda folder: of_folder(folder, about))
     used |= about.keys()
     pictures = {name: path for name, path in files.items() if name not in used}
-    named, missing = _tables(listed, tables, pictures.keys())
-    found: list[Found] = []
+    masks = Masks()
+    named, missing = _tables(listed, tables, pictures.keys(), masks)
+    masks.beside(pictures, lambda name: name in sidecars or bool(name in named and named[name].text))
+    left, found = masks.left(pictures), list[Found]()
     for name, path in pictures.items():
+        if name not in left:
+            continue
         said = named.get(name, Said())
         for sidecar in sidecars.get(name, []):
             said = said.over(reader(sidecar, files[sidecar]))
         said = said.over(folder_says(PurePosixPath(name).parent))
-        found.append(_found(name, path, said.over(Said(from_file_name(name))) if file_names else said))
+        item = _found(name, path, said.over(Said(from_file_name(name))) if file_names else said)
+        mask = masks.of.get(name)
+        found.append(replace(item, mask=files[mask] if mask else None, no_mask=masks.missing.get(name, "")))
     if not found and not missing:
         raise BespokeError(f"{source} holds no pictures.", "Name a folder with pictures in it, or put some there.")
     return tuple(sorted((*found, *missing), key=lambda item: (_plain(item.name), item.name)))
@@ -151,9 +162,12 @@ def _sidecars(files: Iterable[str], *, samples: bool) -> dict[str, list[str]]:
 
 
 def _tables(
-    listed: Mapping[str, Path], tables: Iterable[str], files: Collection[str]
+    listed: Mapping[str, Path], tables: Iterable[str], files: Collection[str], masks: Masks
 ) -> tuple[dict[str, Said], list[Found]]:
-    """The captions that the tables give by file name, and the files they name that are not there."""
+    """The captions that the tables give by file name, and the files they name that are not there.
+
+    What they say of masks goes to `masks`.
+    """
     known = {_plain(name): name for name in files}
     known.update((name, name) for name in files)
     captions: dict[str, Said] = {}
@@ -162,12 +176,18 @@ def _tables(
     for table in sorted(tables, key=lambda name: -name.count("/")):
         for row in read_table(listed[table]):
             name = _resolve(table, row.file)
-            file = known.get(name) or known.get(_plain(name)) or known.get(_plain(name.replace("\\", "/")))
+            file = _known(known, name)
             if file is None:
                 missing.setdefault(name, Found(name, None, trouble=_absence(table, row)))
             else:
+                row = masks.from_row(file, row, lambda cell, table=table: _known(known, _resolve(table, cell)))  # noqa: PLW2901
                 captions[file] = _merged(captions.get(file), row, table)
     return captions, list(missing.values())
+
+
+def _known(known: Mapping[str, str], name: str) -> str | None:
+    """The file of a name, however that writes its letters and what stands between folders."""
+    return known.get(name) or known.get(_plain(name)) or known.get(_plain(name.replace("\\", "/")))
 
 
 def _resolve(table: str, file: str) -> str:

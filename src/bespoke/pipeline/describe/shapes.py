@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bespoke import page
 from bespoke.hardware import machine
 from bespoke.models import Checkpoint
+from bespoke.pipeline import masked
 from bespoke.pipeline.describe.view import View
 from bespoke.pipeline.versions import Shape, Versions
 from bespoke.recipe import Facts, Recipe, derive
@@ -42,9 +43,8 @@ def shaped(view: View, base: Checkpoint | None) -> Shaped:
     versions = Versions(recipe, base.step)
     shapes = versions.shapes(train)
     rest = f" The {SHAPES} with most pictures of {len(shapes)}." if len(shapes) > SHAPES else ""
-    told = (
-        f"{subject.capitalize()}: {words}." for subject, words in versions.told(train).items() if subject != "shapes"
-    )
+    said = versions.told(train) | {masked.SUBJECT: masked.told(train, recipe.train)}
+    told = (f"{subject.capitalize()}: {words}." for subject, words in said.items() if words and subject != "shapes")
     rows = tuple(_row(shape, len(train)) for shape in shapes[:SHAPES])
     return Shaped(f"{_lead(recipe)}{rest}", rows, (*told, *_rare(recipe, shapes), _epoch(recipe, train, versions)))
 
