@@ -36,6 +36,8 @@ def _nothing() -> None:
 
 def _ray(asked: str) -> Any:  # noqa: ANN401 - Ray is typed in part only
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray gives its workers the lowest claim to a processor: on a busy machine they would hardly come to work.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
     except ImportError:

@@ -71,14 +71,21 @@ def _run(function: bytes, search: Search, parallel: int | None, needs: dict[str,
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     from ray import tune
 
+    from bespoke.scale.asking import Asking, Checking, Heeding, Held
+
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
-    asking, heeding, checking = _parts(search)
+    held = Held(search)
     config = tune.TuneConfig(
-        search_alg=asking, scheduler=heeding, num_samples=-1, max_concurrent_trials=parallel, metric="score", mode="min"
+        search_alg=Asking(held),
+        scheduler=Heeding(held),
+        num_samples=-1,
+        max_concurrent_trials=parallel,
+        metric="score",
+        mode="min",
     )
     lives = tune.FailureConfig(max_failures=LIVES)
-    run = tune.RunConfig(name="sweep", storage_path=folder, failure_config=lives, callbacks=[checking], verbose=0)
+    run = tune.RunConfig(name="sweep", storage_path=folder, failure_config=lives, callbacks=[Checking(held)], verbose=0)
     trainable = tune.with_resources(
         tune.with_parameters(_trial, packed=function, path=sys.path, at=str(Path.cwd())), needs
     )
@@ -95,57 +102,3 @@ def _trial(config: dict[str, Any], packed: bytes, path: list[str], at: str) -> d
     function = loaded(packed)
     result = function(config["content"], lambda step, score: tune.report({"step": step, "score": score}))
     return {"step": -1, "score": 0.0, "result": json.dumps(result)}
-
-
-class _Held:
-    """A search, which is left out where Tune writes down its own state: the search keeps its own."""
-
-    def __init__(self, search: Search | None = None) -> None:
-        self._search = search
-
-    def __call__(self) -> Search:
-        """The search."""
-        assert self._search is not None
-        return self._search
-
-    def __reduce__(self) -> tuple[type["_Held"], tuple[()]]:
-        return _Held, ()
-
-
-def _parts(search: Search) -> tuple[Any, Any, Any]:
-    """The search as Tune takes it: what suggests trials, what stops them, and what is called between."""
-    from ray.tune import Callback
-    from ray.tune.schedulers import FIFOScheduler, TrialScheduler
-    from ray.tune.search import Searcher
-
-    held, names = _Held(search), dict[str, str]()
-
-    class Asking(Searcher):
-        def suggest(self, trial_id: str) -> dict[str, Any] | str:
-            asked = held().ask()
-            if asked is None:
-                return Searcher.FINISHED
-            names[trial_id] = asked[0]
-            return {"content": asked[1]}
-
-        def on_trial_complete(
-            self,
-            trial_id: str,
-            result: dict[str, Any] | None = None,
-            error: bool = False,  # noqa: FBT001, FBT002 - Tune's
-        ) -> None:
-            whole = result is not None and not error and "result" in result
-            held().ended(names[trial_id], json.loads(result["result"]) if whole else None)
-
-    class Heeding(FIFOScheduler):
-        def on_trial_result(self, tune_controller: object, trial: Any, result: dict[str, Any]) -> str:  # noqa: ANN401, ARG002 - Tune's
-            if "result" in result:
-                return TrialScheduler.CONTINUE
-            ended = held().heard(names[trial.trial_id], int(result["step"]), float(result["score"]))
-            return TrialScheduler.STOP if ended else TrialScheduler.CONTINUE
-
-    class Checking(Callback):
-        def on_step_begin(self, iteration: int, trials: object, **info: object) -> None:  # noqa: ARG002 - Tune's
-            held().check()
-
-    return Asking(metric="score", mode="min"), Heeding(), Checking()
