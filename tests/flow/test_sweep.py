@@ -1,7 +1,7 @@
 """A sweep on pico: what it tries, keeps and ends early, how it goes on after a kill, and its page."""
 
-import importlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
+from bespoke import evaluate, sweep
 from bespoke import recipe as recipes
-from bespoke import sweep
 from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
+from bespoke.pipeline import study
 from bespoke.pipeline.new import new
+from bespoke.pipeline.prepare import prepare
 from bespoke.pipeline.space import Choice, Range, space_of
 from bespoke.recipe import Recipe, parse
 
@@ -75,8 +77,7 @@ def test_the_best_of_the_trainings_is_found_kept_and_shown(project: Path) -> Non
 def test_a_poor_training_is_ended_early_and_one_that_breaks_does_not_end_the_sweep(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The verb hides the module of its name.
-    monkeypatch.setattr(importlib.import_module("bespoke.pipeline.sweep"), "STARTUP", 1)
+    monkeypatch.setattr(study, "STARTUP", 1)
     space = 'sweep.space={ "train.learning_rate" = "1e-3 | 30.0 | 1e-9" }'
     steps = ("train.max_train_steps=8", "validation.validation_steps=2", "train.max_skipped_steps=1")
     found = sweep(project, [*QUICK, *steps, space, "train.learning_rate=1e-3", "sweep.trials=5"])
@@ -87,6 +88,43 @@ def test_a_poor_training_is_ended_early_and_one_that_breaks_does_not_end_the_swe
     for trial in poor:
         assert not (project.parent / "runs" / trial.run / "adapter.safetensors").exists()
     assert "ended early" in found.page.read_text("utf-8") or "failed" in found.page.read_text("utf-8")
+
+
+SCORED = (
+    "sweep.by=scorecard", "evaluate.most_prompts=2", "evaluate.seeds=2", "sample.num_inference_steps=2",
+    "objective.max_copy_rate=1.0", "objective.max_membership=1.0",
+)  # fmt: skip
+
+
+def test_by_the_scorecard_the_one_that_comes_nearest_within_the_margins_wins(project: Path) -> None:
+    space = 'sweep.space={ "train.learning_rate" = "1e-9 .. 4e-3" }'
+    found = sweep(project, [*QUICK, *SCORED, space, "train.learning_rate=1e-9", "sweep.trials=2"])
+    own, other = found.trials
+    # What learns nothing is where the base is, and breaks no margin.
+    assert own.score == pytest.approx(0.0, abs=1e-6)
+    assert other.score is not None and other.score != own.score and other.curve[-1][1] < 0
+    assert found.best == min(found.trials, key=lambda each: each.score or 0.0)
+    assert "by the scorecard" in found.page.read_text("utf-8") or "Nothing was better" in found.page.read_text("utf-8")
+    # The distance alone, as the command for it has it.
+    card = evaluate(str(project.parent / "runs" / other.run), out=project.parent / "again").scorecard
+    ratio = card[card.distance].changes["tuned"].ratio[0]
+    assert round(other.score - (ratio - 1), 6) in (0, 1, 2)
+
+    agreed = sweep(project, [*QUICK, *SCORED, "objective.max_agreement_loss=0.0", space, "sweep.trials=1"])
+    assert agreed.page != found.page, "another objective is another sweep"
+
+
+@pytest.mark.slow
+def test_on_ray_a_sweep_finds_what_it_finds_here(project: Path) -> None:
+    words = [*QUICK, SPACE, "sweep.backend=ray", "sweep.parallel=1"]
+    alone = sweep(project, [*QUICK, SPACE, "sweep.trials=2"])
+    shutil.rmtree(project.parent / "runs")
+    (project.parent / "sweep.db").unlink()
+    ray = sweep(project, [*words, "sweep.trials=2"])
+    assert [(t.settings, t.score, t.curve, t.state) for t in ray.trials] == [
+        (t.settings, t.score, t.curve, t.state) for t in alone.trials
+    ]
+    assert len(runs(project)) == 2 and (project.parent / "runs" / ray.best.run / "adapter.safetensors").is_file()
 
 
 @pytest.mark.slow
@@ -160,3 +198,30 @@ def test_without_validation_pictures_or_optuna_it_says_so(project: Path, monkeyp
     with pytest.raises(BespokeError, match="needs Optuna") as caught:
         sweep(project, [*QUICK, SPACE])
     assert "bespoke[search]" in caught.value.hint
+
+
+STOPPED = """
+import sys
+from bespoke.cli.commands import app
+app(["sweep", sys.argv[1], "--ray", "--trials", "2", *(w for s in sys.argv[2:] for w in ("--set", s))])
+"""
+
+
+@pytest.mark.slow
+def test_on_ray_a_sweep_that_is_stopped_says_how_to_go_on_and_keeps_its_run(project: Path) -> None:
+    steps = ("train.max_train_steps=2000", "train.checkpointing_steps=2", "train.log_every=1")
+    command = [sys.executable, "-c", STOPPED, str(project), *QUICK, *steps, SPACE, "sweep.parallel=1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    states = project.parent / "runs"
+    while process.poll() is None and not list(states.glob("*/state/step-000008")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 143, said
+    assert "Go on with: bespoke sweep" in " ".join(said.split())
+    (cut_off,) = runs(project)
+    words = [*QUICK, *steps, SPACE, "sweep.parallel=1", "sweep.trials=2"]
+    recipe = recipes.load(project, words)
+    going_on = study.Study(project, tuple(words), prepare(project, words), space_of(recipe))
+    asked = going_on.ask()
+    assert asked is not None and asked[1].root.name == cut_off

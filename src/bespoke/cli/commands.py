@@ -73,7 +73,10 @@ def new(
 @app.command()
 def train(
     recipe: Annotated[Path | None, typer.Argument(metavar="RECIPE", help="A recipe.toml.")] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run instead.")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Go on with this run instead; RECIPE's project takes one of a URL."),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what it would be, and train nothing.")] = False,
     fit: Annotated[str | None, typer.Option(metavar="SIZE", help="Choose settings for so much memory: 12GB.")] = None,
     time: Annotated[bool, typer.Option("--time", help="With --plan: make a few real steps, and time them.")] = False,
@@ -83,7 +86,8 @@ def train(
 ) -> None:
     """An adapter or a model from a recipe, or the rest of a run that was stopped; or only the plan of it."""
     with working(debug=debug) as bars:
-        if (recipe is None) == (resume is None):
+        fetching = resume is not None and "://" in resume
+        if (recipe is None) == (resume is None) and not fetching:
             raise BespokeError("Name either a recipe or a run to resume.", "bespoke train recipe.toml")
         if resume is not None and settings:
             raise BespokeError("A run is resumed as it began; --set cannot change it.", "Start a new run with --set.")
@@ -98,7 +102,7 @@ def train(
         from bespoke.pipeline.train import train as begin
 
         if resume is not None:
-            done = go_on(resume, report=bars)
+            done = go_on(resume, recipe or "recipe.toml", report=bars)
         else:
             assert recipe is not None
             done = begin(recipe, settings or (), fit=fit, report=bars)

@@ -15,21 +15,22 @@ def sweep(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe.toml; its [sweep] says what is tried.")],
     trials: Annotated[int | None, typer.Option(help="Trainings in all, those of earlier calls among them.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Begin no training after so many minutes of them.")] = None,
+    ray: Annotated[bool, typer.Option("--ray", help="On the Ray cluster of RAY_ADDRESS, several at a time.")] = False,
     settings: Set = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Better settings, found by trying: trainings compared by their validation, the poor ones ended early."""
+    """Better settings, found by trying: trainings compared by validation or scorecard, the poor ones ended early."""
     with working(debug=debug) as bars:
         from bespoke.pipeline.sweep import sweep as run
 
-        asked = {"sweep.trials": trials, "sweep.minutes": minutes}
+        asked = {"sweep.trials": trials, "sweep.minutes": minutes, "sweep.backend": "ray" if ray else None}
         wanted = [*(settings or ()), *(f"{key}={value}" for key, value in asked.items() if value is not None)]
         found = run(recipe, wanted, report=bars)
     best, own = found.best, found.default
     content = {
         "trials": [asdict(trial) for trial in found.trials], "best": asdict(best), "default": asdict(own),
-        "recipe": found.recipe, "page": found.page, "reason": found.reason,
+        "recipe": found.recipe, "page": found.page, "reason": found.reason, "by": found.by,
     }  # fmt: skip
     lines = [f"  {key} = {value}" for key, value in best.settings.items()]
     score = "none" if own.score is None else f"{own.score:+.4f}"

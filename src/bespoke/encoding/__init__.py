@@ -1,11 +1,11 @@
 """A dataset turned into cached latents and text states, each encoded once."""
 
-from bespoke.encoding.cache import Cache, Items, Joined, Rows, Uncached
+from bespoke.encoding.cache import Cache, Encode, Items, Joined, Progress, Rows, Uncached
 from bespoke.encoding.latents import LatentEncoder, sampled
 from bespoke.encoding.sense import Sense
 from bespoke.encoding.text import TextEncoder, fitted, lost, tokens, too_long, windows
 
 __all__ = [
-    "Cache", "Items", "Joined", "LatentEncoder", "Rows", "Sense", "TextEncoder", "Uncached", "fitted", "lost",
-    "sampled", "tokens", "too_long", "windows",
+    "Cache", "Encode", "Items", "Joined", "LatentEncoder", "Progress", "Rows", "Sense", "TextEncoder", "Uncached",
+    "fitted", "lost", "sampled", "tokens", "too_long", "windows",
 ]  # fmt: skip

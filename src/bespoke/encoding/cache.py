@@ -1,5 +1,6 @@
 """Encoded rows kept in memory-mapped safetensors shards, found again by the hash of what they were made from."""
 
+import hashlib
 import json
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -81,7 +82,8 @@ class Cache:
         return Rows([known[key][0] for key in items.keys], [known[key][1] for key in items.keys])
 
     def _write(self, keys: list[str], rows: Tensor, facts: list[Facts]) -> None:
-        name = f"{len(list(self.folder.glob('*.safetensors'))):05d}-{keys[0][:12]}.safetensors"
+        # Named by what it holds: shards that several machines made can lie in one folder.
+        name = f"{hashlib.sha256(''.join(keys).encode()).hexdigest()[:24]}.safetensors"
         beside = {"keys": json.dumps(keys)} | ({"facts": json.dumps(facts)} if any(facts) else {})
         with atomic_file(self.folder / name) as temporary:
             save_file({"rows": rows.float().contiguous().cpu()}, temporary, metadata=beside)

@@ -34,6 +34,8 @@ class SweepReport:
 
     title: str
     headline: str
+    scores: str
+    """What they are."""
     keys: tuple[str, ...]
     trials: tuple[SweepRow, ...]
     """The best first."""

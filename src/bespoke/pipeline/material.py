@@ -13,9 +13,11 @@ import torch
 from bespoke import data
 from bespoke.encoding import (
     Cache,
+    Encode,
     Items,
     Joined,
     LatentEncoder,
+    Progress,
     Rows,
     TextEncoder,
     Uncached,
@@ -28,6 +30,7 @@ from bespoke.errors import BespokeError
 from bespoke.hardware import machine
 from bespoke.models import Checkpoint
 from bespoke.pipeline import masked
+from bespoke.pipeline.mirror import shared
 from bespoke.pipeline.prepare import regularisation, with_brackets
 from bespoke.pipeline.reporting import Reporter
 from bespoke.pipeline.versions import Versions, fitter
@@ -157,14 +160,14 @@ class Encoder:
         return [escaped(plain(unweighed(picture.text), trigger)) for picture in train][:count] if trigger else []
 
     def _texts(self, captions: list[str]) -> Rows:
-        cache = Cache(self.project.cache / "text" / f"{self._hash('tokenizer')}-{self._hash('text_encoder')}")
         tokenizer = self.checkpoint.tokenizer()
         if self.recipe.trains_text:
             self._tell_cut(tokenizer, captions)
             return Rows([row[0].numpy() for row in tokens(tokenizer, captions)])
         encoder = functools.cache(lambda: TextEncoder(tokenizer, self.checkpoint.text_encoder(), _device()))
         counts = [len(windows(tokenizer, read(caption))) for caption in captions]
-        rows = cache.rows(
+        rows = self._kept(
+            f"text/{self._hash('tokenizer')}-{self._hash('text_encoder')}",
             Items([_key("windows", caption) for caption in captions], counts),
             lambda numbers: encoder()([captions[n] for n in numbers]),
             lambda done, total: self.report("encode captions", done, total),
@@ -177,7 +180,6 @@ class Encoder:
         self.report("encode captions", len(captions), len(captions), "; ".join(filter(None, notes)))
 
     def _latents(self, shown: Sequence[masked.Shown]) -> Rows:
-        cache = Cache(self.project.cache / "latents" / self._hash("vae"))
         encoder = functools.cache(lambda: LatentEncoder(self.checkpoint.vae(), _device()))
         fit = fitter()
         facts: dict[int, dict[str, tuple[int, int]]] = {}
@@ -192,7 +194,8 @@ class Encoder:
             shapes = [self.checkpoint.moments_shape(transform.size) for *_, transform in shown]
             return Uncached(shapes, lambda numbers: encoder()(pixels, numbers))
         keys = [_key(transform.signature(), picture.pixels) for _, picture, transform in shown]
-        return cache.rows(
+        return self._kept(
+            f"latents/{self._hash('vae')}",
             Items(keys, [transform.size for *_, transform in shown], facts.pop),
             lambda numbers: encoder()(pixels, numbers),
             lambda done, total: self.report("encode pictures", done, total),
@@ -206,7 +209,6 @@ class Encoder:
         settings = self.recipe.sample.model_copy(update=more)
         base = replace(self.checkpoint, rescaled=False)  # it learnt by the schedule that it came with
         parts = "-".join(base.fingerprint(part) for part in ("unet", "vae", "text_encoder", "scheduler"))
-        cache = Cache(self.project.cache / "plain" / _key(parts)[:16])
         seed = self.recipe.train.seed
         pipeline = functools.cache(lambda: base.pipeline(safety_checker=False).to(_device()))
 
@@ -222,7 +224,13 @@ class Encoder:
         drawing = f"{settings.num_inference_steps} {settings.guidance_scale} {settings.guidance_end} "
         drawing += f"{settings.negative_prompt!r} {seed} {READING}"
         keys = [_key(drawing, str(n), caption) for n, caption in enumerate(captions)]
-        return cache.rows(keys, encode)
+        return self._kept(f"plain/{_key(parts)[:16]}", Items(keys), encode)
+
+    def _kept(self, name: str, items: Items, encode: Encode, progress: Progress | None = None) -> Rows:
+        """The rows of the project's cache of that name, which others may share."""
+        folder, url = self.project.cache / name, self.recipe.remote.cache
+        with shared(folder, url and f"{url.rstrip('/')}/{name}"):
+            return Cache(folder).rows(items, encode, progress)
 
     def _hash(self, part: str) -> str:
         return self.checkpoint.fingerprint(part)

@@ -13,12 +13,26 @@ if TYPE_CHECKING:
     from bespoke.pipeline.sweep import Swept, Trial
 
 
+MEANING = {
+    "validation": "Scores are logarithms of the validation loss by the base's: lower is better, 0 is the base.",
+    "scorecard": "Scores are distances to your pictures as parts of the base's, less one, and one more for each margin "
+    "of the objective that is broken: lower is better, 0 is the base, -1 would be your own pictures. "
+    "Trainings that were ended early have none.",
+}
+SAID = {
+    "validation": "The best settings bring the validation loss to {score} of the base's (its logarithm)",
+    "scorecard": "The best settings score {score} by the scorecard",
+}
+
+
 def write(project: str, found: "Swept", runs: Path, keys: Sequence[str]) -> None:
     """The page of a sweep, written."""
     ranked = sorted(found.trials, key=lambda trial: (trial.state != "complete", trial.score or 0.0))
+    scored = [(trial, trial.score) for trial in found.trials if trial.score is not None]
     report = page.SweepReport(
         title=project,
         headline=headline(found),
+        scores=MEANING[found.by],
         keys=tuple(keys),
         trials=tuple(_row(trial, keys, runs, found) for trial in ranked),
         curves=tuple(
@@ -30,7 +44,7 @@ def write(project: str, found: "Swept", runs: Path, keys: Sequence[str]) -> None
             for trial in found.trials
         ),
         points=tuple((key, _points(found, key)) for key in keys),
-        order=Curve("", tuple(t.number for t in found.trials), tuple(t.score or 0.0 for t in found.trials)),
+        order=Curve("", tuple(t.number for t, _ in scored), tuple(score for _, score in scored)),
     )
     page.write_sweep(report, found.page)
 
@@ -48,7 +62,7 @@ def headline(found: "Swept") -> str:
         return f"Nothing was better than the recipe's own settings. {counted}"
     had = f", the recipe's own {default.score:+.4f}" if default.score is not None else ""
     return (
-        f"The best settings bring the validation loss to {best.score:+.4f} of the base's (its logarithm){had}. "
+        f"{SAID[found.by].format(score=f'{best.score:+.4f}')}{had}. "
         f"{counted} The best of many is also the luckiest: train it and the recipe's own with other seeds before you "
         "trust the difference."
     )

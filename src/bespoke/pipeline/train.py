@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from bespoke import data
 from bespoke import recipe as recipes
+from bespoke.data import shown
 from bespoke.errors import BespokeError, Interrupted
 from bespoke.hardware import memory_size
 from bespoke.models import adapterfile, tuned, weightless
@@ -18,6 +19,7 @@ from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.pipeline import progress, runpage
 from bespoke.pipeline.fitting import memory_explained
 from bespoke.pipeline.material import Encoder
+from bespoke.pipeline.mirror import fetched, mirrored
 from bespoke.pipeline.naming import Named, start_of
 from bespoke.pipeline.plan import fit_to_train
 from bespoke.pipeline.prepare import Prepared, prepare, with_brackets
@@ -93,27 +95,29 @@ class Heed(Protocol):
         ...
 
 
-def carried_out(run: Run, recipe: recipes.Recipe, dataset: Dataset, report: Reporter, heed: Heed) -> Trained | None:
-    """A run, trained from its newest state to its end; nothing where `heed` ended it before.
+def carried_out(run: Run, report: Reporter, heed: Heed) -> Trained | None:
+    """A run that was begun, trained from its newest state to its end; nothing where `heed` ended it before.
 
     Raises: BespokeError as `train`; Interrupted when a signal stopped it, after saving.
     """
+    recipe, dataset = _of(run)
     return _carry_out(run, recipe, dataset, accelerator(recipe.train), report, Stopwatch(), heed)
 
 
-def resume(run_folder: str | Path, *, report: Reporter = silent) -> Trained:
+def resume(run_folder: str | Path, recipe: str | Path = "recipe.toml", *, report: Reporter = silent) -> Trained:
     """The run in a folder, trained on from its newest complete state; a finished one is only told about.
+
+    A run behind a URL is fetched first, into the project in which `recipe` lies.
 
     Raises: BespokeError when the folder holds no run; Interrupted when a signal stopped it, after saving.
     """
-    run = Run(Path(run_folder).resolve())
+    run = Run(agreed(lambda: _run_at(run_folder, Path(recipe)).root))
     if not run.recipe.is_file():
         raise BespokeError(f"{run_folder} is no run: it has no recipe.toml.", "Run folders lie in the project's runs/.")
     finished = result_of(run)
     if finished:
         return replace(finished, reason=f"finished before: {finished.reason}")
-    recipe = recipes.load(run.recipe)
-    dataset = with_brackets(data.load(_dataset_folder(_project(run), recipe)), recipe)
+    recipe, dataset = _of(run)
     done = _carry_out(run, recipe, dataset, accelerator(recipe.train), report, Stopwatch())
     assert done is not None
     return done
@@ -129,7 +133,7 @@ def _carry_out(
     heed: Heed | None = None,
 ) -> Trained | None:
     project = _project(run)
-    with _alone(run):
+    with _alone(run), mirrored(run, recipe.remote.runs, report):
         start = start_of(recipe, project.root, words=run.begun if run.begun.is_file() else None)
         with watch.stage("encode"), main_first():
             encoder = Encoder(project, start.checkpoint, recipe, report)
@@ -157,6 +161,18 @@ def _carry_out(
             runpage.write(run, progress.wanted(recipe, dataset), seconds=watch.seconds, reason=stopped.reason)
             write_json(run.result, content)
     return _trained(run, recipe, content)
+
+
+def _run_at(run_folder: str | Path, recipe: Path) -> Run:
+    """A run of this machine, or one behind a URL, fetched to it."""
+    if "://" not in str(run_folder):
+        return Run(Path(run_folder).resolve())
+    if not recipe.is_file():
+        problem = f"{shown(run_folder)} is to be fetched, and {recipe} is no recipe of a project."
+        raise BespokeError(
+            problem, f"Name the project's recipe, too: bespoke train RECIPE --resume {shown(run_folder)}"
+        )
+    return fetched(str(run_folder), Project(recipe.resolve().parent))
 
 
 def result_of(run: Run) -> Trained | None:
@@ -221,6 +237,12 @@ def check_network(start: Named, recipe: recipes.Recipe) -> None:
     network = weightless(start.checkpoint, recipe)
     if start.adapter and recipe.model.adapter_file:
         adapterfile.fitting(network.parts, start.adapter)
+
+
+def _of(run: Run) -> tuple[recipes.Recipe, Dataset]:
+    """A run's recipe, and the dataset that it trains on."""
+    recipe = recipes.load(run.recipe)
+    return recipe, with_brackets(data.load(_dataset_folder(_project(run), recipe)), recipe)
 
 
 def _project(run: Run) -> Project:

@@ -140,7 +140,7 @@ def _boards(run: Run, recipe: Recipe, checkpoint: Checkpoint) -> list[Any]:
 def _parameters(recipe: Recipe) -> dict[str, Any]:
     """Every setting of a resolved recipe by its dotted name; where figures are sent is none."""
     flat: dict[str, Any] = {}
-    for section, content in recipe.model_dump(mode="json", exclude={"track"}).items():
+    for section, content in recipe.model_dump(mode="json", exclude={"track", "remote"}).items():
         several = isinstance(content, list)  # of tables, such as [[stage]]
         for number, table in enumerate(content if several else [content], start=1):
             name = f"{section}.{number}" if several else section

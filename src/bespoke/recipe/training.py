@@ -279,6 +279,13 @@ class Sweep(Section):
     space: dict[str, str] = Field(default={})
     """What is tried: `{ "train.learning_rate" = "1e-5 .. 1e-3 log", "model.rank" = "4 | 8 | 16" }`; without it rates,
     batch sizes, weight decay, ranks and dropout around the recipe's own."""
+    by: Literal["validation", "scorecard"] = "validation"
+    """What trainings are compared by: their best validation loss; or the scorecard's distance to your pictures, as
+    `[evaluate]` measures it, and 1 more for each margin of `[objective]` that is broken."""
+    backend: Literal["processes", "ray"] = "processes"
+    """Where trainings run: in this process, or, several at a time, on the Ray cluster that RAY_ADDRESS names."""
+    parallel: Positive | None = None
+    """Trainings at a time on a cluster; off by default: as many as it has room for."""
     prune: bool = True
     """End a training early that is worse than half of the others at the same point."""
     seed: int = 0

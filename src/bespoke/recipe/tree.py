@@ -47,6 +47,15 @@ class Track(Section):
     """A run in Weights & Biases, if that is installed."""
 
 
+class Remote(Section):
+    """`[remote]`: where runs and caches are kept besides this machine, by any URL of fsspec's: `s3://bucket/folder`."""
+
+    runs: str = ""
+    """A place to which every run is sent while it trains, with its states; `--resume URL/RUN` goes on elsewhere."""
+    cache: str = ""
+    """A place from which encoded latents and captions are fetched, and to which new ones are sent."""
+
+
 class Objective(Section):
     """`[objective]`: what should change and what must stay, said before training."""
 
@@ -109,6 +118,7 @@ class Recipe(Section):
     sweep: Sweep = Sweep()
     sample: Sample = Sample()
     track: Track = Track()
+    remote: Remote = Remote()
     objective: Objective = Objective()
     evaluate: Evaluate = Evaluate()
 
