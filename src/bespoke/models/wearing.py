@@ -1,12 +1,14 @@
 """Adapter files put into whole pipelines, weighed there, and taken out again."""
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters
+from bespoke.models.quietly import quiet
 
 
 def load_adapter(pipeline: Any, adapter: Path, model: str, name: str | None = None) -> None:
@@ -52,7 +54,9 @@ def wear(pipeline: Any, weights: Mapping[Path, float], model: str) -> None:
         return
     for path, name in names.items():
         if name not in _names(pipeline):
-            load_adapter(pipeline, path, model, name)
+            with quiet(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Already found a `peft_config`")  # there are to be several
+                load_adapter(pipeline, path, model, name)
     own = [name for name in _names(pipeline) if not name.startswith("worn_")]
     worn = {**dict.fromkeys(own, 1.0), **{names[path]: weight for path, weight in weights.items()}}
     if worn:
