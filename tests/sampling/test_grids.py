@@ -20,9 +20,9 @@ from bespoke.pipeline.grid import grid
 from bespoke.pipeline.naming import named
 from bespoke.pipeline.sample import sample
 from bespoke.recipe.tree import Sample
-from bespoke.sampling import Drawn, Request, draw, save_png
+from bespoke.sampling import Drawn, Request, draw, save_picture
 from bespoke.sampling.grid import Block, sheet
-from bespoke.sampling.schedulers import SCHEDULERS, scheduler
+from bespoke.sampling.schedulers import SCHEDULERS
 
 QUICK = Sample(num_inference_steps=2, guidance_scale=2.0, batch_size=3)
 PROMPT = "a red apple on a blue background"
@@ -79,9 +79,9 @@ def test_every_scheduler_draws_a_picture_of_its_own(pipeline):
     own, wish = pipeline.scheduler, QUICK.model_copy(update={"num_inference_steps": 3})
     pictures = {}
     for name in ("default", *SCHEDULERS):
-        pipeline.scheduler = scheduler(name, own)
-        pictures[name] = pixels(next(draw(pipeline, [Request(PROMPT, 1)], wish)).picture)
-    pipeline.scheduler = own
+        asked = wish.model_copy(update={"scheduler": name})
+        pictures[name] = pixels(next(draw(pipeline, [Request(PROMPT, 1)], asked)).picture)
+        assert pipeline.scheduler is own, "it is put back"
     assert (pictures["default"] == pictures["ddim"]).all(), "pico comes with ddim"
     assert len({found.tobytes() for found in pictures.values()}) == len(SCHEDULERS)
     far = {name: np.abs(found - pictures["ddim"]).mean() for name, found in pictures.items()}
@@ -257,7 +257,7 @@ def test_networks_are_read_once_and_adapters_schedulers_and_weights_changed_as_r
         return whole(self, *arguments, **options)
 
     def counted(self, cell):
-        changes.append((cell.source.adapter, cell.scheduler, cell.weight))
+        changes.append((cell.source.adapter, cell.settings.scheduler, cell.weight))
         return ready(self, cell)
 
     monkeypatch.setattr(Checkpoint, "pipeline", pipeline)
@@ -405,6 +405,6 @@ def test_a_sheet_is_scaled_down_beyond_16000_pixels(tiles):
 
 
 def test_settings_as_a_model_has_them_are_not_told(tmp_path):
-    save_png(Drawn(Request("a cat", 1), Image.new("RGB", (8, 8))), tmp_path / "a.png", Sample(), "pico")
+    save_picture(Drawn(Request("a cat", 1), Image.new("RGB", (8, 8))), tmp_path / "a.png", Sample(), "pico")
     with Image.open(tmp_path / "a.png") as picture:
         assert "Sampler" not in picture.text["parameters"] and "weight" not in picture.text["parameters"]

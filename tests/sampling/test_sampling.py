@@ -18,7 +18,7 @@ from bespoke.evaluation import agreement
 from bespoke.models import PICO, Clip, find
 from bespoke.pipeline.sample import read_prompts, sample, write
 from bespoke.recipe.tree import Sample
-from bespoke.sampling import Drawn, Request, draw, grid, latents, save_png
+from bespoke.sampling import Drawn, Request, draw, grid, latents, save_picture
 from bespoke.text import unweighed
 
 QUICK = Sample(num_inference_steps=3, guidance_scale=4.0, batch_size=2)
@@ -209,7 +209,7 @@ def flat(width=8, height=8, colour=(10, 20, 30)):
 @pytest.mark.parametrize("prompt", ["a cat", "Ein Löwe — 狮子 🦁", 'with "quotes", commas\nand two lines'])
 def test_a_png_says_how_it_was_made(tmp_path, prompt):
     wish = Sample(num_inference_steps=12, guidance_scale=3.5, negative_prompt="blurry")
-    save_png(Drawn(Request(prompt, 4321), flat(8, 6)), tmp_path / "a.png", wish, "runs/one")
+    save_picture(Drawn(Request(prompt, 4321), flat(8, 6)), tmp_path / "a.png", wish, "runs/one")
     with Image.open(tmp_path / "a.png") as read:
         text, source = read.text["parameters"], read.text["digitalSourceType"]
         assert close(read, flat(8, 6), 0)
@@ -222,7 +222,7 @@ def test_a_png_says_how_it_was_made(tmp_path, prompt):
 
 
 def test_no_negative_prompt_is_not_told(tmp_path):
-    save_png(Drawn(Request("a cat", 1), flat()), tmp_path / "a.png", Sample(), "pico")
+    save_picture(Drawn(Request("a cat", 1), flat()), tmp_path / "a.png", Sample(), "pico")
     with Image.open(tmp_path / "a.png") as read:
         assert "Negative" not in read.text["parameters"]
 

@@ -1,7 +1,7 @@
 """Words typed in a shell turned into the verbs of `bespoke.pipeline`; nothing heavy is loaded before a verb runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -129,7 +129,7 @@ def sample(
     model: Annotated[
         str,
         typer.Argument(metavar="MODEL", help="pico, a run, RUN@last, RUN@epoch-9, a diffusers folder, a hub id."),
-    ],
+    ] = "",
     prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT…", help="What to draw.")] = None,
     file: Annotated[
         Path | None, typer.Option("--prompts", metavar="FILE", help="A text file, one prompt a line.")
@@ -137,21 +137,40 @@ def sample(
     n: Annotated[int, typer.Option(help="Pictures of each prompt.")] = 1,
     seed: Annotated[int | None, typer.Option(help="Seed of the first picture; the next has the next.")] = None,
     out: Annotated[Path, typer.Option(help="The folder of the pictures.")] = Path("drawn"),
+    image: Annotated[Path | None, typer.Option(metavar="FILE", help="A picture to begin with.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What of it is drawn anew: all that is white.")
+    ] = None,
+    again: Annotated[
+        Path | None, typer.Option("--from", metavar="PICTURE", help="Draw what this picture says it shows once more.")
+    ] = None,
+    wildcards: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Lists for __names__ in prompts: text files, one choice a line.")
+    ] = None,
+    loras: Annotated[Path, typer.Option(metavar="DIR", help="Where <lora:name:0.8> looks for name.")] = Path(),
     safety_checker: Annotated[bool, typer.Option(help="Use the model's safety checker, where it has one.")] = True,
     settings: Set = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Pictures, one PNG for each prompt and seed, and a grid."""
+    """Pictures, one file for each prompt and seed, and a grid."""
     with working(debug=debug) as bars:
-        from bespoke.pipeline.sample import read_prompts
+        from bespoke.pipeline.sample import read_prompts, sample_again
         from bespoke.pipeline.sample import sample as run
 
         wanted = [*(prompts or []), *(read_prompts(file) if file else [])]
-        changed = tuple(settings or ())
-        done = run(
-            model, wanted, out=out, n=n, seed=seed, overrides=changed, safety_checker=safety_checker, report=bars
-        )
+        how: dict[str, Any] = {
+            "out": out, "image": image, "mask": mask, "loras": loras, "overrides": tuple(settings or ()),
+            "safety_checker": safety_checker, "report": bars,
+        }  # fmt: skip
+        if again is not None:
+            if wanted or seed is not None or n != 1:
+                raise BespokeError("--from takes prompt and seed from the picture.", "Leave the others out.")
+            done = sample_again(again, model, **how)
+        elif not model:
+            raise BespokeError("Name a model to draw with.", 'bespoke sample pico "a red apple"')
+        else:
+            done = run(model, wanted, n=n, seed=seed, wildcards=wildcards, **how)
     words = f"{len(done.pictures)} pictures in {relative(out)}; together: {relative(done.grid)}"
     result({"pictures": list(done.pictures), "grid": done.grid}, words, as_json=as_json)
 

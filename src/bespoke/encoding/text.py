@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bespoke.errors import BespokeError
 from bespoke.shapes import TextRows, TextStates
 from bespoke.text import Part, Prompt, read
 
@@ -35,8 +36,12 @@ class TextEncoder:
     `(red hat:1.3)`, stand so much further from what the empty caption gives.
     """
 
-    def __init__(self, tokenizer: Any, encoder: Any, device: torch.device) -> None:
-        self.tokenizer, self.encoder, self.device = tokenizer, encoder.to(device), device
+    def __init__(self, tokenizer: Any, encoder: Any, device: torch.device, skip: int = 0) -> None:
+        """`skip` of the encoder's last layers are left out; what comes before them is normalised all the same."""
+        self.tokenizer, self.encoder, self.device, self.skip = tokenizer, encoder.to(device), device, skip
+        layers = encoder.config.num_hidden_layers
+        if skip >= layers:
+            raise BespokeError(f"sample.clip_skip is {skip}, and the text encoder has {layers} layers.", "Lower it.")
 
     def __call__(self, captions: Sequence[str]) -> TextStates:
         """The states of captions, one at a time so that no row depends on its neighbours; fitted to one another."""
@@ -59,7 +64,12 @@ class TextEncoder:
 
     @torch.no_grad()
     def _states(self, ids: Tensor) -> Tensor:
-        return self.encoder(ids[None].to(self.device))[0][0].float().cpu()
+        row = ids[None].to(self.device)
+        if not self.skip:
+            return self.encoder(row)[0][0].float().cpu()
+        hidden = self.encoder(row, output_hidden_states=True).hidden_states[-1 - self.skip]
+        inner = getattr(self.encoder, "text_model", self.encoder)  # as older transformers have it
+        return inner.final_layer_norm(hidden)[0].float().cpu()
 
 
 def fitted(rows: Sequence[Tensor]) -> Tensor:

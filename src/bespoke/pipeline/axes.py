@@ -39,7 +39,6 @@ class Cell:
     source: Named
     request: Request
     settings: Sample
-    scheduler: str = OWN
     weight: float = 1.0
 
     def words(self) -> str:
@@ -47,7 +46,7 @@ class Cell:
         said = [self.source.name, f"cfg {self.settings.guidance_scale:g}", f"{self.settings.num_inference_steps} steps"]
         said += [f"seed {self.request.seed}"]
         said += [f"guided to {self.settings.guidance_end:g}"] if self.settings.guidance_end != 1 else []
-        said += [f"scheduler {self.scheduler}"] if self.scheduler != OWN else []
+        said += [f"scheduler {self.settings.scheduler}"] if self.settings.scheduler != OWN else []
         said += [f"adapter's weight {self.weight:g}"] if self.source.adapted and self.weight != 1 else []
         return ", ".join(said)
 
@@ -98,7 +97,6 @@ def cell(start: Cell, chosen: Sequence[tuple[Axis, int]]) -> Cell:
         source=values.get("checkpoint", start.source),
         request=Request(replaced(start.request.prompt, swapped), values.get("seed", start.request.seed)),
         settings=start.settings.model_copy(update=known),
-        scheduler=values.get("scheduler", start.scheduler),
         weight=values.get("weight", start.weight),
     )
 

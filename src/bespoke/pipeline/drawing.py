@@ -17,8 +17,7 @@ from bespoke.page.wording import duration
 from bespoke.pipeline.axes import Cell
 from bespoke.pipeline.naming import Named, marks_of
 from bespoke.pipeline.reporting import Reporter
-from bespoke.sampling import READING, Drawn, draw, save_png
-from bespoke.sampling.schedulers import scheduler, scheduler_title
+from bespoke.sampling import READING, Drawn, choices, draw, save_picture
 from bespoke.workspace import sha256
 
 CHECKER = "safety_checker"
@@ -67,7 +66,6 @@ class _Networks:
         self._checker = safety_checker
         self._source: Named | None = None
         self._pipeline: Any = None
-        self._own: Any = None
 
     def ready(self, cell: Cell) -> Any:
         """A pipeline that draws as the cell asks for.
@@ -76,7 +74,6 @@ class _Networks:
         """
         if cell.source is not self._source:
             self._change(cell.source)
-        self._pipeline.scheduler = scheduler(cell.scheduler, self._own)
         weigh_adapter(self._pipeline, cell.weight)
         return self._pipeline
 
@@ -86,9 +83,8 @@ class _Networks:
             unload_adapter(self._pipeline)
             source.adapt(self._pipeline)
         else:
-            self._pipeline = self._own = None  # there may be no memory for two
+            self._pipeline = None  # there may be no memory for two
             self._pipeline = source.pipeline(safety_checker=self._checker)
-            self._own = self._pipeline.scheduler
         self._source = source
 
 
@@ -107,8 +103,7 @@ class _Work:
                 self.failures[file] = made
             else:
                 weight = cell.weight if cell.source.adapted else 1.0
-                title = scheduler_title(cell.scheduler)
-                save_png(made, file, cell.settings, cell.source.name, sampler=title, adapter_weight=weight)
+                save_picture(made, file, cell.settings, cell.source.name, adapter_weight=weight)
                 self._black += made.flagged
             self._done += 1
         self._report(STAGE, self._done, self._total, self._note())
@@ -173,7 +168,8 @@ def _batches(cells: Mapping[Path, Cell]) -> Iterator[Batch]:
         cell = item[1]
         models = networks[_shared(cell.source)], sources[id(cell.source)]
         wish = cell.settings
-        return *models, cell.scheduler, cell.weight, wish.guidance_scale, wish.guidance_end, wish.num_inference_steps
+        how = json.dumps(choices(wish), sort_keys=True)
+        return *models, wish.scheduler, cell.weight, wish.num_inference_steps, how
 
     for _, group in itertools.groupby(sorted(cells.items(), key=settings), key=settings):
         members = list(group)
@@ -192,14 +188,9 @@ def _digest(cell: Cell, model: Mapping[str, Any]) -> str:
     all_of_it = {
         "model": model,
         "prompt": cell.request.prompt,
-        "negative_prompt": wish.negative_prompt,
         "seed": cell.request.seed,
-        "steps": wish.num_inference_steps,
-        "guidance": wish.guidance_scale,
-        "guidance_end": wish.guidance_end,
-        "brackets": wish.brackets,
+        "settings": choices(wish),
         "reading": READING,
-        "scheduler": cell.scheduler,
         "weight": cell.weight if cell.source.adapted else None,
     }
     return hashlib.sha256(json.dumps(all_of_it, sort_keys=True).encode()).hexdigest()[:32]

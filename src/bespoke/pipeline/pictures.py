@@ -11,17 +11,15 @@ from PIL import Image
 from bespoke.pipeline.naming import Named, marks_of
 from bespoke.pipeline.reporting import Reporter
 from bespoke.recipe.tree import Sample
-from bespoke.sampling import READING, Request, draw, save_png
+from bespoke.sampling import READING, Request, choices, draw, save_picture
 
 READ_AT_ONCE = 64
-CHOICES = ("num_inference_steps", "guidance_scale", "guidance_end", "negative_prompt", "brackets")
-"""The settings that decide what a picture looks like; the batch does not."""
 
 
 def home(source: Named, settings: Sample, root: Path) -> Path:
     """The folder in `root` for what this model draws with these settings: other weights have another."""
-    choices = json.dumps([marks_of(source), settings.model_dump(include=set(CHOICES)), READING], sort_keys=True)
-    digest = hashlib.sha256(choices.encode()).hexdigest()[:10]
+    told = json.dumps([marks_of(source), choices(settings), READING], sort_keys=True)
+    digest = hashlib.sha256(told.encode()).hexdigest()[:10]
     return root / f"{_slug(Path(source.name).name)}-{digest}"
 
 
@@ -41,7 +39,7 @@ def drawn(
         pipeline = source.pipeline(safety_checker=False)
         pictures = draw(pipeline, [requests[n] for n in missing], settings)
         for done, (number, one) in enumerate(zip(missing, pictures, strict=True), start=there + 1):
-            save_png(one, files[number], settings, source.name)
+            save_picture(one, files[number], settings, source.name)
             report(stage, done, len(files))
     return files
 

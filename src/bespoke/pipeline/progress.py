@@ -97,7 +97,8 @@ class Progress:
 
     def _draw(self, step: int) -> None:
         folder = self._run.samples / "progress" / f"step-{step:06d}"
-        settings, name = self._trainer.recipe.sample, f"{self._run.root.name} after step {step}"
+        settings = self._trainer.recipe.sample.model_copy(update={"format": "png"})
+        name = f"{self._run.root.name} after step {step}"
         try:
             with _aside(self._trainer):
                 write(self._drawer(), self._requests, folder, settings, name if step else self._start.name, silent)

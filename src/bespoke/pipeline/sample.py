@@ -1,6 +1,7 @@
-"""A model's name and prompts turned into PNG files and a grid."""
+"""A model's name and prompts turned into picture files and a grid."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from bespoke import recipe as recipes
 from bespoke.encoding import lost, too_long
 from bespoke.errors import BespokeError
 from bespoke.models import Checkpoint
-from bespoke.pipeline.naming import named
+from bespoke.models.wearing import wear
+from bespoke.pipeline.asked import Asked, adapter_at, asked, lists_in, opened
+from bespoke.pipeline.naming import Named, named
 from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.recipe.derive import guidance
 from bespoke.recipe.tree import Sample
-from bespoke.sampling import Drawn, Request, draw, grid, save_png
+from bespoke.sampling import Drawn, Request, draw, grid, made, save_picture
+from bespoke.sampling.schedulers import scheduler_name
 from bespoke.text import checked, escaped
 from bespoke.workspace import atomic_file
 
@@ -35,29 +39,61 @@ def sample(
     seed: int | None = None,
     settings: Sample | None = None,
     overrides: Sequence[str] = (),
+    image: str | Path | None = None,
+    mask: str | Path | None = None,
+    wildcards: str | Path | None = None,
+    loras: str | Path = ".",
     safety_checker: bool = True,
     report: Reporter = silent,
 ) -> Sampled:
     """`n` pictures of each prompt by the model, with seeds `seed`, `seed + 1`, …, one row of the grid for each prompt.
 
     A run draws as its recipe says, unless `settings` say something else; `overrides` change single ones of them.
+    Pictures may begin with an `image`, of which a `mask` leaves all but what is white as it is. Prompts may hold
+    choices, `{red|blue} __place__`, with lists in the folder `wildcards`, and call adapters, `<lora:style:0.8>`, that
+    lie below the folder `loras`.
 
-    Raises: BespokeError when there is no such model or setting, or no prompt.
+    Raises: BespokeError when there is no such model, setting, picture, list or adapter, or no prompt.
     """
     if not prompts or n < 1:
         raise BespokeError("There is nothing to draw.", 'Give at least one prompt: bespoke sample pico "a red apple"')
     source = named(model)
     settings = settled(settings or source.settings, source.checkpoint, overrides)
     first = settings.seed if seed is None else seed
-    requests = [Request(prompt, first + k) for prompt in prompts for k in range(n)]
-    read_all(source.checkpoint, (*prompts, settings.negative_prompt), settings, report)
+    begun = opened(*(Path(file) if file else None for file in (image, mask)))
+    lists = lists_in(Path(wildcards) if wildcards else None)
+    wanted = asked(prompts, range(first, first + n), lists, Path(loras), *begun)
+    read_all(source.checkpoint, (*(one.request.prompt for one in wanted), settings.negative_prompt), settings, report)
     folder = Path(out)
-    pipeline = source.pipeline(safety_checker=safety_checker)
-    drawn = write(pipeline, requests, folder, settings, source.name, report)
+    drawn = _drawn(source, wanted, folder, settings, Path(loras), report, safety_checker=safety_checker)
     sheet = folder / "grid.png"
     with atomic_file(sheet) as temporary:
         grid([d.picture for d in drawn], n if n > 1 else min(6, len(drawn))).save(temporary, format="PNG")
-    return Sampled(tuple(folder / file_name(k, r) for k, r in enumerate(requests)), sheet)
+    return Sampled(tuple(folder / file_name(k, one.request, settings.format) for k, one in enumerate(wanted)), sheet)
+
+
+def sample_again(
+    picture: str | Path, model: str = "", *, out: str | Path = "drawn", overrides: Sequence[str] = (),
+    image: str | Path | None = None, mask: str | Path | None = None, loras: str | Path = ".",
+    safety_checker: bool = True, report: Reporter = silent,
+) -> Sampled:  # fmt: skip
+    """The picture in a file drawn again, as the file says it was made, or by another `model` or with `overrides`.
+
+    Raises: BespokeError when it does not say so, or what it was made with is not there any more.
+    """
+    found = made(Path(picture))
+    if found.begun and image is None:
+        raise BespokeError(f"{picture} began with another picture, which it does not hold.", "Give that with --image.")
+    settings = recipes.parse({"sample": dict(found.settings)}, str(picture)).sample
+    return sample(
+        model or found.model, [escaped_calls(found.prompt)], out=out, seed=found.seed, settings=settings,
+        overrides=overrides, image=image, mask=mask, loras=loras, safety_checker=safety_checker, report=report,
+    )  # fmt: skip
+
+
+def escaped_calls(prompt: str) -> str:
+    """A prompt in which choices were made, so that none is made in it again."""
+    return prompt.replace("{", "\\{").replace("}", "\\}")
 
 
 def read_all(checkpoint: Checkpoint, prompts: Sequence[str], settings: Sample, report: Reporter = silent) -> None:
@@ -86,9 +122,30 @@ def settled(settings: Sample, checkpoint: Checkpoint, overrides: Sequence[str] =
             known = ", ".join(Sample.model_fields)
             raise BespokeError(f"--set {other[0]} does not change how pictures are drawn.", f"In [sample]: {known}.")
         settings = recipes.parse(content, "--set").sample
-    if settings.guidance_scale is not None:
-        return settings
-    return settings.model_copy(update={"guidance_scale": guidance(checkpoint.resolution)[0]})
+    found: dict[str, Any] = {"scheduler": scheduler_name(settings.scheduler)}
+    if settings.guidance_scale is None:
+        found["guidance_scale"] = guidance(checkpoint.resolution)[0]
+    return settings.model_copy(update=found)
+
+
+def _drawn(
+    source: Named, wanted: Sequence[Asked], folder: Path, settings: Sample, loras: Path, report: Reporter, *,
+    safety_checker: bool,
+) -> list[Drawn]:  # fmt: skip
+    """The pictures, in order, each written as soon as it is drawn; those that wear the same adapters come together."""
+    pipeline = source.pipeline(safety_checker=safety_checker)
+    always = {adapter_at(name, loras): weight for name, weight in settings.adapters.items()}
+    found: dict[int, Drawn] = {}
+    report("draw", 0, len(wanted))
+    for worn, numbers in _by_adapters(wanted, always):
+        if worn or any(one.adapters for one in wanted):
+            wear(pipeline, worn, source.name)
+        telling = settings.model_copy(update={"adapters": {path.as_posix(): weight for path, weight in worn.items()}})
+        requests = [(number, wanted[number].request) for number in numbers]
+        for number, one in _written(pipeline, requests, folder, telling, source.name):
+            found[number] = one
+            report("draw", len(found), len(wanted), _blacked_out(list(found.values())))
+    return [found[number] for number in range(len(wanted))]
 
 
 def write(
@@ -103,11 +160,28 @@ def write(
     """The pictures of the requests, each written as soon as it is drawn."""
     drawn: list[Drawn] = []
     report(stage, 0, len(requests))
-    for number, one in enumerate(draw(pipeline, requests, settings)):
-        save_png(one, folder / file_name(number, one.request), settings, model)
+    for _, one in _written(pipeline, list(enumerate(requests)), folder, settings, model):
         drawn.append(one)
-        report(stage, number + 1, len(requests), _blacked_out(drawn))
+        report(stage, len(drawn), len(requests), _blacked_out(drawn))
     return drawn
+
+
+def _written(
+    pipeline: Any, requests: Sequence[tuple[int, Request]], folder: Path, settings: Sample, model: str
+) -> Iterator[tuple[int, Drawn]]:
+    """The numbers and pictures of requests, each written as soon as it is drawn."""
+    for (number, request), one in zip(requests, draw(pipeline, [r for _, r in requests], settings), strict=True):
+        save_picture(one, folder / file_name(number, request, settings.format), settings, model)
+        yield number, one
+
+
+def _by_adapters(wanted: Sequence[Asked], always: Mapping[Path, float]) -> list[tuple[Mapping[Path, float], list[int]]]:
+    """The numbers of the pictures that wear the same adapters, with these and their weights."""
+    worn = [{**always, **one.adapters} for one in wanted]
+    keys = [tuple(sorted((str(path), weight) for path, weight in each.items())) for each in worn]
+    order = sorted(range(len(wanted)), key=lambda number: (keys[number], number))
+    groups = [list(numbers) for _, numbers in itertools.groupby(order, key=lambda number: keys[number])]
+    return [(worn[numbers[0]], numbers) for numbers in groups]
 
 
 def _blacked_out(drawn: Sequence[Drawn]) -> str:
@@ -115,9 +189,9 @@ def _blacked_out(drawn: Sequence[Drawn]) -> str:
     return f"{count} made black by the model's safety checker" if count else ""
 
 
-def file_name(number: int, request: Request) -> str:
+def file_name(number: int, request: Request, form: str = "png") -> str:
     """The file of the `number`-th request."""
-    return f"{number:03d}-seed{request.seed}.png"
+    return f"{number:03d}-seed{request.seed}.{form}"
 
 
 def read_prompts(file: Path) -> list[str]:

@@ -16,6 +16,22 @@ class Sample(Section):
     """Steps from noise to picture."""
     guidance_scale: float | None = Field(default=None, ge=0)
     """How strongly the prompt pulls, 1 is no pull beyond the model's own; by default 7.5, for small models 2."""
+    scheduler: str = "default"
+    """The way from noise to picture: `euler_a`, `dpm++_2m_karras`, …; `default` is the model's own."""
+    width: Positive | None = None
+    """Pixels across; by default what the model was trained at. Rounded to what the model can draw."""
+    height: Positive | None = None
+    """Pixels down; by default what the model was trained at."""
+    guidance_rescale: Share = 0.0
+    """How far what guidance did to contrast is taken back, 0.7 in its paper; for pictures from words alone."""
+    clip_skip: int = Field(default=0, ge=0)
+    """So many of the text encoder's last layers are left out; what A1111 calls 2 is 1 here."""
+    strength: Share = 0.75
+    """How much of a picture that is begun with is drawn anew: 0 is nothing, 1 everything."""
+    hires_scale: float = Field(default=1.0, ge=1, le=8)
+    """Pictures are enlarged so many times and drawn over once more; 1: they are not."""
+    hires_strength: Share = 0.4
+    """How much of an enlarged picture is drawn anew; 0: it is enlarged only."""
     guidance_end: Share = 1.0
     """Part of the steps that the prompt's pull guides; those after it are drawn without it, in about half the time."""
     negative_prompt: str = ""
@@ -26,6 +42,12 @@ class Sample(Section):
     """Seeds the pictures' first noise; the next picture of a prompt has the next seed."""
     batch_size: Positive = 8
     """Pictures drawn at once."""
+    adapters: dict[str, float] = Field(default={})
+    """Adapters to wear besides the model's own, each with its weight: `{ "style.safetensors" = 0.8 }`."""
+    format: Literal["png", "jpeg", "webp"] = "png"
+    """What files pictures become."""
+    quality: int = Field(default=92, ge=1, le=100)
+    """How true `jpeg` and `webp` are."""
     sample_every_n_steps: int | None = Field(default=None, ge=0)
     """Steps between two columns of pictures drawn while training, 0 for none; by default four columns in the run."""
     prompts: Prompts = ()

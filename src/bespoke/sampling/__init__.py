@@ -1,7 +1,10 @@
 """A model and prompts turned into pictures, grids and the metadata that says how they were made."""
 
-from bespoke.sampling.generate import READING, Drawn, Request, draw, latents
+from bespoke.sampling.generate import READING, Drawn, Request, choices, draw, latents
 from bespoke.sampling.grid import grid, table
-from bespoke.sampling.stamp import save_png
+from bespoke.sampling.stamp import FORMATS, Made, made, save_picture
 
-__all__ = ["READING", "Drawn", "Request", "draw", "grid", "latents", "save_png", "table"]
+__all__ = [
+    "FORMATS", "READING", "Drawn", "Made", "Request", "choices", "draw", "grid", "latents", "made", "save_picture",
+    "table",
+]  # fmt: skip

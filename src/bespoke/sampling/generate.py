@@ -1,7 +1,8 @@
 """Prompts and seeds turned into pictures by a diffusers pipeline."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,12 +10,25 @@ from PIL import Image
 
 from bespoke.encoding import TextEncoder, fitted, windows
 from bespoke.recipe.tree import Sample
-from bespoke.sampling.schedulers import hushed
+from bespoke.sampling.schedulers import hushed, scheduler
+from bespoke.sampling.ways import kept, size_of, way
 from bespoke.shapes import Latents
 from bespoke.text import escaped, read, unweighed
 
 READING = 2
 """Which way of reading prompts this is; pictures that were drawn by another are not taken for these."""
+WITHOUT_EFFECT = frozenset(
+    ("seed", "batch_size", "sample_every_n_steps", "prompts", "format", "quality", "adapters", "strength")
+)
+"""Settings that say nothing of how a prompt is drawn from noise, or that a model's own marks tell."""
+ALWAYS_SAID = frozenset(("num_inference_steps", "guidance_scale", "guidance_end", "negative_prompt", "brackets"))
+
+
+def choices(settings: Sample) -> Mapping[str, Any]:
+    """The settings that decide what a picture from words looks like, those that are as by default left out."""
+    plain = Sample()
+    said = settings.model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
+    return {key: value for key, value in said.items() if key in ALWAYS_SAID or value != getattr(plain, key)}
 
 
 @dataclass(frozen=True)
@@ -28,6 +42,10 @@ class Request:
 
     prompt: str
     seed: int
+    image: Image.Image | None = None
+    """A picture to begin with."""
+    mask: Image.Image | None = None
+    """What of that picture is drawn anew: all that is white."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +59,10 @@ class Drawn:
 
 
 def draw(pipeline: Any, requests: Sequence[Request], settings: Sample) -> Iterator[Drawn]:
-    """The pictures of `requests`, in order, as they are drawn."""
+    """The pictures of `requests`, in order, as they are drawn; all begin with a picture, or none does."""
     for start in range(0, len(requests), settings.batch_size):
-        part = requests[start : start + settings.batch_size]
-        output = _run(pipeline, part, settings, "pil")
-        flags = getattr(output, "nsfw_content_detected", None) or [False] * len(part)
-        for request, picture, flag in zip(part, output.images, flags, strict=True):
-            yield Drawn(request, picture, bool(flag))
+        drawn = _drawn(pipeline, requests[start : start + settings.batch_size], settings)
+        yield from drawn if settings.hires_scale == 1 else _enlarged(pipeline, drawn, settings)
 
 
 def latents(pipeline: Any, requests: Sequence[Request], settings: Sample) -> Iterator[Latents]:
@@ -56,16 +71,58 @@ def latents(pipeline: Any, requests: Sequence[Request], settings: Sample) -> Ite
         yield _run(pipeline, requests[start : start + settings.batch_size], settings, "latent").images.float().cpu()
 
 
+def _drawn(pipeline: Any, part: Sequence[Request], settings: Sample) -> list[Drawn]:
+    output = _run(pipeline, part, settings, "pil")
+    flags = getattr(output, "nsfw_content_detected", None) or [False] * len(part)
+    pictures = [kept(picture, one.image, one.mask) for picture, one in zip(output.images, part, strict=True)]
+    return [Drawn(*one) for one in zip(part, pictures, map(bool, flags), strict=True)]
+
+
+def _enlarged(pipeline: Any, drawn: Sequence[Drawn], settings: Sample) -> Iterator[Drawn]:
+    """The pictures enlarged and drawn over, so that a large one has one subject, and detail of its own.
+
+    Source: A1111's "Hires. fix" with Lanczos.
+    """
+    across, down = drawn[0].picture.size
+    wanted = {"width": round(across * settings.hires_scale), "height": round(down * settings.hires_scale)}
+    again = settings.model_copy(
+        update={**wanted, "hires_scale": 1.0, "strength": settings.hires_strength, "guidance_rescale": 0.0}
+    )
+    size = size_of(pipeline, again)
+    larger = [one.picture.resize(size, Image.Resampling.LANCZOS) for one in drawn]
+    if not settings.hires_strength:
+        yield from (replace(one, picture=picture) for one, picture in zip(drawn, larger, strict=True))
+        return
+    begun = [Request(one.request.prompt, one.request.seed, picture) for one, picture in zip(drawn, larger, strict=True)]
+    for first, second in zip(drawn, _drawn(pipeline, begun, again), strict=True):
+        yield Drawn(first.request, second.picture, first.flagged or second.flagged)
+
+
 @torch.no_grad()
 def _run(pipeline: Any, requests: Sequence[Request], settings: Sample, output: str) -> Any:
-    with hushed():
-        return pipeline(
+    images = [request.image for request in requests if request.image]
+    masks = [request.mask for request in requests if request.mask]
+    with hushed(), _scheduled(pipeline, settings):
+        drawing, more = way(pipeline, images, masks, settings)
+        return drawing(
             **_words(pipeline, [request.prompt for request in requests], settings),
+            **more,
             num_inference_steps=settings.num_inference_steps,
             **_guidance(settings),
             generator=[torch.Generator("cpu").manual_seed(request.seed) for request in requests],
             output_type=output,
         )
+
+
+@contextmanager
+def _scheduled(pipeline: Any, settings: Sample) -> Generator[None, None, None]:
+    """A block in which a pipeline has the scheduler that is asked for."""
+    own = pipeline.scheduler
+    pipeline.scheduler = scheduler(settings.scheduler, own)
+    try:
+        yield
+    finally:
+        pipeline.scheduler = own
 
 
 def _guidance(settings: Sample) -> dict[str, Any]:
@@ -99,12 +156,15 @@ def _words(pipeline: Any, prompts: Sequence[str], settings: Sample) -> dict[str,
     if settings.brackets == "letters":
         prompts, negative = [escaped(text) for text in prompts], [escaped(text) for text in negative]
     texts = (*prompts, *negative)
+    encoder = TextEncoder(pipeline.tokenizer, pipeline.text_encoder, pipeline.device, skip=settings.clip_skip)
+    if settings.clip_skip:
+        both = encoder(texts).to(pipeline.unet.device, pipeline.unet.dtype)
+        return {"prompt_embeds": both[: len(prompts)], "negative_prompt_embeds": both[len(prompts) :]}
     simple = {text: _simple(pipeline.tokenizer, text) for text in texts}
     asked = [[unweighed(text) if simple[text] else "" for text in part] for part in (prompts, negative)]
     if all(simple.values()):
         return {"prompt": asked[0], "negative_prompt": asked[1]}
     states = torch.cat(pipeline.encode_prompt(asked[0], pipeline.device, 1, True, asked[1]))  # noqa: FBT003 - both
-    encoder = TextEncoder(pipeline.tokenizer, pipeline.text_encoder, pipeline.device)
     rows = [row if simple[text] else encoder([text])[0].to(row) for text, row in zip(texts, states, strict=True)]
     both = fitted(rows)
     return {"prompt_embeds": both[: len(prompts)], "negative_prompt_embeds": both[len(prompts) :]}

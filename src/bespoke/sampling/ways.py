@@ -1,0 +1,78 @@
+"""A text-to-image pipeline and what is asked of it turned into the diffusers pipeline that does it, and its arguments.
+
+The networks are shared: image-to-image and inpainting cost no memory of their own.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from bespoke.errors import BespokeError
+from bespoke.models import quiet
+from bespoke.recipe.tree import Sample
+
+
+def way(
+    pipeline: Any, images: Sequence[Image.Image], masks: Sequence[Image.Image], settings: Sample
+) -> tuple[Any, dict[str, Any]]:
+    """The pipeline, and what it takes besides words and noise: sizes, pictures to begin with, masks of what to redraw.
+
+    Raises: BespokeError when a setting means nothing there.
+    """
+    if not images:
+        more: dict[str, Any] = {"guidance_rescale": settings.guidance_rescale} if settings.guidance_rescale else {}
+        return pipeline, more | dict(zip(("width", "height"), size_of(pipeline, settings), strict=True))
+    if settings.guidance_rescale:
+        hint = "Take sample.guidance_rescale out."
+        raise BespokeError("Only pictures drawn from words alone can have their guidance rescaled.", hint)
+    if round(settings.num_inference_steps * settings.strength) < 1:
+        problem = f"{settings.num_inference_steps} steps with strength {settings.strength:g} are none."
+        raise BespokeError(problem, "Raise sample.strength or sample.num_inference_steps.")
+    size = size_of(pipeline, settings, images[0].size)
+    begun = [image.convert("RGB").resize(size, Image.Resampling.LANCZOS) for image in images]
+    more = {"image": begun, "strength": settings.strength}
+    with quiet():
+        if not masks:
+            from diffusers import StableDiffusionImg2ImgPipeline
+
+            return _of(StableDiffusionImg2ImgPipeline, pipeline), more
+        from diffusers import StableDiffusionInpaintPipeline
+
+        hidden = [mask.convert("L").resize(size, Image.Resampling.BILINEAR) for mask in masks]
+        sizes = dict(zip(("width", "height"), size, strict=True))
+        return _of(StableDiffusionInpaintPipeline, pipeline), more | {"mask_image": hidden} | sizes
+
+
+def size_of(pipeline: Any, settings: Sample, own: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Width and height in pixels: what is asked for or, where that is left open, `own` or the model's; as it can draw.
+
+    Each side is rounded to the nearest multiple of what the networks halve it to.
+    """
+    side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+    width, height = own or (side, side)
+    step = pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
+    return _nearest(settings.width or width, step), _nearest(settings.height or height, step)
+
+
+def _nearest(length: int, step: int) -> int:
+    return max(step, round(length / step) * step)
+
+
+def kept(picture: Image.Image, begun: Image.Image | None, mask: Image.Image | None) -> Image.Image:
+    """What was drawn, with what a mask leaves out as it was: the autoencoder would have changed that, too."""
+    if begun is None or mask is None:
+        return picture
+    size = picture.size
+    before = begun.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    return Image.composite(picture, before, mask.convert("L").resize(size, Image.Resampling.BILINEAR))
+
+
+def _of(kind: Any, pipeline: Any) -> Any:
+    """A pipeline of another kind with the same networks."""
+    if pipeline.safety_checker is None:
+        made = kind(**pipeline.components, requires_safety_checker=False)
+    else:
+        made = kind(**pipeline.components)
+    made.set_progress_bar_config(disable=True)
+    return made

@@ -1,0 +1,116 @@
+"""Several adapters at once: called by prompts and by settings, weighed, and each read once."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bespoke.errors import BespokeError
+from bespoke.models import adapterfile, adapters, find, kinds
+from bespoke.models.wearing import wear
+from bespoke.pipeline.asked import adapter_at
+from bespoke.pipeline.sample import sample
+from bespoke.recipe.training import Model
+from bespoke.recipe.tree import Sample
+from bespoke.sampling import Request, draw, made
+
+QUICK = Sample(num_inference_steps=3, guidance_scale=2.0)
+
+
+def saved(file, seed, method="lora", size=0.1):
+    base = find("pico")
+    unet = base.unet()
+    adapters.attach(unet, kinds.config_of(Model(method=method, rank=4), unet, base.family.groups("unet")), seed=0)
+    source = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in adapters.trainable(unet).values():
+            parameter.copy_(size * torch.randn(parameter.shape, generator=source))
+    adapterfile.save(unet, file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def loras(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("loras")
+    (folder / "deep").mkdir()
+    saved(folder / "one.safetensors", 1)
+    saved(folder / "deep" / "two.safetensors", 2)
+    saved(folder / "own.safetensors", 3, "loha", 0.5)
+    return folder
+
+
+def pixels(picture):
+    return np.asarray(picture.convert("RGB")).astype(int)
+
+
+def files(done):
+    return [pixels(Image.open(file)) for file in done.pictures]
+
+
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`")
+def test_two_adapters_draw_as_diffusers_draws_with_both(loras, tmp_path):
+    prompt = "a red car <lora:one:0.8> <lora:two:-0.5>"
+    done = sample("pico", [prompt], out=tmp_path, settings=QUICK, loras=loras, safety_checker=False)
+    plain = find("pico").pipeline(safety_checker=False)
+    for name, file in (("one", "one.safetensors"), ("two", "deep/two.safetensors")):
+        plain.load_lora_weights(str((loras / file).parent), weight_name=file.rpartition("/")[2], adapter_name=name)
+    plain.set_adapters(["one", "two"], [0.8, -0.5])
+    theirs = plain(
+        "a red car", negative_prompt="", num_inference_steps=3, guidance_scale=2.0,
+        generator=torch.Generator("cpu").manual_seed(0),
+    ).images[0]  # fmt: skip
+    assert abs(files(done)[0] - pixels(theirs)).max() <= 1
+    told = made(done.pictures[0])
+    assert told.prompt == "a red car" and sorted(told.settings["adapters"].values()) == [-0.5, 0.8]
+
+
+def test_each_prompt_wears_what_it_calls_and_order_changes_nothing(loras, tmp_path):
+    prompts = ["a cat <lora:one>", "a cat", "a cat <lora:two:0.5>", "a cat <lora:one>"]
+    how = {"settings": QUICK, "loras": loras, "safety_checker": False, "seed": 3}
+    together = files(sample("pico", prompts, out=tmp_path / "all", **how))
+    alone = [files(sample("pico", [prompt], out=tmp_path / f"{n}", **how))[0] for n, prompt in enumerate(prompts)]
+    assert all(abs(a - b).max() <= 1 for a, b in zip(together, alone, strict=True))
+    assert (together[0] == together[3]).all() and len({picture.tobytes() for picture in together}) == 3
+
+
+def test_a_run_keeps_its_own_adapter_under_another_and_without_it_again(run, loras):
+    from bespoke.pipeline.naming import named
+
+    pipeline = named(str(run)).pipeline(safety_checker=False)
+    request = [Request("a cat", 1)]
+    before = pixels(next(iter(draw(pipeline, request, QUICK))).picture)
+    wear(pipeline, {loras / "one.safetensors": 0.7}, "the run")
+    with_it = pixels(next(iter(draw(pipeline, request, QUICK))).picture)
+    wear(pipeline, {}, "the run")
+    after = pixels(next(iter(draw(pipeline, request, QUICK))).picture)
+    assert abs(before - after).max() <= 1 and abs(before - with_it).mean() > 1
+
+
+def test_settings_name_adapters_that_are_always_worn(loras, tmp_path):
+    how = {"loras": loras, "safety_checker": False}
+    always = QUICK.model_copy(update={"adapters": {"one": 0.5}})
+    (by_settings,) = files(sample("pico", ["a cat"], out=tmp_path / "a", settings=always, **how))
+    (by_prompt,) = files(sample("pico", ["a cat <lora:one:0.5>"], out=tmp_path / "b", settings=QUICK, **how))
+    assert (by_settings == by_prompt).all()
+
+
+def test_a_kind_that_only_we_write_is_worn_alone(loras, tmp_path):
+    how = {"settings": QUICK, "loras": loras, "safety_checker": False}
+    (alone,) = files(sample("pico", ["a cat <lora:own:0.5>"], out=tmp_path / "a", **how))
+    (plain,) = files(sample("pico", ["a cat"], out=tmp_path / "b", **how))
+    assert abs(alone - plain).mean() > 1
+    with pytest.raises(BespokeError, match="worn alone"):
+        sample("pico", ["a cat <lora:own:0.5> <lora:one>"], out=tmp_path / "c", **how)
+
+
+def test_a_name_is_a_file_a_run_or_a_file_somewhere_below(loras, run, tmp_path):
+    assert adapter_at("two", loras) == loras / "deep" / "two.safetensors"
+    assert adapter_at(str(run), loras) == run / "adapter.safetensors"
+    assert adapter_at(str(loras / "one.safetensors"), tmp_path) == loras / "one.safetensors"
+    with pytest.raises(BespokeError, match="no adapter 'three'") as caught:
+        adapter_at("three", loras)
+    assert "one, own, two" in caught.value.hint
+    (tmp_path / "x").mkdir()
+    for place in (tmp_path, tmp_path / "x"):
+        saved(place / "same.safetensors", 4)
+    assert adapter_at("same", tmp_path) == tmp_path / "same.safetensors", "the nearest is meant"
