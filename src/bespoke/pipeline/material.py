@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +38,8 @@ from bespoke.pipeline.versions import Versions, fitter
 from bespoke.pipeline.wordings import mended, reworded
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset, Picture
-from bespoke.sampling import READING, Request, latents
+from bespoke.sampling import READING, Request, choices, latents
+from bespoke.sampling.generate import ALWAYS_SAID
 from bespoke.seeds import uniform
 from bespoke.text import escaped, plain, read, unweighed
 from bespoke.training import Example, Material, masking
@@ -206,7 +208,8 @@ class Encoder:
         if not captions:
             return None
         more = {"batch_size": min(16, self.recipe.sample.batch_size * 2), "brackets": "weights"}  # they are escaped
-        settings = self.recipe.sample.model_copy(update=more)
+        own_size = {"width": None, "height": None, "hires_scale": 1.0}
+        settings = self.recipe.sample.model_copy(update=more | own_size)
         base = replace(self.checkpoint, rescaled=False)  # it learnt by the schedule that it came with
         parts = "-".join(base.fingerprint(part) for part in ("unet", "vae", "text_encoder", "scheduler"))
         seed = self.recipe.train.seed
@@ -223,6 +226,8 @@ class Encoder:
 
         drawing = f"{settings.num_inference_steps} {settings.guidance_scale} {settings.guidance_end} "
         drawing += f"{settings.negative_prompt!r} {seed} {READING}"
+        others = {key: value for key, value in choices(settings).items() if key not in ALWAYS_SAID}
+        drawing += json.dumps(others, sort_keys=True) if others else ""
         keys = [_key(drawing, str(n), caption) for n, caption in enumerate(captions)]
         return self._kept(f"plain/{_key(parts)[:16]}", Items(keys), encode)
 
