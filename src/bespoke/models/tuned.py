@@ -14,6 +14,7 @@ from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, kinds
 from bespoke.models.embedding import trainable_rows
 from bespoke.models.load import Checkpoint
+from bespoke.models.quantized import quantize
 from bespoke.models.quietly import quiet
 from bespoke.models.vocabulary import ENCODER, NewWords
 from bespoke.models.vocabulary import FILE as WORDS
@@ -143,7 +144,8 @@ class Tuned(nn.Module):
 def tuned(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
     """The networks of a checkpoint that a resolved recipe trains: with a fresh adapter, or with all weights trainable.
 
-    Raises: BespokeError when all weights are to be trained and are to be in fp16.
+    Raises: BespokeError when all weights are to be trained and are to be in fp16, or weights are to be in 8 or 4 bits
+    and no adapter is trained or bitsandbytes is missing.
     """
     model, train = recipe.model, recipe.train
     unet = checkpoint.unet()
@@ -153,7 +155,12 @@ def tuned(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
     if not network.adapted and dtype == torch.float16:
         hint = 'Take model.weight_dtype out, or set it to "bf16", whose steps are rounded at random.'
         raise BespokeError("Weights that are all trained cannot be fp16: small updates vanish in it.", hint)
+    if model.quantization and not model.adapts:
+        hint = 'Set model.method = "lora", or take model.quantization out.'
+        raise BespokeError(f"Only the base of an adapter can be {model.quantization}.", hint)
     if network.adapted:
+        for part in network.parts.values() if model.quantization else ():
+            quantize(part, model.quantization)
         _adapt(network, checkpoint, recipe, dtype)
     else:
         for part in network.parts.values():

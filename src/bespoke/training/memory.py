@@ -7,6 +7,7 @@ for themselves while they run is not seen.
 
 import weakref
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -20,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bespoke.diffusion import Schedule
 from bespoke.models import Tuned, adapters
 from bespoke.recipe import Recipe
+from bespoke.training.imitation import gpu_casts
 from bespoke.training.rehearsal import Shapes, rehearsal, step
 
 Kind = Literal["frozen", "trained", "gradients", "optimizer", "average", "activations", "transient"]
@@ -57,17 +59,23 @@ class Memory:
         return self.frozen + self.trained + self.optimizer + self.average
 
 
-def memory(network: Tuned, shapes: Shapes, schedule: Schedule, recipe: Recipe, accelerator: Accelerator) -> Memory:
+def memory(
+    network: Tuned, shapes: Shapes, schedule: Schedule, recipe: Recipe, accelerator: Accelerator, device: str = ""
+) -> Memory:
     """The memory of a step at its highest, once the optimizer has its moments.
 
-    `network` is as `models.weightless` gives it; the accelerator must not be used for training afterwards.
+    `network` is as `models.weightless` gives it; the accelerator must not be used for training afterwards. `device` is
+    the kind of device that is meant, "cuda", where it is not the accelerator's: its formats are imitated.
     """
+    meant = device or accelerator.device.type
+    elsewhere = meant == "cuda" and accelerator.device.type == "cpu"
     accelerator.device_placement = False  # the tensors are made where they belong
     passes = min(2, recipe.train.gradient_accumulation_steps)  # a third would find what the second found
     # Prodigy reads numbers that tensors without contents do not have; it keeps twice what AdamW does.
     stand_in = "adamw" if recipe.train.optimizer == "prodigy" else recipe.train.optimizer
     train = recipe.train.model_copy(update={"gradient_accumulation_steps": passes, "optimizer": stand_in})
-    with FakeTensorMode(allow_non_fake_inputs=True), _Tracker(BLOCK.get(accelerator.device.type, 1)) as tracker:
+    casts, tracking = gpu_casts() if elsewhere else nullcontext(), _Tracker(BLOCK.get(meant, 1))
+    with casts, FakeTensorMode(allow_non_fake_inputs=True), tracking as tracker:
         _fill(network, accelerator.device)
         trainer = rehearsal(network, shapes, schedule, recipe.model_copy(update={"train": train}), accelerator)
         tracker.mark("trained", trainer.parameters)
