@@ -1,5 +1,6 @@
 """The memory of a training step, computed without memory, against what real steps take."""
 
+import importlib.util
 import json
 import resource
 import subprocess
@@ -26,6 +27,11 @@ def computed(checkpoint, wanted, side=64, device=""):
     return memory(weightless(checkpoint, wanted), shapes, schedule, wanted, workers, device)
 
 
+ROUNDED = pytest.mark.skipif(
+    importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is in bespoke[optim]"
+)
+
+
 def size(tensors):
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
@@ -43,8 +49,10 @@ def size(tensors):
         {"model": {"method": "lokr"}},
         {"model": {"method": "oft", "dropout": 0.1}},
         {"model": {"method": "boft", "dropout": 0.1}},
+        pytest.param({"model": {"quantization": "int8"}}, marks=ROUNDED),
+        pytest.param({"model": {"quantization": "nf4", "method": "dora"}}, marks=ROUNDED),
     ],
-    ids=["lora", "text encoder", "full", "16 bits", "dora", "pissa", "loha", "lokr", "oft", "boft"],
+    ids=["lora", "text encoder", "full", "16 bits", "dora", "pissa", "loha", "lokr", "oft", "boft", "int8", "nf4"],
 )
 def test_what_rests_between_steps_is_what_a_real_trainer_holds(sections, trainer, recipe, checkpoint, tmp_path):
     said = computed(checkpoint, recipe(**sections))
