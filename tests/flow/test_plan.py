@@ -19,7 +19,7 @@ import bespoke
 from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
 from bespoke.hardware import Machine, memory_size
-from bespoke.pipeline.fitting import Estimate, Meter, _variants, _with
+from bespoke.pipeline.fitting import Estimate, Meter, _variants, with_changes
 from bespoke.pipeline.plan import fit_in
 from bespoke.pipeline.prepare import prepare
 from bespoke.recipe import Recipe, load
@@ -135,10 +135,10 @@ def test_sixteen_bits_come_last_and_only_where_the_device_is_made_for_them(recip
     ]  # fmt: skip
     fast = list(_variants(plain, replace(slow, bf16=True)))
     assert fast[: len(tried)] == tried and len(fast) == 2 * len(tried)
-    last = _with(plain, fast[-1])
+    last = with_changes(plain, fast[-1])
     assert (last.train.mixed_precision, last.model.weight_dtype) == ("bf16", "bf16")
     old = list(_variants(plain, replace(slow, device="cuda")))
-    assert _with(plain, old[-1]).train.mixed_precision == "fp16"
+    assert with_changes(plain, old[-1]).train.mixed_precision == "fp16"
 
 
 def test_where_nothing_fits_it_says_what_would(recipe: Path, meter: Meter) -> None:
@@ -192,7 +192,7 @@ def test_the_commands_of_the_docs(root: Path, monkeypatch: pytest.MonkeyPatch) -
     words = run(*shlex.split(plan)[1:])[1]
     for part in ("What the recipe leaves open", "frozen weights", "optimizer (AdamW)", "disk", "not measured"):
         assert part in words
-    assert "Changed to fit" in run(*shlex.split(fit_plan)[1:])[1]
+    assert "Changed for this size" in run(*shlex.split(fit_plan)[1:])[1]
     assert re.search(r"time +[\d.]+ minutes, [\d.]+ s a step", run(*shlex.split(timed)[1:])[1])
     made = bespoke.plan("my-style/recipe.toml", fit=shlex.split(trained)[-1])
     done = subprocess.run([sys.executable, "-m", *shlex.split(trained), "--json"], capture_output=True, text=True)

@@ -35,6 +35,8 @@ class Prepared:
     recipe: recipes.Recipe
     reasons: Mapping[str, str]
     """Why each derived `section.key` is what it is."""
+    asked: recipes.Recipe
+    """The recipe as the person has it."""
 
     @property
     def train(self) -> Sequence[Picture]:
@@ -59,7 +61,7 @@ def prepare(recipe: str | Path, overrides: Sequence[str] = ()) -> Prepared:
     dataset = with_brackets(data.load(folder), asked)
     data.check_enough(str(folder), dataset)
     start = start_of(asked, project.root)
-    return Prepared(project, dataset, start, *resolved(asked, dataset, start.checkpoint))
+    return Prepared(project, dataset, start, *resolved(asked, dataset, start.checkpoint), asked)
 
 
 def with_brackets(dataset: Dataset, recipe: recipes.Recipe) -> Dataset:

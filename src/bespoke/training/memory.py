@@ -24,7 +24,7 @@ from bespoke.recipe import Recipe
 from bespoke.training.imitation import gpu_casts
 from bespoke.training.rehearsal import Shapes, rehearsal, step
 
-Kind = Literal["frozen", "trained", "gradients", "optimizer", "average", "activations", "transient"]
+Kind = Literal["frozen", "trained", "gradients", "optimizer", "average", "activations", "transient", "host"]
 BLOCK = {"cuda": 512}
 """Bytes that an allocation is rounded up to. Source: kMinBlockSize of torch's CUDACachingAllocator."""
 
@@ -48,10 +48,13 @@ class Memory:
     transient: int
     """What the backward pass or the optimizer holds for a moment; also what checkpointing computes anew."""
 
+    host: int = 0
+    """What is in the host's memory while the device is another: weights, gradients and moments that are offloaded."""
+
     @property
     def peak(self) -> int:
-        """All of it."""
-        return sum(asdict(self).values())
+        """All that is on the device."""
+        return _on_device(asdict(self))
 
     @property
     def resting(self) -> int:
@@ -78,17 +81,26 @@ def memory(
     with casts, FakeTensorMode(allow_non_fake_inputs=True), tracking as tracker:
         _fill(network, accelerator.device)
         trainer = rehearsal(network, shapes, schedule, recipe.model_copy(update={"train": train}), accelerator)
-        tracker.mark("trained", trainer.parameters)
+        away = recipe.train.offload_optimizer and meant != "cpu"
+        tracker.mark("trained", network.trainable())
         tracker.mark("frozen", {n: p for n, p in network.named_parameters() if n not in trainer.parameters})
         tracker.mark("frozen", dict(network.named_buffers()))
-        tracker.mark("average", trainer.average.values)
+        tracker.mark("host" if away else "optimizer", trainer.weights.aside)
+        tracker.mark("host" if away else "average", trainer.average.values)
+        tracker.optimizing = "host" if away else "optimizer"
+        tracker.peak = dict(tracker.now)  # what was made so far stays, each for what it is for
         adapters.never_left_out(network)
         tracker.watch(trainer.parameters, trainer.optimizer.optimizer)
         step(trainer)
     found = tracker.steady()
     if recipe.train.optimizer == "prodigy":
-        found["optimizer"] *= 2
+        found[tracker.optimizing] *= 2
     return Memory(**found)
+
+
+def _on_device(moment: Mapping[Any, int]) -> int:
+    """The bytes of a moment, without those in the host's memory."""
+    return sum(size for kind, size in moment.items() if kind != "host")
 
 
 def _fill(network: nn.Module, device: torch.device) -> None:
@@ -107,6 +119,8 @@ class _Tracker(TorchDispatchMode):
     def __init__(self, block: int) -> None:
         super().__init__()
         self.block, self.stepping = block, False
+        self.optimizing: Kind = "optimizer"
+        """What comes to be in the optimizer's turn."""
         self.alive: dict[int, tuple[Kind, int]] = {}
         self.now: dict[Kind, int] = dict.fromkeys(get_args(Kind), 0)
         self.peak = dict(self.now)
@@ -143,8 +157,8 @@ class _Tracker(TorchDispatchMode):
         In the others they are there from the beginning; all else is the same.
         """
         during = dict(self.before)
-        during["optimizer"] = self.now["optimizer"]
-        return max(during, self.peak, key=lambda moment: sum(moment.values()))
+        during[self.optimizing] = self.now[self.optimizing]
+        return max(during, self.peak, key=_on_device)
 
     def _before_the_optimizer(self, *_: Any) -> None:
         self.before, self.peak, self.stepping = self.peak, dict(self.now), True
@@ -160,14 +174,14 @@ class _Tracker(TorchDispatchMode):
             kind, size = self._kind(), -(-storage.nbytes() // self.block) * self.block
             self.alive[key] = (kind, size)
             self.now[kind] += size
-            if sum(self.now.values()) > sum(self.peak.values()):
+            if _on_device(self.now) > _on_device(self.peak):
                 self.peak = dict(self.now)
             weakref.finalize(storage, self._gone, key)
         return key
 
     def _kind(self) -> Kind:
         if self.stepping:
-            return "optimizer"
+            return self.optimizing
         backward = torch._C._current_graph_task_id() != -1  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         return "transient" if backward else "activations"
 
