@@ -1,18 +1,21 @@
 """Compute which trainings fit which GPU: `python -m benchmarks.fits`; no GPU and no weights are needed.
 
 The largest batch of each kind of training for cards of 8 to 24 GB, by the code that trains, in fake tensors of the real
-models' shapes, with the formats of a GPU. Writes `docs/results/fits.json` and the page `docs/fits.md`; `--page` writes
-the page from the figures that are there.
+models' shapes, with the formats of a GPU. Writes `docs/results/fits.json`, row by row, and the page `docs/fits.md`.
+Rows that are there are not computed again, unless `--again` says so. About ten minutes of one core.
 """
 
 import argparse
+import itertools
 import json
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pico.families import outline
+from proofs import results
 
 from bespoke.diffusion import Schedule
 from bespoke.models import Checkpoint, find, weightless
@@ -22,12 +25,11 @@ from bespoke.pipeline.processes import accelerator
 from bespoke.recipe import Recipe, parse
 from bespoke.training.memory import Memory, memory
 from bespoke.training.rehearsal import Shapes
-from pico.families import outline
-from proofs import results
 
 GB = 2**30
 CARDS = (8, 12, 16, 24)
 MOST = 256
+FILE = results.ROOT / "docs" / "results" / "fits.json"
 MODELS = {"SD 1.5": ("sd15-shape", 512), "SD 2.1": ("sd21-shape", 768)}
 FULL: dict[str, Any] = {"model": {"method": "full"}}
 
@@ -46,15 +48,12 @@ def _adapter(**model: Any) -> dict[str, Any]:  # noqa: ANN401 - a recipe's value
 
 KINDS = (
     Kind("LoRA", _adapter()),
-    Kind("LoRA, base in int8", _adapter(quantization="int8")),
     Kind("LoRA, base in nf4", _adapter(quantization="nf4")),
-    Kind("LoRA and text encoder", {**_adapter(), "train": {"train_text_encoder": True}}),
     Kind("DoRA", _adapter(method="dora")),
     Kind("full", FULL),
     Kind("full, running average", {**FULL, "train": {"use_ema": True}}),
     Kind("full, bf16 weights", {"model": {"method": "full", "weight_dtype": "bf16"}}),
     Kind("full, offloaded", {**FULL, "train": {"offload_optimizer": True}}),
-    Kind("full, running average, offloaded", {**FULL, "train": {"offload_optimizer": True, "use_ema": True}}),
 )
 
 
@@ -87,17 +86,30 @@ def row(checkpoint: Checkpoint, kind: Kind, side: int, *, saves: bool) -> dict[s
     return {"kind": kind.name, "checkpointing": saves, "batch": batches, "host": round(host / GB, 2), "measured": sizes}
 
 
-def rows() -> Iterator[dict[str, Any]]:
-    """All rows, one after another."""
-    for name, (shape, side) in MODELS.items():
+def rows(models: Sequence[str], known: Collection[tuple[str, str, bool]]) -> Iterator[dict[str, Any]]:
+    """The rows of some models that are not known, one after another."""
+    for name in models:
+        shape, side = MODELS[name]
         with tempfile.TemporaryDirectory() as folder:
             outline(shape, Path(folder))
             checkpoint = find(folder)
-            for kind in KINDS:
-                for saves in (False, True):
-                    made = {"model": name, "pixels": side, **row(checkpoint, kind, side, saves=saves)}
-                    sys.stderr.write(json.dumps(made) + "\n")
-                    yield made
+            for kind, saves in itertools.product(KINDS, (False, True)):
+                if (name, kind.name, saves) not in known:
+                    yield {"model": name, "pixels": side, **row(checkpoint, kind, side, saves=saves)}
+
+
+def place(each: dict[str, Any]) -> tuple[str, str, bool]:
+    """What a row is about."""
+    return each["model"], each["kind"], each["checkpointing"]
+
+
+def found() -> list[dict[str, Any]]:
+    """The rows in the file, in the table's order."""
+    if not FILE.is_file():
+        return []
+    order = list(itertools.product(MODELS, (kind.name for kind in KINDS), (False, True)))
+    rows = json.loads(FILE.read_text("utf-8"))["figures"]["rows"]
+    return sorted((each for each in rows if place(each) in order), key=lambda each: order.index(place(each)))
 
 
 def page(figures: dict[str, Any]) -> str:
@@ -126,30 +138,35 @@ def _line(each: dict[str, Any]) -> str:
 
 HEAD = """# What fits which card
 
-The largest batch that fits, **computed, not measured**: by `python -m benchmarks.fits`, which makes a training step in tensors
-without contents, of the real models' shapes and in a GPU's formats ([how](training.md#plan-and-memory)). Nobody trained on these cards.
-For four trainings the computation gave the figures that it gave on an NVIDIA H200, and what was measured there was 0.96 to
-1.00 of the tensors and 0.85 to 1.19 GB beside them; {overhead:g} GB are counted for that here. A GB is 2³⁰ bytes, as cards are sold; a
-desktop takes some of it. Figures: [fits.json](results/fits.json).
+The largest batch that fits, **computed, not measured**: `python -m benchmarks.fits` makes a training step in tensors
+without contents, of the real models' shapes and in a GPU's formats ([how](training.md#plan-and-memory)). Nobody trained
+on these cards. For four trainings it gives the figures that the same computation gave on an NVIDIA H200; what was
+measured there was 0.96 to 1.00 of them, and 0.85 to 1.19 GB beside the tensors, for which {overhead:g} GB are counted
+here. A GB is 2³⁰ bytes, as cards are sold; a desktop takes some of it. Figures: [fits.json](results/fits.json).
 
-Arithmetic is in bf16, latents and text states are cached, captions have at most 75 tokens, AdamW. LoRA and DoRA are of rank 16 on the
-attention layers, their frozen base in bf16 unless it says int8 or nf4. `-`: not even one picture fits.
+Arithmetic is in bf16, latents and text states are cached, captions have at most 75 tokens; AdamW. LoRA and DoRA are of
+rank 16 on the attention layers, their frozen base in bf16 unless it says nf4. `-`: not even one picture fits.
 """
-FOOT = """What moves it: `train.gradient_checkpointing`, `model.quantization`, `train.offload_optimizer`, `train.use_ema`, `model.weight_dtype`;
-all are explained in [training](training.md). `bespoke train RECIPE --plan` says it for your own recipe, `--fit 12GB` finds settings that fit, `--fill 12GB` the
-largest batch. Larger batches than it takes to fill a card's arithmetic do not train faster.
+FOOT = """The running average of an offloaded training is in the host's memory, too, so that it costs nothing here.
+
+What moves it is explained in [training](training.md#less-memory). `bespoke train RECIPE --plan` says it for your own
+recipe, `--fit 12GB` finds settings that fit, `--fill 12GB` the largest batch. Once a card's arithmetic is busy, a
+larger batch does not train faster.
 """
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--page", action="store_true", help="Write the page from the figures that are there.")
+    parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--again", action="store_true", help="Compute all rows anew.")
     options = parser.parse_args()
-    if not options.page:
-        results.write("fits", {"overhead_gb": OVERHEAD["cuda"] / GB, "rows": list(rows())}, room="benchmarks")
-    content = json.loads((results.ROOT / "docs" / "results" / "fits.json").read_text("utf-8"))
-    (results.ROOT / "docs" / "fits.md").write_text(page(content["figures"]), encoding="utf-8")
+    known = [] if options.again else [place(each) for each in found()]
+    for made in rows(options.models, known):
+        kept = [each for each in found() if place(each) != place(made)]
+        results.write("fits", {"overhead_gb": OVERHEAD["cuda"] / GB, "rows": [*kept, made]}, room="benchmarks")
+    figures = {"overhead_gb": OVERHEAD["cuda"] / GB, "rows": found()}
+    (results.ROOT / "docs" / "fits.md").write_text(page(figures), encoding="utf-8")
 
 
 if __name__ == "__main__":

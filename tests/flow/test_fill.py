@@ -72,7 +72,8 @@ def meter(recipe: Path) -> Meter:
 def test_it_is_the_largest_that_fits_and_the_same_pictures_are_seen(recipe: Path, meter: Meter) -> None:
     whole = prepare(recipe)
     train = whole.recipe.train
-    def bytes_at(batch):
+
+    def bytes_at(batch: int) -> int:
         return meter(prepare(recipe, [f"train.train_batch_size={batch}"]).recipe).total
 
     limit = bytes_at(15)
@@ -93,7 +94,8 @@ def test_what_the_person_said_of_rate_and_length_counts(recipe: Path, meter: Met
         "train.learning_rate=1e-4", "train.max_train_steps=100", "train.train_batch_size=2",
         "train.gradient_accumulation_steps=4",
     ]  # fmt: skip
-    limit = meter(prepare(recipe, ["train.train_batch_size=5"]).recipe).total
+    five = [*asked, "train.train_batch_size=5", "train.gradient_accumulation_steps=2"]
+    limit = meter(prepare(recipe, five).recipe).total
     found, changes = filled(prepare(recipe, asked), limit, meter)
     new = found.recipe.train
     assert (new.train_batch_size, new.gradient_accumulation_steps) == (5, 2), "no fewer than eight pictures a step"
@@ -101,7 +103,7 @@ def test_what_the_person_said_of_rate_and_length_counts(recipe: Path, meter: Met
     assert [change.after for change in changes] == [5, 2, 80]
     staged = ["stage=[{max_train_steps=40},{num_train_epochs=3}]", "train.train_batch_size=2"]
     longer, _ = filled(prepare(recipe, staged), limit, meter)
-    assert [stage.max_train_steps for stage in longer.recipe.stage][0] == 16
+    assert longer.recipe.stage[0].max_train_steps == 16
     with pytest.raises(BespokeError, match="Not even one picture"):
         filled(prepare(recipe), 600 * 2**20, meter)
 

@@ -187,12 +187,13 @@ def test_the_commands_of_the_docs(root: Path, monkeypatch: pytest.MonkeyPatch) -
     (text,) = re.findall(r"^## Plan and memory\n(.*?)(?=^## )", DOCS.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     blocks = re.findall(r"```\n(.*?)```", text, re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if line.startswith("bespoke ")]
-    plan, fit_plan, timed, trained = lines
+    plan, fit_plan, timed, trained, fill_plan = lines
     monkeypatch.chdir(root)
     words = run(*shlex.split(plan)[1:])[1]
     for part in ("What the recipe leaves open", "frozen weights", "optimizer (AdamW)", "disk", "not measured"):
         assert part in words
     assert "Changed for this size" in run(*shlex.split(fit_plan)[1:])[1]
+    assert "train.train_batch_size" in run(*shlex.split(fill_plan)[1:])[1].partition("Changed for this size")[2]
     assert re.search(r"time +[\d.]+ minutes, [\d.]+ s a step", run(*shlex.split(timed)[1:])[1])
     made = bespoke.plan("my-style/recipe.toml", fit=shlex.split(trained)[-1])
     done = subprocess.run([sys.executable, "-m", *shlex.split(trained), "--json"], capture_output=True, text=True)

@@ -144,7 +144,10 @@ def test_without_weights_it_has_the_same_shapes(kind, checkpoint):
     wanted = recipe(model={"quantization": kind, "weight_dtype": "bf16"}, train={"train_text_encoder": True})
     made, real = weightless(checkpoint, wanted), tuned(checkpoint, wanted)
     assert is_quantized(real.unet) and is_quantized(real.text_encoder)
-    for said, there in ((made.named_parameters(), real.named_parameters()), (made.named_buffers(), real.named_buffers())):
+    for said, there in (
+        (made.named_parameters(), real.named_parameters()),
+        (made.named_buffers(), real.named_buffers()),
+    ):
         assert {n: (t.shape, t.dtype) for n, t in said} == {n: (t.shape, t.dtype) for n, t in there}
     assert all(tensor.is_meta for tensor in (*made.parameters(), *made.buffers()))
 

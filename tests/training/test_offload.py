@@ -1,4 +1,4 @@
-"""What the optimizer moves in the host's memory: the same bits as without, in all that a training may do with weights."""
+"""What the optimizer moves in the host's memory: the same bits as without, in all that may be done with weights."""
 
 import pytest
 import torch
@@ -71,7 +71,9 @@ def test_no_gradient_stays_with_the_network(tmp_path, trainer):
 def test_a_gpu_is_said_to_hold_no_moments_and_no_gradients(recipe, checkpoint):
     settings = {"train_batch_size": 1, "gradient_checkpointing": True, "use_ema": True}
     plain, moved = (
-        computed(checkpoint, recipe(model={"method": "full"}, train={**settings, "offload_optimizer": away}), 64, "cuda")
+        computed(
+            checkpoint, recipe(model={"method": "full"}, train={**settings, "offload_optimizer": away}), 64, "cuda"
+        )
         for away in (False, True)
     )
     weights = plain.trained

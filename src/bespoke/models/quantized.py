@@ -1,4 +1,4 @@
-"""A frozen network's linear layers kept in 8 or 4 bits a weight, and computed with in the format of what enters them."""
+"""A frozen network's linear layers kept in 8 or 4 bits a weight, and computed with in the format of what enters."""
 
 import functools
 import importlib
@@ -13,6 +13,7 @@ from bespoke.errors import BespokeError
 Kind = Literal["int8", "nf4"]
 BLOCK = 64
 """Weights that share a scale in nf4; in int8 a row does. Source: Dettmers et al. 2023, section 3; 2022, section 2."""
+logging.getLogger("bitsandbytes.backends.cpu").setLevel(logging.ERROR)  # peft imports it, and it advises on kernels
 WHOLE = ("time_emb", "add_embedding")
 """Layers whose names have this in them stay as they are: few weights, which all others hang on."""
 
@@ -47,7 +48,7 @@ def check() -> None:
 
 
 class QuantizedLinear(nn.Linear):
-    """A linear layer whose weights are frozen in 8 or 4 bits; its `weight` is them in float32, made anew when asked for.
+    """A linear layer whose weights are frozen in 8 or 4 bits; its `weight` is made of them whenever it is asked for.
 
     Only rounded weights are kept between the passes: the backward pass widens them again.
     """
@@ -111,11 +112,4 @@ class _Product(torch.autograd.Function):
 
 @functools.cache
 def _library() -> Any:
-    """Bitsandbytes, without its advice on what else could be installed."""
-    log = logging.getLogger("bitsandbytes")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        return importlib.import_module("bitsandbytes")
-    finally:
-        log.setLevel(level)
+    return importlib.import_module("bitsandbytes")

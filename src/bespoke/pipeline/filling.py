@@ -163,10 +163,10 @@ class Filling:
         low, high = self._bracket(limit)
         while high - low > 1:
             middle = min(high - 1, max(low + 1, self._guess(low, high, limit)))
-            if self._beyond(middle, limit) or self._at(middle) > limit:
-                high = middle
-            else:
+            if self._within(middle, limit) or (not self._beyond(middle, limit) and self._at(middle) <= limit):
                 low = middle
+            else:
+                high = middle
         return low
 
     def _at(self, batch: int) -> int:
@@ -181,19 +181,26 @@ class Filling:
         return max(fitting), min([*others, self.most + 1])
 
     def _guess(self, low: int, high: int, limit: int) -> int:
-        """Where a straight line through two known batches reaches the limit, or the double of `low` without two."""
-        ends = (low, high) if high in self.known else tuple(sorted(self.known))[-2:]
+        """Where a line through two known batches reaches the limit, or the double of `low` where only one is known."""
+        above = [batch for batch in sorted(self.known) if batch >= high]
+        ends = (max(batch for batch in self.known if batch <= low), above[0]) if above else sorted(self.known)[-2:]
         if len(ends) < 2:
             return 2 * low
         first, last = ends
-        slope = (self._at(last) - self._at(first)) / (last - first)
-        return low + int((limit - self._at(low)) / slope) if slope > 0 else 2 * low
+        slope = (self.known[last] - self.known[first]) / (last - first)
+        return first + int((limit - self.known[first]) / slope) if slope > 0 else 2 * low
+
+    def _within(self, batch: int, limit: int) -> bool:
+        """Whether the line between a smaller and a larger known batch says that one between them fits."""
+        below, above = [b for b in self.known if b < batch], [b for b in self.known if b > batch]
+        return bool(below and above) and self._line(max(below), min(above), batch) <= limit
 
     def _beyond(self, batch: int, limit: int) -> bool:
-        """Whether what is known of smaller batches says that a batch does not fit, without measuring it."""
+        """Whether the line through two smaller known batches says that one does not fit."""
         below = [known for known in sorted(self.known) if known < batch][-2:]
-        if len(below) < 2:
-            return False
-        first, last = below
-        slope = (self._at(last) - self._at(first)) / (last - first)
-        return self._at(last) + slope * (batch - last) > limit
+        return len(below) == 2 and self._line(*below, batch) > limit
+
+    def _line(self, first: int, last: int, batch: int) -> float:
+        """The bytes of a batch on the line through two known ones."""
+        slope = (self.known[last] - self.known[first]) / (last - first)
+        return self.known[last] + slope * (batch - last)
