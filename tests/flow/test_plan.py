@@ -139,6 +139,11 @@ def test_sixteen_bits_come_last_and_only_where_the_device_is_made_for_them(recip
     assert (last.train.mixed_precision, last.model.weight_dtype) == ("bf16", "bf16")
     old = list(_variants(plain, replace(slow, device="cuda")))
     assert with_changes(plain, old[-1]).train.mixed_precision == "fp16"
+    card = replace(slow, device="cuda", bf16=True)
+    whole = prepare(recipe, ['model.method="full"']).recipe
+    assert with_changes(whole, list(_variants(whole, card))[-1]).train.offload_optimizer, "at the very last"
+    assert sum(with_changes(whole, changes).train.offload_optimizer for changes in _variants(whole, card)) == 5
+    assert not any(with_changes(plain, changes).train.offload_optimizer for changes in _variants(plain, card))
 
 
 def test_where_nothing_fits_it_says_what_would(recipe: Path, meter: Meter) -> None:

@@ -154,8 +154,9 @@ def tuned(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
     dtype = DTYPES[model.weight_dtype or "fp32"]
     _check_formats(recipe, dtype)
     if network.adapted:
-        for part in network.parts.values() if model.quantization else ():
-            quantize(part, model.quantization)
+        if model.quantization:
+            for part in network.parts.values():
+                quantize(part, model.quantization)
         _adapt(network, checkpoint, recipe, dtype)
     else:
         _free(network, dtype, train.unet_dropout)

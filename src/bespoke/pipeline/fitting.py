@@ -262,6 +262,7 @@ def _smaller(recipe: Recipe, here: Machine) -> str:
         passes = batch * train.gradient_accumulation_steps
         advice.append(f"train.train_batch_size = 1 with train.gradient_accumulation_steps = {passes}")
     advice += [f'{change.key} = "{change.after}"' for change in _sixteen(recipe, here)]
+    advice += ["train.offload_optimizer = true"] if _offloaded(recipe, here) else []
     advice += ['model.method = "lora"'] if recipe.model.method == "full" else []
     settings = "; ".join([*advice, "a lower data.resolution or model.rank"])
     return f"Set, in this order: {settings}. Or let it be chosen: bespoke train RECIPE --fit {here.memory_gb:.0f}GB."

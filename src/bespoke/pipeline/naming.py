@@ -134,8 +134,8 @@ def base_of(recipe: recipes.Recipe, folder: Path, *, download: bool = True) -> C
 def begun_with(run: Run, recipe: recipes.Recipe, words: Path | None = None) -> Named:
     """What a run began with, by the copies it has; it knows the words that it began with, or those in a file."""
     file, adapter = words or run.begun, run.begun_adapter
-    copies = {"words": file if file.is_file() else None, "adapter": adapter if adapter.is_file() else None}
-    return start_of(recipe, run.root.parent.parent, **copies)
+    known, begun = (copy if copy.is_file() else None for copy in (file, adapter))
+    return start_of(recipe, run.root.parent.parent, words=known, adapter=begun)
 
 
 def start_of(
