@@ -169,6 +169,20 @@ def sd15_shape() -> DiffusionPipeline:
     return of_first(network, vae, encoder, PNDMScheduler(**BETAS, skip_prk_steps=True, steps_offset=1))
 
 
+def sd21_shape() -> DiffusionPipeline:
+    """Stable Diffusion 2.1's shapes, of 768 pixels. Source: the configurations of stabilityai/stable-diffusion-2-1."""
+    network = unet(
+        (320, 640, 1280, 1280), (True, True, True, False), sample_size=96, cross_attention_dim=1024,
+        attention_head_dim=(5, 10, 20, 20), use_linear_projection=True,
+    )  # fmt: skip
+    encoder = text_encoder(CLIPTextModel, width=1024, layers=23, heads=16, vocabulary=49_408, act="gelu")
+    vae = autoencoder((128, 256, 512, 512), layers=2, side=768, scaling_factor=0.18215)
+    scheduler = DDIMScheduler(
+        **BETAS, prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False, steps_offset=1
+    )
+    return of_first(network, vae, encoder, scheduler)
+
+
 def sdxl_shape() -> DiffusionPipeline:
     """SDXL's shapes. Source: the configurations of stabilityai/stable-diffusion-xl-base-1.0."""
     network = unet(
@@ -182,7 +196,8 @@ def sdxl_shape() -> DiffusionPipeline:
 
 
 KINDS: dict[str, Callable[[], DiffusionPipeline]] = {
-    "sd1": sd1, "sd2v": sd2v, "sdxl": sdxl, "sd3": sd3, "sd15-shape": sd15_shape, "sdxl-shape": sdxl_shape,
+    "sd1": sd1, "sd2v": sd2v, "sdxl": sdxl, "sd3": sd3, "sd15-shape": sd15_shape, "sd21-shape": sd21_shape,
+    "sdxl-shape": sdxl_shape,
 }  # fmt: skip
 
 
@@ -197,6 +212,20 @@ def write(kind: str, folder: Path, *, seed: int = 0, dtype: torch.dtype = torch.
         finally:
             torch.set_default_dtype(before)
     pipeline.save_pretrained(folder)
+
+
+def outline(kind: str, folder: Path) -> None:
+    """Writes what a model of that kind says of itself, in diffusers' layout, without any weights; takes no memory."""
+    with torch.device("meta"):
+        pipeline = KINDS[kind]()
+    for name, part in pipeline.components.items():
+        if hasattr(part, "save_config"):
+            part.save_config(folder / name)
+        elif hasattr(part, "config"):
+            part.config.save_pretrained(folder / name)
+        elif part is not None:
+            part.save_pretrained(folder / name)
+    pipeline.save_config(folder)
 
 
 def main() -> None:

@@ -15,13 +15,13 @@ from bespoke.workspace import write_json
 ROOT = Path(__file__).parents[1]
 
 
-def write(name: str, figures: dict[str, Any], part: str = "") -> Path:
-    """The file, written; `part` where one proof has several."""
+def write(name: str, figures: dict[str, Any], part: str = "", room: str = "proofs") -> Path:
+    """The file, written; `part` where one proof has several, `room` where it is no proof."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     content = {
         # A path of this machine says nothing to anybody else.
         "command": " ".join(
-            ["python -m", f"proofs.{name}", *("FOLDER" if Path(word).is_absolute() else word for word in sys.argv[1:])]
+            ["python -m", f"{room}.{name}", *("FOLDER" if Path(word).is_absolute() else word for word in sys.argv[1:])]
         ),
         "commit": commit.stdout.strip() or "unknown",
         "date": datetime.now(UTC).date().isoformat(),

@@ -266,6 +266,11 @@ class Run:
         """What the training began with and may be changed elsewhere meanwhile: a file of new words."""
         return self.root / "begun" / "words.safetensors"
 
+    @property
+    def begun_adapter(self) -> Path:
+        """The adapter that it began with, where `model.adapter_file` named one."""
+        return self.root / "begun" / "adapter.safetensors"
+
     def checkpoint(self, epoch: int) -> Path:
         """The folder of the weights after an epoch, counted from 1."""
         return self.root / "checkpoints" / f"epoch-{epoch}"

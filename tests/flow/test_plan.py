@@ -19,7 +19,7 @@ import bespoke
 from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
 from bespoke.hardware import Machine, memory_size
-from bespoke.pipeline.fitting import Estimate, Meter, _variants, _with
+from bespoke.pipeline.fitting import Estimate, Meter, _variants, with_changes
 from bespoke.pipeline.plan import fit_in
 from bespoke.pipeline.prepare import prepare
 from bespoke.recipe import Recipe, load
@@ -135,10 +135,15 @@ def test_sixteen_bits_come_last_and_only_where_the_device_is_made_for_them(recip
     ]  # fmt: skip
     fast = list(_variants(plain, replace(slow, bf16=True)))
     assert fast[: len(tried)] == tried and len(fast) == 2 * len(tried)
-    last = _with(plain, fast[-1])
+    last = with_changes(plain, fast[-1])
     assert (last.train.mixed_precision, last.model.weight_dtype) == ("bf16", "bf16")
     old = list(_variants(plain, replace(slow, device="cuda")))
-    assert _with(plain, old[-1]).train.mixed_precision == "fp16"
+    assert with_changes(plain, old[-1]).train.mixed_precision == "fp16"
+    card = replace(slow, device="cuda", bf16=True)
+    whole = prepare(recipe, ['model.method="full"']).recipe
+    assert with_changes(whole, list(_variants(whole, card))[-1]).train.offload_optimizer, "at the very last"
+    assert sum(with_changes(whole, changes).train.offload_optimizer for changes in _variants(whole, card)) == 5
+    assert not any(with_changes(plain, changes).train.offload_optimizer for changes in _variants(plain, card))
 
 
 def test_where_nothing_fits_it_says_what_would(recipe: Path, meter: Meter) -> None:
@@ -187,12 +192,13 @@ def test_the_commands_of_the_docs(root: Path, monkeypatch: pytest.MonkeyPatch) -
     (text,) = re.findall(r"^## Plan and memory\n(.*?)(?=^## )", DOCS.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     blocks = re.findall(r"```\n(.*?)```", text, re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if line.startswith("bespoke ")]
-    plan, fit_plan, timed, trained = lines
+    plan, fit_plan, timed, trained, fill_plan = lines
     monkeypatch.chdir(root)
     words = run(*shlex.split(plan)[1:])[1]
     for part in ("What the recipe leaves open", "frozen weights", "optimizer (AdamW)", "disk", "not measured"):
         assert part in words
-    assert "Changed to fit" in run(*shlex.split(fit_plan)[1:])[1]
+    assert "Changed for this size" in run(*shlex.split(fit_plan)[1:])[1]
+    assert "train.train_batch_size" in run(*shlex.split(fill_plan)[1:])[1].partition("Changed for this size")[2]
     assert re.search(r"time +[\d.]+ minutes, [\d.]+ s a step", run(*shlex.split(timed)[1:])[1])
     made = bespoke.plan("my-style/recipe.toml", fit=shlex.split(trained)[-1])
     done = subprocess.run([sys.executable, "-m", *shlex.split(trained), "--json"], capture_output=True, text=True)

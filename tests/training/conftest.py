@@ -161,7 +161,9 @@ def everything() -> Callable[[Any], dict[str, torch.Tensor]]:
 
     def tensors(trainer: Any) -> dict[str, torch.Tensor]:
         state = trainer.optimizer.optimizer.state
-        moments = {f"{kind} {n}": v for n, p in trainer.parameters.items() for kind, v in state[p].items()}
+        moments = {
+            f"{kind} {n}": torch.as_tensor(v) for n, p in trainer.parameters.items() for kind, v in state[p].items()
+        }
         averages = {f"average {n}": v for n, v in trainer.average.values.items()}
         return {name: t.detach().clone() for name, t in ({**trainer.parameters, **moments, **averages}).items()}
 

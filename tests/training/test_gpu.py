@@ -116,6 +116,43 @@ def test_stopping_and_going_on_changes_no_bit_where_that_is_asked_for(tmp_path, 
     assert second.progress == whole.progress
 
 
+def told(trainer):
+    return [event.loss for event in trainer.fit() if isinstance(event, Step)]
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_weights_that_the_host_moves_learn_what_the_gpu_s_learn(tmp_path, trainer, precision):
+    sections = {"model": {"method": "full"}, "train": {"mixed_precision": precision, "learning_rate": 1e-4}}
+    sections["train"] |= {"use_ema": True, "gradient_accumulation_steps": 2}
+    plain = told(trainer(tmp_path / "plain", **sections))
+    sections["train"]["offload_optimizer"] = True
+    ours = trainer(tmp_path / "ours", **sections)
+    assert told(ours) == pytest.approx(plain, rel=1e-3 if precision == "no" else 0.03)
+    assert all(p.device.type == "cpu" and p.is_pinned() for p in ours.parameters.values())
+    assert all(p.grad is None for p in ours.bare.parameters())
+    assert all(torch.equal(p.cpu(), ours.parameters[name]) for name, p in ours.bare.trainable().items())
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_a_rounded_base_is_the_same_on_a_gpu_and_a_step_on_it_never_waits(tmp_path, trainer, checkpoint, recipe, kind):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is in bespoke[optim]")
+    from bespoke.models import tuned
+
+    sections = {"model": {"quantization": kind, "weight_dtype": "bf16"}, "train": {"mixed_precision": "bf16"}}
+    there = trainer(tmp_path, **sections)
+    here = tuned(checkpoint, recipe(**sections))
+    for (name, buffer), (_, other) in zip(there.bare.named_buffers(), here.named_buffers(), strict=True):
+        assert torch.equal(buffer.cpu(), other), name
+    window = Window(there.accelerator.device)
+    there.step(window)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        there.step(window)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert int(window.skipped) == 0
+
+
 CASES = ("lora:256:4:no", "full:256:4:no", "lora:512:2:yes")
 
 

@@ -1,5 +1,7 @@
 """Every kind of adapter learns, goes on to the same bits, is planned for, and is found by its run's names."""
 
+import importlib.util
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from bespoke.errors import BespokeError
 from bespoke.pipeline.naming import named, start_of
 from bespoke.pipeline.train import check_network, trainer_for
 from bespoke.recipe import dump
-from bespoke.training import Step, Stopped
+from bespoke.training import Step, Stopped, Validated
 from bespoke.workspace import Run
 
 KINDS = {
@@ -17,8 +19,15 @@ KINDS = {
     "lokr": {"method": "lokr", "decompose_both": True},
     "oft": {"method": "oft", "targets": ["attention", "feed-forward"]},
     "boft": {"method": "boft"},
+    "int8": {"quantization": "int8"},
+    "nf4": {"quantization": "nf4", "method": "dora"},
 }
-every_kind = pytest.mark.parametrize("kind", KINDS)
+ROUNDED = pytest.mark.skipif(
+    importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is in bespoke[optim]"
+)
+every_kind = pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=ROUNDED if "quantization" in KINDS[kind] else ()) for kind in KINDS]
+)
 
 
 def answer(pipeline):
@@ -55,6 +64,15 @@ def test_it_learns_goes_on_to_the_same_bits_and_is_found_by_name(tmp_path, train
     base = answer(named("pico").pipeline())
     assert float((by_state - base).norm() / base.norm()) > 0.01
     assert float((by_state - by_file).norm() / base.norm()) < 1e-5
+
+
+@ROUNDED
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_on_a_rounded_base_the_validation_loss_falls_below_that_of_the_rounded_base(tmp_path, trainer, kind):
+    ours = trainer(tmp_path, model={"quantization": kind}, train={"max_train_steps": 12, "learning_rate": 0.003})
+    events = list(ours.fit())
+    ratios = [event.log_ratio for event in events if isinstance(event, Validated)]
+    assert ratios[0] == 0 and ratios[-1] < -0.02
 
 
 def test_a_wrong_file_or_layer_is_told_before_there_is_a_run(tmp_path, recipe, trainer):

@@ -79,6 +79,9 @@ def train(
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what it would be, and train nothing.")] = False,
     fit: Annotated[str | None, typer.Option(metavar="SIZE", help="Choose settings for so much memory: 12GB.")] = None,
+    fill: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Take the largest batch that fits: 12GB, or all of the GPU's.")
+    ] = None,
     time: Annotated[bool, typer.Option("--time", help="With --plan: make a few real steps, and time them.")] = False,
     settings: Set = None,
     as_json: Json = False,
@@ -91,12 +94,12 @@ def train(
             raise BespokeError("Name either a recipe or a run to resume.", "bespoke train recipe.toml")
         if resume is not None and settings:
             raise BespokeError("A run is resumed as it began; --set cannot change it.", "Start a new run with --set.")
-        if resume is not None and (plan or fit):
+        if resume is not None and (plan or fit or fill):
             raise BespokeError("A run is resumed as it began: there is nothing to plan.", "Name its recipe instead.")
         if time and not plan:
             raise BespokeError("--time belongs to --plan.", "bespoke train recipe.toml --plan --time")
         if plan and recipe is not None:
-            _show_plan(recipe, tuple(settings or ()), fit, time=time, as_json=as_json)
+            _show_plan(recipe, tuple(settings or ()), fit=fit, fill=fill, time=time, as_json=as_json)
             return
         from bespoke.pipeline.train import resume as go_on
         from bespoke.pipeline.train import train as begin
@@ -105,7 +108,7 @@ def train(
             done = go_on(resume, recipe or "recipe.toml", report=bars)
         else:
             assert recipe is not None
-            done = begin(recipe, settings or (), fit=fit, report=bars)
+            done = begin(recipe, settings or (), fit=fit, fill=fill, report=bars)
     content = {
         "run": done.run, "adapter": done.adapter, "model": done.model, "steps": done.steps, "best_step": done.best_step,
         "words": done.words, "reason": done.reason, "seconds": done.seconds,
@@ -116,11 +119,13 @@ def train(
     result(content, f'{words}  bespoke sample {relative(done.run)} "…"', as_json=as_json)
 
 
-def _show_plan(recipe: Path, settings: tuple[str, ...], fit: str | None, *, time: bool, as_json: bool) -> None:
+def _show_plan(
+    recipe: Path, settings: tuple[str, ...], *, fit: str | None, fill: str | None, time: bool, as_json: bool
+) -> None:
     from bespoke.cli.plans import plan_content, planned
     from bespoke.pipeline.plan import plan
 
-    made = plan(recipe, settings, fit=fit, time=time)
+    made = plan(recipe, settings, fit=fit, fill=fill, time=time)
     result(plan_content(made), planned(made), as_json=as_json)
 
 

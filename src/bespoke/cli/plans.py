@@ -13,6 +13,7 @@ PARTS = {
     "trained": "trained weights",
     "gradients": "gradients at that moment",
     "optimizer": "optimizer (AdamW)",
+    "host": "beside it, in the host's",
     "average": "running average",
     "activations": "kept for the backward pass",
     "transient": "largest transient",
@@ -43,7 +44,7 @@ def planned(made: Plan) -> str:
 
 def changed(changes: tuple[Change, ...]) -> Iterator[str]:
     """What was changed to fit, and why, a line each."""
-    yield "Changed to fit:" if changes else "It fits as it is; nothing was changed."
+    yield "Changed for this size of memory:" if changes else "It fits as it is; nothing was changed."
     for change in changes:
         yield f"  {change.words}"
 

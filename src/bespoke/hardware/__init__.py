@@ -101,6 +101,13 @@ def free_disk_gb(folder: Path) -> float:
     return shutil.disk_usage(folder).free / 2**30
 
 
+def free_gpu_memory() -> int:
+    """The bytes that the GPU has free, 0 without one; loads torch."""
+    import torch
+
+    return torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
+
+
 def peak_memory_gb() -> tuple[float, float]:
     """The most memory that this process has had so far, and the most of its GPU's; 0 where it cannot be known."""
     import torch

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bespoke.errors import BespokeError
 from bespoke.models.kinds import MUTATING
+from bespoke.models.quantized import is_quantized
 
 FILE = "adapter.safetensors"
 NAME = "default"
@@ -57,7 +59,12 @@ def detach(network: Any) -> None:
 
 
 def merge(network: Any) -> None:
-    """Adds the adapter to the base's weights, in place, and takes it off: it answers as with it, but for rounding."""
+    """Adds the adapter to the base's weights, in place, and takes it off: it answers as with it, but for rounding.
+
+    Raises: BespokeError when the base is in 8 or 4 bits, which would round the adapter away.
+    """
+    if is_quantized(network):
+        raise BespokeError("An adapter cannot be merged into weights of 8 or 4 bits.", "Merge it into the base itself.")
     for _, layer in tuned_layers(network):
         layer.merge()
     network.__dict__.pop(FIRST, None)  # what was taken out is in the merged weights

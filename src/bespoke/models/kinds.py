@@ -29,6 +29,7 @@ FOR = {
     "decompose_both": ("lokr",),
     "decompose_factor": ("lokr",),
     "block_size": TURNING,
+    "quantization": LORA,
 }
 """Which kinds a key is for; others do not know it."""
 
@@ -46,6 +47,9 @@ def checked(model: Model) -> Model:
     if model.init in MUTATING and model.method != "lora":
         problem = f'model.init = "{model.init}" is for LoRA; model.method is "{model.method}".'
         raise BespokeError(problem, 'Set model.method = "lora", or take model.init out.')
+    if model.init in MUTATING and model.quantization:
+        problem = f'model.init = "{model.init}" takes weights out of the base, and rounded ones are not taken from.'
+        raise BespokeError(problem, "Take model.init or model.quantization out.")
     if model.init in MUTATING and model.adapter_file:
         problem = f'model.init = "{model.init}" makes first weights, and model.adapter_file gives others.'
         raise BespokeError(problem, "Take one of them out.")

@@ -14,6 +14,7 @@ from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, kinds
 from bespoke.models.embedding import trainable_rows
 from bespoke.models.load import Checkpoint
+from bespoke.models.quantized import quantize
 from bespoke.models.quietly import quiet
 from bespoke.models.vocabulary import ENCODER, NewWords
 from bespoke.models.vocabulary import FILE as WORDS
@@ -149,31 +150,49 @@ class Tuned(nn.Module):
 def tuned(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
     """The networks of a checkpoint that a resolved recipe trains: with a fresh adapter, or with all weights trainable.
 
-    Raises: BespokeError when all weights are to be trained and are to be in fp16.
+    Raises: BespokeError when all weights are to be trained and are to be in fp16, or weights are to be in 8 or 4 bits
+    and no adapter is trained or bitsandbytes is missing.
     """
     model, train = recipe.model, recipe.train
     unet = checkpoint.unet()
     text_encoder = checkpoint.text_encoder() if recipe.trains_text else None
     network = _network(unet, text_encoder, recipe)
     dtype = DTYPES[model.weight_dtype or "fp32"]
-    if not network.adapted and dtype == torch.float16:
-        hint = 'Take model.weight_dtype out, or set it to "bf16", whose steps are rounded at random.'
-        raise BespokeError("Weights that are all trained cannot be fp16: small updates vanish in it.", hint)
+    _check_formats(recipe, dtype)
     if network.adapted:
+        if model.quantization:
+            for part in network.parts.values():
+                quantize(part, model.quantization)
         _adapt(network, checkpoint, recipe, dtype)
     else:
-        for part in network.parts.values():
-            with quiet():
-                part.to(dtype)
-            part.requires_grad_(requires_grad=True)
-        for module in unet.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = train.unet_dropout
+        _free(network, dtype, train.unet_dropout)
     if recipe.trains_words:
         network.train_rows(words_of(checkpoint, recipe))
     if train.gradient_checkpointing:
         _checkpoint_activations(network)
     return network
+
+
+def _check_formats(recipe: Recipe, dtype: torch.dtype) -> None:
+    """Raises: BespokeError when weights are to be kept in a format that they cannot be trained in."""
+    model = recipe.model
+    if model.quantization and not model.adapts:
+        hint = 'Set model.method = "lora", or take model.quantization out.'
+        raise BespokeError(f"Only the base of an adapter can be {model.quantization}.", hint)
+    if model.method == "full" and dtype == torch.float16:
+        hint = 'Take model.weight_dtype out, or set it to "bf16", whose steps are rounded at random.'
+        raise BespokeError("Weights that are all trained cannot be fp16: small updates vanish in it.", hint)
+
+
+def _free(network: Tuned, dtype: torch.dtype, dropout: float) -> None:
+    """Makes all weights trainable, in a format, in place."""
+    for part in network.parts.values():
+        with quiet():
+            part.to(dtype)
+        part.requires_grad_(requires_grad=True)
+    for module in network.unet.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = dropout
 
 
 def _checkpoint_activations(network: Tuned) -> None:

@@ -60,10 +60,11 @@ class Change:
 
 
 class Meter:
-    """Estimates trainings of one dataset by one model on this machine; the same one is made only once."""
+    """Estimates trainings of one dataset by one model on a machine; the same one is made only once."""
 
-    def __init__(self, dataset: Dataset, checkpoint: Checkpoint) -> None:
-        self.dataset, self.checkpoint, self.here = dataset, checkpoint, machine()
+    def __init__(self, dataset: Dataset, checkpoint: Checkpoint, here: Machine | None = None) -> None:
+        """`here` is the machine that is meant, by default this one."""
+        self.dataset, self.checkpoint, self.here = dataset, checkpoint, here or machine()
         self._found: dict[str, Estimate] = {}
 
     def __call__(self, recipe: Recipe) -> Estimate:
@@ -82,7 +83,7 @@ class Meter:
         if workers.num_processes > 1:
             hint = "Run it without torchrun; what it says is for each process."
             raise BespokeError("Memory is planned in one process.", hint)
-        found = memory(network, measured, schedule, recipe, workers)
+        found = memory(network, measured, schedule, recipe, workers, self.here.device)
         return Estimate(found, OVERHEAD[self.here.device], 4 * weights if self.here.device == "cpu" else 0)
 
 
@@ -90,11 +91,11 @@ def fitted(meter: Meter, recipe: Recipe, limit: int) -> tuple[Recipe, tuple[Chan
     """The first of a resolved recipe's variants that takes at most `limit` bytes, and what is changed in it.
 
     What leaves the result as it is comes first: gradient checkpointing, then fewer pictures a pass and more passes a
-    step; arithmetic in 16 bits comes last.
+    step; then arithmetic in 16 bits, and for whole models on a GPU at last all of it with the optimizer on the host.
 
     Raises: BespokeError when none fits, saying what would.
     """
-    tried = [(changes, _with(recipe, changes)) for changes in _variants(recipe, meter.here)]
+    tried = [(changes, with_changes(recipe, changes)) for changes in _variants(recipe, meter.here)]
     if meter(tried[-1][1]).total > limit:  # the smallest of them
         raise _too_small(meter, recipe, limit)
     changes, changed = next((c, r) for c, r in tried if meter(r).total <= limit)
@@ -103,12 +104,12 @@ def fitted(meter: Meter, recipe: Recipe, limit: int) -> tuple[Recipe, tuple[Chan
 
 def _variants(recipe: Recipe, here: Machine) -> Iterator[tuple[Change, ...]]:
     """The changes to try, the least first."""
-    sixteen = _sixteen(recipe, here)
-    for bits in ((), sixteen) if sixteen else ((),):
+    sixteen, away = _sixteen(recipe, here), _offloaded(recipe, here)
+    for more in dict.fromkeys(((), sixteen, (*sixteen, *away))):
         if not recipe.train.gradient_checkpointing:
-            yield bits
+            yield more
         for size in _sizes(recipe.train.train_batch_size or 1):
-            yield (*_checkpointed(recipe), *_divided(recipe, size), *bits)
+            yield (*_checkpointed(recipe), *_divided(recipe, size), *more)
 
 
 def _sizes(batch: int) -> list[int]:
@@ -146,7 +147,19 @@ def _sixteen(recipe: Recipe, here: Machine) -> tuple[Change, ...]:
     return tuple(change for change in found if change.before != change.after)
 
 
-def _with(recipe: Recipe, changes: tuple[Change, ...]) -> Recipe:
+def _offloaded(recipe: Recipe, here: Machine) -> tuple[Change, ...]:
+    """The optimizer on the host, where a GPU trains a whole model: an adapter's moments are small."""
+    train = recipe.train
+    if here.device != "cuda" or recipe.model.adapts or train.offload_optimizer or train.optimizer == "adamw8bit":
+        return ()
+    if train.mixed_precision == "fp16" or not here.bf16:
+        return ()
+    why = "moments and gradients are in the host's memory; a step takes longer"
+    return (Change("train.offload_optimizer", before=False, after=True, why=why),)
+
+
+def with_changes(recipe: Recipe, changes: tuple[Change, ...]) -> Recipe:
+    """A resolved recipe with some settings changed; nothing else is derived anew."""
     for change in changes:
         section, key = change.key.split(".")
         recipe = recipe.model_copy(update={section: getattr(recipe, section).model_copy(update={key: change.after})})
@@ -170,11 +183,11 @@ def _adapter(recipe: Recipe) -> str:
 def _least(meter: Meter, recipe: Recipe) -> int:
     """The bytes of the smallest of the recipe's variants."""
     *_, last = _variants(recipe, meter.here)
-    return meter(_with(recipe, last)).total
+    return meter(with_changes(recipe, last)).total
 
 
 def _what_would(meter: Meter, recipe: Recipe, limit: int) -> str:
-    lora = _with(recipe, (Change("model.method", recipe.model.method, "lora", ""),))
+    lora = with_changes(recipe, (Change("model.method", recipe.model.method, "lora", ""),))
     advice: list[str] = []
     if recipe.model.method == "full":
         needed = _least(meter, lora)
@@ -193,13 +206,13 @@ def _side(meter: Meter, recipe: Recipe, limit: int) -> tuple[int, int]:
     """The largest of some smaller resolutions at which it fits, and the bytes it takes then; 0 where none does."""
     step, now = meter.checkpoint.step, recipe.data.resolution or meter.checkpoint.resolution
     *_, last = _variants(recipe, meter.here)
-    found = meter(_with(recipe, last))
+    found = meter(with_changes(recipe, last))
     if found.overhead + max(found.memory.resting, found.reading) > limit:
         return 0, 0  # the weights alone are too much
     for part in SMALLER:
         side = int(now * part) // step * step
         if side:
-            needed = _least(meter, _with(recipe, (Change("data.resolution", now, side, ""),)))
+            needed = _least(meter, with_changes(recipe, (Change("data.resolution", now, side, ""),)))
             if needed <= limit:
                 return side, needed
     return 0, 0
@@ -249,6 +262,7 @@ def _smaller(recipe: Recipe, here: Machine) -> str:
         passes = batch * train.gradient_accumulation_steps
         advice.append(f"train.train_batch_size = 1 with train.gradient_accumulation_steps = {passes}")
     advice += [f'{change.key} = "{change.after}"' for change in _sixteen(recipe, here)]
+    advice += ["train.offload_optimizer = true"] if _offloaded(recipe, here) else []
     advice += ['model.method = "lora"'] if recipe.model.method == "full" else []
     settings = "; ".join([*advice, "a lower data.resolution or model.rank"])
     return f"Set, in this order: {settings}. Or let it be chosen: bespoke train RECIPE --fit {here.memory_gb:.0f}GB."

@@ -94,7 +94,7 @@ def named_from(model: str, which: str) -> dict[str, Named]:
         raise BespokeError(f"checkpoint={which} is for runs, and {model} is none.", hint)
     if which.startswith("@"):
         return {which[1:]: named(f"{run.root}{which}")}
-    begun = {"base": start_of(recipes.load(run.recipe), run.root.parent.parent)}
+    begun = {"base": begun_with(run, recipes.load(run.recipe))}
     if which == "base":
         return begun
     epochs = {folder.name: named(f"{run.root}@{folder.name}") for folder in run.checkpoints()}
@@ -131,10 +131,24 @@ def base_of(recipe: recipes.Recipe, folder: Path, *, download: bool = True) -> C
     return start_of(recipe, folder, download=download).checkpoint
 
 
-def start_of(recipe: recipes.Recipe, folder: Path, *, download: bool = True, words: Path | None = None) -> Named:
+def begun_with(run: Run, recipe: recipes.Recipe, words: Path | None = None) -> Named:
+    """What a run began with, by the copies it has; it knows the words that it began with, or those in a file."""
+    file, adapter = words or run.begun, run.begun_adapter
+    known, begun = (copy if copy.is_file() else None for copy in (file, adapter))
+    return start_of(recipe, run.root.parent.parent, words=known, adapter=begun)
+
+
+def start_of(
+    recipe: recipes.Recipe,
+    folder: Path,
+    *,
+    download: bool = True,
+    words: Path | None = None,
+    adapter: Path | None = None,
+) -> Named:
     """What a recipe in `folder` begins with: a checkpoint or, where its base is a run, also that run's adapter.
 
-    It knows the new words in the file `words` or, without one, in the file that the recipe names.
+    It knows the new words in the file `words` or, without one, in the file that the recipe names; so with `adapter`.
 
     Raises: BespokeError when there is none, it would have to be downloaded and must not, it cannot be gone on with, or
     it cannot learn by the schedule that the recipe asks for.
@@ -150,21 +164,21 @@ def start_of(recipe: recipes.Recipe, folder: Path, *, download: bool = True, wor
         if start.adapter and recipe.model.method == "full":
             hint = 'Set model.method = "lora", or name the model that the adapter belongs to.'
             raise BespokeError(f"{base} is an adapter; all weights cannot be trained from there.", hint)
-        return _with_file(_as_asked(start, recipe, folder, words), recipe, folder)
+        return _with_file(_as_asked(start, recipe, folder, words), recipe, folder, adapter)
     local = folder / base
     name = str(local) if base != "pico" and local.is_dir() else base
     start = Named(name, find(name, download=download))
-    return _with_file(_as_asked(start, recipe, folder, words), recipe, folder)
+    return _with_file(_as_asked(start, recipe, folder, words), recipe, folder, adapter)
 
 
-def _with_file(start: Named, recipe: recipes.Recipe, folder: Path) -> Named:
-    """The same start with the adapter in the file that a recipe names, if it names one."""
+def _with_file(start: Named, recipe: recipes.Recipe, folder: Path, copy: Path | None) -> Named:
+    """The same start with the adapter in the file that a recipe names, if it names one, or in the copy of it."""
     if not recipe.model.adapter_file:
         return start
     if start.adapter or not recipe.model.adapts:
         what = f"{recipe.model.base} has an adapter already" if start.adapter else "no adapter is trained"
         raise BespokeError(f"model.adapter_file gives an adapter, and {what}.", "Take model.adapter_file out.")
-    return replace(start, adapter=folder / recipe.model.adapter_file)
+    return replace(start, adapter=copy or folder / recipe.model.adapter_file)
 
 
 def _as_asked(start: Named, recipe: recipes.Recipe, folder: Path, words: Path | None) -> Named:
@@ -182,7 +196,7 @@ def _of_run(run: Run, name: str, which: str) -> Named:
     if kind == "step" and number.isdecimal():
         if not run.state(int(number)).is_dir():
             raise BespokeError(f"{run.root} has no state {which}.", _there_are("step", run.states()))
-        start = _begun(run, recipe, run.begun)
+        start = begun_with(run, recipe)
         return Named(name, start.checkpoint, None, recipe.sample, run.state(int(number)), recipe)
     full = recipe.model.method == "full"
     folder = {"best": run.model if full else run.root, "last": run.last}.get(which)
@@ -198,16 +212,11 @@ def _of_run(run: Run, name: str, which: str) -> Named:
             raise BespokeError(f"{run.root} has no {which}.", _there_are("epoch", run.checkpoints()))
         hint, what = f"Let it train on: bespoke train --resume {run.root}", "words" if only_words else "adapter"
         raise BespokeError(f"{run.root} has no {which} {'model' if full else what} yet.", hint)
-    start = _begun(run, recipe, words if words.is_file() else run.begun)
+    start = begun_with(run, recipe, words if words.is_file() else None)
     if full:
         return Named(name, start.checkpoint.with_trained(folder), None, recipe.sample, recipe=recipe)
     # Where only words are trained, an adapter that the run began with is still there.
     return Named(name, start.checkpoint, start.adapter if only_words else adapter, recipe.sample, recipe=recipe)
-
-
-def _begun(run: Run, recipe: recipes.Recipe, words: Path) -> Named:
-    """What a run began with, knowing the words in a file if it is there."""
-    return start_of(recipe, run.root.parent.parent, words=words if words.is_file() else None)
 
 
 def _there_are(kind: str, folders: Sequence[Path]) -> str:

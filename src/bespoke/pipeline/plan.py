@@ -7,9 +7,11 @@ from pathlib import Path
 
 from bespoke.data import Size
 from bespoke.diffusion import Schedule
+from bespoke.errors import BespokeError
 from bespoke.hardware import lean_heap, machine, memory_size
 from bespoke.models import tuned, weightless
 from bespoke.models.kinds import MUTATING
+from bespoke.pipeline.filling import filled, room
 from bespoke.pipeline.fitting import Change, Estimate, Meter, fitted, gigabytes
 from bespoke.pipeline.masked import told
 from bespoke.pipeline.prepare import Prepared, largest, prepare, shapes
@@ -71,7 +73,7 @@ class Plan:
     """The largest shape of a picture, in pixels."""
     estimate: Estimate
     limit: int | None
-    """The bytes that it was to fit in."""
+    """The bytes that it was to fit in, or to fill."""
     changes: tuple[Change, ...]
     disk: Disk
     device: str
@@ -85,18 +87,25 @@ class Plan:
     """Why there is no time, or what it leaves out."""
 
 
-def plan(recipe: str | Path, overrides: Sequence[str] = (), *, fit: str | None = None, time: bool = False) -> Plan:
+def plan(
+    recipe: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    fit: str | None = None,
+    fill: str | None = None,
+    time: bool = False,
+) -> Plan:
     """What training by the recipe in a file would be; nothing is trained and nothing is written.
 
-    With `fit`, a size such as "12GB", settings are changed until the training fits in it. With `time`, a few steps of
-    the real network are made and timed.
+    With `fit`, a size such as "12GB", settings are changed until the training fits in it; with `fill` the batch is the
+    largest that fits in it. With `time`, a few steps of the real network are made and timed.
 
     Raises: BespokeError when the recipe, the dataset or the model is not as it should be, or nothing fits.
     """
-    limit = memory_size(fit) if fit else None
+    limit = _limit(fit, fill)
     prepared = prepare(recipe, overrides)
     meter = Meter(prepared.shown, prepared.start.checkpoint)
-    prepared, changes = fit_in(prepared, limit, meter) if limit else (prepared, ())
+    prepared, changes = _sized(prepared, limit, meter, fill=bool(fill)) if limit else (prepared, ())
     resolved, estimate, here = prepared.recipe, meter(prepared.recipe), machine()
     length = _length(prepared)
     room = int(here.memory_gb * 2**30)
@@ -119,15 +128,31 @@ def fit_in(prepared: Prepared, limit: int, meter: Meter | None = None) -> tuple[
     return replace(prepared, recipe=recipe, reasons={**prepared.reasons, **why}), changes
 
 
-def fit_to_train(prepared: Prepared, limit: int, report: Reporter) -> Prepared:
-    """A prepared training changed as `fit_in` does, telling what was changed; this process then gives memory back.
+def sized_to_train(prepared: Prepared, fit: str | None, fill: str | None, report: Reporter) -> Prepared:
+    """A prepared training changed to fit in a size of memory, or to fill it, telling what was changed.
+
+    This process then gives memory back.
 
     Raises: BespokeError when nothing makes it fit.
     """
-    prepared, changes = fit_in(prepared, limit)
+    limit = _limit(fit, fill)
+    if not limit:
+        return prepared
+    meter = Meter(prepared.shown, prepared.start.checkpoint)
+    prepared, changes = _sized(prepared, limit, meter, fill=bool(fill))
     report("fit", 1, 1, "; ".join(change.words for change in changes) or "nothing had to be changed")
     lean_heap()
     return prepared
+
+
+def _limit(fit: str | None, fill: str | None) -> int | None:
+    if fit and fill:
+        raise BespokeError("--fit makes a training smaller, --fill its batch larger.", "Ask for one of them.")
+    return memory_size(fit) if fit else room(fill) if fill else None
+
+
+def _sized(prepared: Prepared, limit: int, meter: Meter, *, fill: bool) -> tuple[Prepared, tuple[Change, ...]]:
+    return filled(prepared, limit, meter) if fill else fit_in(prepared, limit, meter)
 
 
 def _length(prepared: Prepared) -> Length:

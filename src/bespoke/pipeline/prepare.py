@@ -35,6 +35,8 @@ class Prepared:
     recipe: recipes.Recipe
     reasons: Mapping[str, str]
     """Why each derived `section.key` is what it is."""
+    asked: recipes.Recipe
+    """The recipe as the person has it."""
     regularisation: tuple[Picture, ...] = ()
     """The pictures of `data.regularisation`."""
 
@@ -67,7 +69,7 @@ def prepare(recipe: str | Path, overrides: Sequence[str] = ()) -> Prepared:
     data.check_enough(str(folder), dataset)
     start = start_of(asked, project.root)
     whole, reasons = resolved(asked, dataset, start.checkpoint)
-    return Prepared(project, dataset, start, whole, reasons, regularisation(whole, project)[1])
+    return Prepared(project, dataset, start, whole, reasons, asked, regularisation(whole, project)[1])
 
 
 def regularisation(recipe: recipes.Recipe, project: Project) -> tuple[Path, tuple[Picture, ...]]:

@@ -50,7 +50,11 @@ def accelerator(train: Train) -> Any:
     AcceleratorState._reset_state()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     if machine().device == "cuda":
         _repeatable(train.deterministic)
-    return Accelerator(mixed_precision=precision, cpu=machine().device == "cpu")
+    workers = Accelerator(mixed_precision=precision, cpu=machine().device == "cpu")
+    if train.offload_optimizer and workers.num_processes > 1:
+        hint = "Train in one process, or take it out of the recipe."
+        raise BespokeError("train.offload_optimizer is for one process.", hint)
+    return workers
 
 
 def _repeatable(asked: bool) -> None:  # noqa: FBT001 - a switch

@@ -90,7 +90,7 @@ class Progress:
         over = isinstance(event, Stopped) and event.finished and bool(self._every) and event.step > self._last
         if not (due or over):
             return False
-        with self._trainer.average.in_place():
+        with self._trainer.for_use():
             self._draw(event.step)
         self._last = event.step
         return True

@@ -12,7 +12,6 @@ from bespoke import data
 from bespoke import recipe as recipes
 from bespoke.data import shown
 from bespoke.errors import BespokeError, Interrupted
-from bespoke.hardware import memory_size
 from bespoke.models import adapterfile, tuned, weightless
 from bespoke.models.kinds import LORA
 from bespoke.models.vocabulary import FILE as WORDS
@@ -20,8 +19,8 @@ from bespoke.pipeline import progress, runpage
 from bespoke.pipeline.fitting import memory_explained
 from bespoke.pipeline.material import Encoder
 from bespoke.pipeline.mirror import fetched, mirrored
-from bespoke.pipeline.naming import Named, start_of
-from bespoke.pipeline.plan import fit_to_train
+from bespoke.pipeline.naming import Named, begun_with
+from bespoke.pipeline.plan import sized_to_train
 from bespoke.pipeline.prepare import Prepared, prepare, with_brackets
 from bespoke.pipeline.processes import accelerator, agreed, is_main, main_first
 from bespoke.pipeline.reporting import Reporter, Stopwatch, silent
@@ -50,18 +49,23 @@ class Trained:
 
 
 def train(
-    recipe: str | Path, overrides: Sequence[str] = (), *, fit: str | None = None, report: Reporter = silent
+    recipe: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    fit: str | None = None,
+    fill: str | None = None,
+    report: Reporter = silent,
 ) -> Trained:
-    """A new run of the recipe in a file, trained to its end; with `fit`, by settings that fit in such as "12GB".
+    """A new run of the recipe in a file, trained to its end.
+
+    With `fit`, by settings that fit in a size such as "12GB"; with `fill`, in the largest batch that does.
 
     Raises: BespokeError when the recipe, the dataset or the model is not as it should be, or nothing fits; Interrupted
     when a signal stopped it, after saving.
     """
     watch = Stopwatch()
     with watch.stage("check"):
-        prepared = prepare(recipe, overrides)
-        if fit:
-            prepared = fit_to_train(prepared, memory_size(fit), report)
+        prepared = sized_to_train(prepare(recipe, overrides), fit, fill, report)
     resolved = prepared.recipe
     check_trackers(resolved)
     workers = accelerator(resolved.train)  # refuses what this machine cannot before a run is there
@@ -76,9 +80,13 @@ def begun(prepared: Prepared) -> Run:
     """A new run of what was prepared, with all that it must not lose if things change elsewhere."""
     run = prepared.project.new_run()
     write_text(run.recipe, recipes.dump(prepared.recipe, prepared.reasons))
-    if prepared.start.checkpoint.words:
-        with atomic_file(run.begun) as temporary:
-            shutil.copyfile(prepared.start.checkpoint.words, temporary)
+    copies = {run.begun: prepared.start.checkpoint.words}
+    if prepared.recipe.model.adapter_file:
+        copies[run.begun_adapter] = prepared.start.adapter
+    for copy, source in copies.items():
+        if source:
+            with atomic_file(copy) as temporary:
+                shutil.copyfile(source, temporary)
     return run
 
 
@@ -134,7 +142,7 @@ def _carry_out(
 ) -> Trained | None:
     project = _project(run)
     with _alone(run), mirrored(run, recipe.remote.runs, report):
-        start = start_of(recipe, project.root, words=run.begun if run.begun.is_file() else None)
+        start = begun_with(run, recipe)
         with watch.stage("encode"), main_first():
             encoder = Encoder(project, start.checkpoint, recipe, report)
             material = encoder.material(dataset, _dataset_folder(project, recipe))

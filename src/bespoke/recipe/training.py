@@ -43,6 +43,8 @@ class Model(Section):
     """An adapter to begin with, a `.safetensors` file from the recipe's folder, ours, diffusers' or kohya's."""
     weight_dtype: Literal["fp32", "bf16", "fp16"] | None = None
     """Number format of the weights that stay frozen; by default that of mixed_precision on a GPU, else fp32."""
+    quantization: Literal["int8", "nf4"] | None = None
+    """Keep the frozen weights of linear layers in 8 or 4 bits (QLoRA), for `lora` and `dora`. Off by default."""
     seed: int = 0
     """Seeds the adapter's first weights."""
 
@@ -145,6 +147,8 @@ class Train(Section):
     """The text encoder's highest rate; by default the UNet's, or a tenth of it for `full`."""
     optimizer: Literal["adamw", "adamw8bit", "adafactor", "lion", "prodigy", "schedule_free"] = "adamw"
     """What moves the weights; all but `adamw` and `adafactor` need packages of their own, `bespoke[optim]`."""
+    offload_optimizer: bool = False
+    """Keep what the optimizer remembers in the host's memory, and move the weights there: less memory, slower."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     """Each block of a network learns at this part of the rate of the block behind it; 1: all alike."""
     max_adapter_norm: Rate | None = None

@@ -27,6 +27,7 @@ from bespoke.training.state import Progress, Setting
 from bespoke.training.step import losses, weighted
 from bespoke.training.stopping import FEWEST, Patience
 from bespoke.training.validate import Measurement, Validator, gap
+from bespoke.training.weights import Offloaded, Weights
 from bespoke.training.window import Window
 from bespoke.workspace import Run
 
@@ -42,7 +43,8 @@ class Trainer:
         train = recipe.train
         self.recipe, self.train, self.run, self.accelerator = recipe, train, run, accelerator
         self.bare = network.train()
-        self.parameters = network.trainable()
+        self.weights = (Offloaded if train.offload_optimizer else Weights)(network.trainable())
+        self.parameters = self.weights.moved
         self.network: Any = accelerator.prepare_model(network)
         self.average = Average(self.parameters, train.ema_decay if train.use_ema else None)
         self.schedule, self.loss = schedule.to(accelerator.device), objective.loss(train)
@@ -62,6 +64,7 @@ class Trainer:
         kept.setting.check(self.setting, folder)
         self._share(kept.setting.pass_size)
         state.restore(folder, self.parameters, self.optimizer.optimizer, self.average)
+        self.weights.shown()
         self.progress = kept.progress
         if kept.scaler and self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(kept.scaler)
@@ -119,13 +122,17 @@ class Trainer:
             loss = weighted(errors, batch, self.schedule, self.weighting).mean() / passes
             workers.backward(loss)
             window.add(loss.detach(), self.pass_size)
+        self.weights.arrived()
         norm: Any = workers.clip_grad_norm_(list(self.parameters.values()), self.train.max_grad_norm)
         window.rate = rate_at(progress.step - progress.began, self.stages[progress.stage])
         set_rate(self.optimizer, window.rate)
-        step_if(window.stepped(norm), self.optimizer, scaled=workers.scaler is not None)
+        good = window.stepped(norm.to(workers.device)).to(norm.device)
+        step_if(good, self.optimizer, scaled=workers.scaler is not None)
         self.optimizer.zero_grad()
+        self.weights.shown(wait=False)
         if self.train.max_adapter_norm:
             limit_norms(self.bare, self.train.max_adapter_norm)
+            self.weights.taken()
         self.progress = replace(progress, step=progress.step + 1)
         self.average.update(self.progress.step)
 
@@ -154,6 +161,7 @@ class Trainer:
         if begins_with_the_best(self.recipe, following) and progress.best_step:
             self.accelerator.wait_for_everyone()
             self.bare.load(self.best)
+            self.weights.taken()
         self.optimizer = self._fresh_optimizer()
         self.average.restart()
         self.progress = replace(progress, stage=following, began=progress.step, patience=Patience())
@@ -190,7 +198,7 @@ class Trainer:
                 found = self.validator(self.bare, self.accelerator.device)
             progress = replace(progress, base={name: m.losses.tolist() for name, m in found.items()})
         base = {name: Measurement(np.array(values)) for name, values in progress.base.items()}
-        with self._for_use():
+        with self.for_use():
             again = not found or not self.bare.fresh
             measured = self.validator(self.bare, self.accelerator.device) if again else found
             now, score = measured["validation"], measured["validation"].log_ratio(base["validation"])
@@ -211,7 +219,7 @@ class Trainer:
 
     def _keep(self, epoch: int) -> Kept:
         folder = self.run.checkpoint(epoch)
-        with self._for_use():
+        with self.for_use():
             self._write(folder)
         return Kept(self.progress.step, epoch, folder)
 
@@ -232,7 +240,7 @@ class Trainer:
         progress = self.progress
         if wish is not None and not progress.ended:
             return Stopped(progress.step, progress.best_step, wish, finished=False)
-        with self._for_use():
+        with self.for_use():
             self._write(self.run.last)
             if not progress.best_step:
                 self._write(self.best)
@@ -288,10 +296,14 @@ class Trainer:
         return self.accelerator.prepare_optimizer(made)
 
     @contextmanager
-    def _for_use(self) -> Generator[None, None, None]:
-        """A block in which the weights are those that validation measures and that are written."""
-        with at_rest(self.optimizer.optimizer, self.parameters), self.average.in_place():
-            yield
+    def for_use(self) -> Generator[None, None, None]:
+        """A block in which the weights are those that validation measures, that draw and that are written."""
+        try:
+            with at_rest(self.optimizer.optimizer, self.parameters), self.average.in_place():
+                self.weights.shown()
+                yield
+        finally:
+            self.weights.shown()
 
 
 def _asked(value: int | None) -> int:

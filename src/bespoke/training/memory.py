@@ -7,6 +7,7 @@ for themselves while they run is not seen.
 
 import weakref
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -20,9 +21,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bespoke.diffusion import Schedule
 from bespoke.models import Tuned, adapters
 from bespoke.recipe import Recipe
+from bespoke.training.imitation import gpu_casts
 from bespoke.training.rehearsal import Shapes, rehearsal, step
 
-Kind = Literal["frozen", "trained", "gradients", "optimizer", "average", "activations", "transient"]
+Kind = Literal["frozen", "trained", "gradients", "optimizer", "average", "activations", "transient", "host"]
 BLOCK = {"cuda": 512}
 """Bytes that an allocation is rounded up to. Source: kMinBlockSize of torch's CUDACachingAllocator."""
 
@@ -46,10 +48,13 @@ class Memory:
     transient: int
     """What the backward pass or the optimizer holds for a moment; also what checkpointing computes anew."""
 
+    host: int = 0
+    """What is in the host's memory while the device is another: weights, gradients and moments that are offloaded."""
+
     @property
     def peak(self) -> int:
-        """All of it."""
-        return sum(asdict(self).values())
+        """All that is on the device."""
+        return _on_device(asdict(self))
 
     @property
     def resting(self) -> int:
@@ -57,30 +62,45 @@ class Memory:
         return self.frozen + self.trained + self.optimizer + self.average
 
 
-def memory(network: Tuned, shapes: Shapes, schedule: Schedule, recipe: Recipe, accelerator: Accelerator) -> Memory:
+def memory(
+    network: Tuned, shapes: Shapes, schedule: Schedule, recipe: Recipe, accelerator: Accelerator, device: str = ""
+) -> Memory:
     """The memory of a step at its highest, once the optimizer has its moments.
 
-    `network` is as `models.weightless` gives it; the accelerator must not be used for training afterwards.
+    `network` is as `models.weightless` gives it; the accelerator must not be used for training afterwards. `device` is
+    the kind of device that is meant, "cuda", where it is not the accelerator's: its formats are imitated.
     """
+    meant = device or accelerator.device.type
+    elsewhere = meant == "cuda" and accelerator.device.type == "cpu"
     accelerator.device_placement = False  # the tensors are made where they belong
     passes = min(2, recipe.train.gradient_accumulation_steps)  # a third would find what the second found
     # Prodigy reads numbers that tensors without contents do not have; it keeps twice what AdamW does.
     stand_in = "adamw" if recipe.train.optimizer == "prodigy" else recipe.train.optimizer
     train = recipe.train.model_copy(update={"gradient_accumulation_steps": passes, "optimizer": stand_in})
-    with FakeTensorMode(allow_non_fake_inputs=True), _Tracker(BLOCK.get(accelerator.device.type, 1)) as tracker:
+    casts, tracking = gpu_casts() if elsewhere else nullcontext(), _Tracker(BLOCK.get(meant, 1))
+    with casts, FakeTensorMode(allow_non_fake_inputs=True), tracking as tracker:
         _fill(network, accelerator.device)
         trainer = rehearsal(network, shapes, schedule, recipe.model_copy(update={"train": train}), accelerator)
-        tracker.mark("trained", trainer.parameters)
+        away = recipe.train.offload_optimizer and meant != "cpu"
+        tracker.mark("trained", network.trainable())
         tracker.mark("frozen", {n: p for n, p in network.named_parameters() if n not in trainer.parameters})
         tracker.mark("frozen", dict(network.named_buffers()))
-        tracker.mark("average", trainer.average.values)
+        tracker.mark("host" if away else "optimizer", trainer.weights.aside)
+        tracker.mark("host" if away else "average", trainer.average.values)
+        tracker.optimizing = "host" if away else "optimizer"
+        tracker.peak = dict(tracker.now)  # what was made so far stays, each for what it is for
         adapters.never_left_out(network)
         tracker.watch(trainer.parameters, trainer.optimizer.optimizer)
         step(trainer)
     found = tracker.steady()
     if recipe.train.optimizer == "prodigy":
-        found["optimizer"] *= 2
+        found[tracker.optimizing] *= 2
     return Memory(**found)
+
+
+def _on_device(moment: Mapping[Any, int]) -> int:
+    """The bytes of a moment, without those in the host's memory."""
+    return sum(size for kind, size in moment.items() if kind != "host")
 
 
 def _fill(network: nn.Module, device: torch.device) -> None:
@@ -99,6 +119,8 @@ class _Tracker(TorchDispatchMode):
     def __init__(self, block: int) -> None:
         super().__init__()
         self.block, self.stepping = block, False
+        self.optimizing: Kind = "optimizer"
+        """What comes to be in the optimizer's turn."""
         self.alive: dict[int, tuple[Kind, int]] = {}
         self.now: dict[Kind, int] = dict.fromkeys(get_args(Kind), 0)
         self.peak = dict(self.now)
@@ -135,8 +157,8 @@ class _Tracker(TorchDispatchMode):
         In the others they are there from the beginning; all else is the same.
         """
         during = dict(self.before)
-        during["optimizer"] = self.now["optimizer"]
-        return max(during, self.peak, key=lambda moment: sum(moment.values()))
+        during[self.optimizing] = self.now[self.optimizing]
+        return max(during, self.peak, key=_on_device)
 
     def _before_the_optimizer(self, *_: Any) -> None:
         self.before, self.peak, self.stepping = self.peak, dict(self.now), True
@@ -152,14 +174,14 @@ class _Tracker(TorchDispatchMode):
             kind, size = self._kind(), -(-storage.nbytes() // self.block) * self.block
             self.alive[key] = (kind, size)
             self.now[kind] += size
-            if sum(self.now.values()) > sum(self.peak.values()):
+            if _on_device(self.now) > _on_device(self.peak):
                 self.peak = dict(self.now)
             weakref.finalize(storage, self._gone, key)
         return key
 
     def _kind(self) -> Kind:
         if self.stepping:
-            return "optimizer"
+            return self.optimizing
         backward = torch._C._current_graph_task_id() != -1  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         return "transient" if backward else "activations"
 

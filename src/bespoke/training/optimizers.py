@@ -71,7 +71,11 @@ PACKAGES = {"lion": "lion_pytorch", "prodigy": "prodigyopt", "schedule_free": "s
 
 
 def check(train: Train) -> None:
-    """Raises: BespokeError when the recipe's optimizer is not installed, or does not work on this machine."""
+    """Raises: BespokeError when the recipe's optimizer is not installed, or does not work on this machine or so."""
+    if train.offload_optimizer and (train.optimizer == "adamw8bit" or train.mixed_precision == "fp16"):
+        what = '"adamw8bit" computes on a GPU only' if train.optimizer == "adamw8bit" else "fp16 scales gradients there"
+        hint = 'Take train.optimizer or mixed_precision out, or set mixed_precision = "bf16".'
+        raise BespokeError(f"train.offload_optimizer moves weights in the host's memory, and {what}.", hint)
     if train.optimizer == "adamw8bit":
         _adamw8bit([{"params": [torch.nn.Parameter(torch.zeros(1))]}], train)
     elif train.optimizer in PACKAGES:

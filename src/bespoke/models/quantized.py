@@ -1,0 +1,115 @@
+"""A frozen network's linear layers kept in 8 or 4 bits a weight, and computed with in the format of what enters."""
+
+import functools
+import importlib
+import logging
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bespoke.errors import BespokeError
+
+Kind = Literal["int8", "nf4"]
+BLOCK = 64
+"""Weights that share a scale in nf4; in int8 a row does. Source: Dettmers et al. 2023, section 3; 2022, section 2."""
+logging.getLogger("bitsandbytes.backends.cpu").setLevel(logging.ERROR)  # peft imports it, and it advises on kernels
+WHOLE = ("time_emb", "add_embedding")
+"""Layers whose names have this in them stay as they are: few weights, which all others hang on."""
+
+
+def quantize(network: nn.Module, kind: Kind) -> None:
+    """Rounds the weights of a network's linear layers, in place; convolutions and all else stay as they are.
+
+    Weights are rounded from float32 where they are in it. It gives the same on every device.
+
+    Raises: BespokeError when bitsandbytes is not installed.
+    """
+    check()
+    for name, module in list(network.named_modules()):
+        for child, layer in list(module.named_children()):
+            if type(layer) is nn.Linear and not any(part in f"{name}.{child}" for part in WHOLE):
+                setattr(module, child, QuantizedLinear(layer, kind))
+
+
+def is_quantized(network: nn.Module) -> bool:
+    """Whether a network has layers in 8 or 4 bits."""
+    return any(isinstance(module, QuantizedLinear) for module in network.modules())
+
+
+def check() -> None:
+    """Raises: BespokeError when bitsandbytes is not installed, or is older than its kernels for processors."""
+    try:
+        _library()
+        torch.ops.bitsandbytes.dequantize_4bit  # noqa: B018 - it raises where it is not there
+    except (ImportError, AttributeError):
+        problem = "model.quantization needs bitsandbytes, 0.46 or newer, and it is not installed."
+        raise BespokeError(problem, "pip install 'bespoke[optim]', or take model.quantization out.") from None
+
+
+class QuantizedLinear(nn.Linear):
+    """A linear layer whose weights are frozen in 8 or 4 bits; its `weight` is made of them whenever it is asked for.
+
+    Only rounded weights are kept between the passes: the backward pass widens them again.
+    """
+
+    def __init__(self, layer: nn.Linear, kind: Kind) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features, self.kind = layer.in_features, layer.out_features, kind
+        self.bias = layer.bias
+        weight, library = layer.weight.detach(), _library().functional
+        if kind == "int8":
+            rounded, scales, _ = library.int8_vectorwise_quant(weight.half())
+        else:
+            rounded, state = library.quantize_4bit(weight.contiguous(), blocksize=BLOCK, quant_type="nf4")
+            scales = state.absmax
+        self.register_buffer("rounded", rounded)
+        self.register_buffer("scales", scales)
+
+    @property
+    def weight(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The weights as they are computed with, in float32: [outputs, inputs]."""
+        return self.widened(torch.float32)
+
+    def widened(self, dtype: torch.dtype) -> Tensor:
+        """The weights in a format: [outputs, inputs]."""
+        library, rounded, scales = _library().functional, self.get_buffer("rounded"), self.get_buffer("scales")
+        if self.kind == "int8":
+            return library.int8_vectorwise_dequant(rounded, scales).to(dtype)
+        shape = torch.Size((self.out_features, self.in_features))
+        state = library.QuantState(scales, shape=shape, blocksize=BLOCK, quant_type="nf4", dtype=dtype)
+        return library.dequantize_4bit(rounded, state)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """What the layer says: [..., outputs]."""
+        return _Product.apply(input, self)  # pyright: ignore[reportReturnType]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:  # noqa: FBT001, FBT002 - torch's signature
+        """Moves the layer; scales stay float32 whatever the rest of a network is made."""
+        scales = self.get_buffer("scales")
+        super()._apply(fn, recurse)
+        if self.get_buffer("scales").dtype != scales.dtype:
+            self.scales = scales.to(self.get_buffer("scales").device)
+        return self
+
+
+class _Product(torch.autograd.Function):
+    """A product with frozen weights, which keeps neither them in a wide format nor what entered."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, layer: QuantizedLinear) -> Tensor:
+        kind = values.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else values.dtype
+        ctx.layer, ctx.dtype = layer, values.dtype
+        bias = None if layer.bias is None else layer.bias.to(dtype)
+        return nn.functional.linear(values.to(dtype), layer.widened(dtype), bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        return (gradient @ ctx.layer.widened(gradient.dtype)).to(ctx.dtype), None
+
+
+@functools.cache
+def _library() -> Any:
+    return importlib.import_module("bitsandbytes")
