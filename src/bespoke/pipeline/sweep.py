@@ -148,7 +148,7 @@ class _Search:
         heed, began = _Heed(trial, prepared.recipe, early=self.settings.prune), time.monotonic()
         state, why = optuna.trial.TrialState.COMPLETE, ""
         try:
-            ended = carried_out(run, prepared.recipe, prepared.dataset, report, heed)
+            ended = carried_out(run, report, heed)
             if ended is None:
                 state, why = optuna.trial.TrialState.PRUNED, heed.reason
         except Interrupted:

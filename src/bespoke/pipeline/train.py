@@ -26,7 +26,7 @@ from bespoke.pipeline.reporting import Reporter, Stopwatch, silent
 from bespoke.pipeline.signals import StopWish, stop_wish
 from bespoke.pipeline.watching import check_trackers, watching
 from bespoke.records import Dataset
-from bespoke.training import Event, Material, Stopped, Trainer, optimizers, state
+from bespoke.training import Event, Material, Stopped, Trainer, optimizers, sharding, state
 from bespoke.workspace import Project, Run, atomic_file, locked, write_json, write_text
 
 
@@ -93,11 +93,12 @@ class Heed(Protocol):
         ...
 
 
-def carried_out(run: Run, recipe: recipes.Recipe, dataset: Dataset, report: Reporter, heed: Heed) -> Trained | None:
-    """A run, trained from its newest state to its end; nothing where `heed` ended it before.
+def carried_out(run: Run, report: Reporter, heed: Heed) -> Trained | None:
+    """A run that was begun, trained from its newest state to its end; nothing where `heed` ended it before.
 
     Raises: BespokeError as `train`; Interrupted when a signal stopped it, after saving.
     """
+    recipe, dataset = _of(run)
     return _carry_out(run, recipe, dataset, accelerator(recipe.train), report, Stopwatch(), heed)
 
 
@@ -112,8 +113,7 @@ def resume(run_folder: str | Path, *, report: Reporter = silent) -> Trained:
     finished = result_of(run)
     if finished:
         return replace(finished, reason=f"finished before: {finished.reason}")
-    recipe = recipes.load(run.recipe)
-    dataset = with_brackets(data.load(_dataset_folder(_project(run), recipe)), recipe)
+    recipe, dataset = _of(run)
     done = _carry_out(run, recipe, dataset, accelerator(recipe.train), report, Stopwatch())
     assert done is not None
     return done
@@ -134,6 +134,8 @@ def _carry_out(
         with watch.stage("encode"), main_first():
             encoder = Encoder(project, start.checkpoint, recipe, report)
             material = encoder.material(dataset, _dataset_folder(project, recipe))
+        if recipe.train.sharding != "none" and not sharding.applies(recipe.train, workers):
+            report("sharding", 1, 1, "there is one process, which holds all of the weights")
         # Before this a signal ends the process at once: what was encoded so far is kept in any case.
         enough = memory_explained(dataset, start.checkpoint, recipe)
         with watch.stage("train"), stop_wish() as wish, enough:
@@ -199,7 +201,9 @@ def trainer_for(run: Run, recipe: recipes.Recipe, start: Named, material: Materi
     """A trainer of what the recipe names, begun with the weights of `start`."""
     from bespoke.diffusion import Schedule
 
-    network = tuned(start.checkpoint, recipe).to(workers.device)
+    network = tuned(start.checkpoint, recipe)
+    if not sharding.applies(recipe.train, workers):  # shards are put on the device block by block
+        network.to(workers.device)
     if start.adapter and recipe.model.adapter_file:
         network.begin(start.adapter)
     elif start.adapter:
@@ -215,12 +219,19 @@ def check_network(start: Named, recipe: recipes.Recipe) -> None:
     does not fit.
     """
     optimizers.check(recipe.train)
+    sharding.check(recipe)
     if recipe.train.max_adapter_norm and recipe.model.method not in LORA:
         hint = f"It shortens {' and '.join(LORA)}; take it out of the recipe."
         raise BespokeError(f"train.max_adapter_norm is set, and {recipe.model.method} is trained.", hint)
     network = weightless(start.checkpoint, recipe)
     if start.adapter and recipe.model.adapter_file:
         adapterfile.fitting(network.parts, start.adapter)
+
+
+def _of(run: Run) -> tuple[recipes.Recipe, Dataset]:
+    """A run's recipe, and the dataset that it trains on."""
+    recipe = recipes.load(run.recipe)
+    return recipe, with_brackets(data.load(_dataset_folder(_project(run), recipe)), recipe)
 
 
 def _project(run: Run) -> Project:
