@@ -57,17 +57,26 @@ def train(
     """
     watch = Stopwatch()
     with watch.stage("check"):
-        prepared = prepare(recipe, overrides)
-        if fit:
-            prepared = fit_to_train(prepared, memory_size(fit), report)
+        prepared = checked(recipe, overrides, fit, report)
     resolved = prepared.recipe
-    check_trackers(resolved)
     workers = accelerator(resolved.train)  # refuses what this machine cannot before a run is there
-    check_network(prepared.start, resolved)
     run = Run(agreed(lambda: begun(prepared).root))
     done = _carry_out(run, resolved, prepared.dataset, workers, report, watch)
     assert done is not None
     return done
+
+
+def checked(recipe: str | Path, overrides: Sequence[str], fit: str | None, report: Reporter) -> Prepared:
+    """What the recipe in a file asks for; with `fit`, changed to fit in so much memory.
+
+    Raises: BespokeError when it could not be trained, as far as that can be known before anything is encoded.
+    """
+    prepared = prepare(recipe, overrides)
+    if fit:
+        prepared = fit_to_train(prepared, memory_size(fit), report)
+    check_trackers(prepared.recipe)
+    check_network(prepared.start, prepared.recipe)
+    return prepared
 
 
 def begun(prepared: Prepared) -> Run:
@@ -107,16 +116,25 @@ def resume(run_folder: str | Path, *, report: Reporter = silent) -> Trained:
 
     Raises: BespokeError when the folder holds no run; Interrupted when a signal stopped it, after saving.
     """
-    run = Run(Path(run_folder).resolve())
-    if not run.recipe.is_file():
-        raise BespokeError(f"{run_folder} is no run: it has no recipe.toml.", "Run folders lie in the project's runs/.")
-    finished = result_of(run)
+    run, finished = run_in(run_folder)
     if finished:
-        return replace(finished, reason=f"finished before: {finished.reason}")
+        return finished
     recipe, dataset = _of(run)
     done = _carry_out(run, recipe, dataset, accelerator(recipe.train), report, Stopwatch())
     assert done is not None
     return done
+
+
+def run_in(run_folder: str | Path) -> tuple[Run, Trained | None]:
+    """The run in a folder, and what it left behind if it is over, saying so.
+
+    Raises: BespokeError when the folder holds no run.
+    """
+    run = Run(Path(run_folder).resolve())
+    if not run.recipe.is_file():
+        raise BespokeError(f"{run_folder} is no run: it has no recipe.toml.", "Run folders lie in the project's runs/.")
+    finished = result_of(run)
+    return run, finished and replace(finished, reason=f"finished before: {finished.reason}")
 
 
 def _carry_out(

@@ -1,4 +1,8 @@
-"""Whether and how the processes of a training share out the weights, and what cannot be trained so."""
+"""Whether and how the processes of a training share out the weights, and what cannot be trained so.
+
+torch's `fully_shard` is called here and not through Accelerate's plugin: that is set up by whoever launches the
+processes and not by the recipe, loads by way of a whole state dict, and takes clipping into its own hands.
+"""
 
 from typing import Any
 
