@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-import bespoke
 from tests.training.test_processes import project
 
 STEPS, EVERY = 60, 3
@@ -122,4 +121,3 @@ def test_options_of_a_cluster_belong_to_it() -> None:
 
     done = CliRunner().invoke(app, ["train", "recipe.toml", "--workers", "2"])
     assert done.exit_code == 2
-    assert bespoke.BespokeError

@@ -29,13 +29,10 @@ def shard(network: nn.Module, device: torch.device, processes: int) -> None:
 
 def _blocks(network: nn.Module) -> list[nn.Module]:
     """What is put together at a time, inner ones before those that hold them."""
-    named = {name: set(getattr(part, "_no_split_modules", None) or ()) for name, part in network.named_children()}
-    found = [
-        module
-        for name, part in network.named_children()
-        for module in part.modules()
-        if type(module).__name__ in named[name]
-    ]
+    found: list[nn.Module] = []
+    for part in network.children():
+        names: Any = getattr(part, "_no_split_modules", None) or ()
+        found += [module for module in part.modules() if type(module).__name__ in names]
     return found[::-1]
 
 
@@ -46,12 +43,14 @@ def is_shard(tensor: Any) -> bool:
 
 def whole(tensor: Tensor) -> Tensor:
     """The tensor put together from all processes' parts, in each of them: all must ask. Others are as they are."""
-    return tensor.full_tensor() if is_shard(tensor) else tensor  # pyright: ignore[reportCallIssue, reportUnknownVariableType]
+    shards: Any = tensor
+    return shards.full_tensor() if is_shard(tensor) else tensor
 
 
 def own(tensor: Tensor) -> Tensor:
     """This process's part of a tensor, without asking others; where it has all of it, the tensor."""
-    return tensor.to_local() if is_shard(tensor) else tensor  # pyright: ignore[reportCallIssue, reportUnknownVariableType]
+    shards: Any = tensor
+    return shards.to_local() if is_shard(tensor) else tensor
 
 
 def spread(tensor: Tensor, like: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ What the processes go on from after a failure is the function's matter: Ray is g
 # ruff: noqa: ANN401 - Ray is typed in part only
 
 import contextlib
+import importlib
 import logging
 import os
 import pickle
@@ -97,7 +98,9 @@ def group(team: Team, heard: Callable[..., None]) -> Generator["Group", None, No
     _check_installed()
     ray, leave = connected("--ray", team.count and team.count * team.cores)
     try:
-        yield Group(ray, team, heard)
+        # Where the result is to be the only thing on standard output, Ray must not print there that a process died.
+        with contextlib.redirect_stdout(sys.stderr):
+            yield Group(ray, team, heard)
     finally:
         leave()
 
@@ -153,8 +156,8 @@ def _check_installed() -> None:
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        import ray.train.torch
-        import ray.util.scheduling_strategies  # noqa: F401
+        importlib.import_module("ray.train.torch")
+        importlib.import_module("ray.util.scheduling_strategies")
     except ImportError as error:
         raise BespokeError(f"--ray needs Ray, and it is not there: {error}.", "pip install 'bespoke[ray]'") from None
     logging.getLogger("ray.train").setLevel(logging.ERROR)
@@ -223,7 +226,8 @@ def _work(function: bytes, path: Sequence[str], folder: str, desk: Any) -> None:
     from ray import train
 
     sys.path.extend(entry for entry in path if entry not in sys.path)
-    if ray.get(desk.outcome.remote()) is not None:
+    settled: Any = ray.get(desk.outcome.remote())
+    if settled is not None:
         return  # an earlier try ended with an error that this one would meet again
     line, rank = Line(ray, desk), train.get_context().get_world_rank()
     with contextlib.suppress(OSError):  # a machine that does not share it

@@ -270,7 +270,10 @@ class Trainer:
     def _length(self) -> torch.Tensor:
         """The length of all trained weights together; no number where one of them is none."""
         length = torch.stack([own(parameter.detach()).norm() for parameter in self.parameters.values()]).norm()
-        return self.accelerator.reduce(length.square(), reduction="sum").sqrt() if self.sharded else length
+        if not self.sharded:
+            return length
+        squares: Any = self.accelerator.reduce(length.square(), reduction="sum")
+        return squares.sqrt()
 
     def _share(self, pass_size: int) -> None:
         """Divides a pass's pictures among the processes, and lays out the sequence of all passes."""
