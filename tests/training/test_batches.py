@@ -241,9 +241,9 @@ def test_noise_offset_shifts_whole_channels():
     assert torch.equal(plain.times, shifted.times) and torch.equal(plain.clean, shifted.clean)
 
 
-def measured(of, size, strata=4, seed=0, share=(0, 1)):
+def measured(of, size, strata=4, seed=0, share=(0, 1), *, even=False):
     schedule = Schedule.from_config({"prediction_type": "v_prediction"})
-    return list(validation_batches(of, of.validation, strata, seed, schedule, size, share))
+    return list(validation_batches(of, of.validation, strata, seed, schedule, size, share, even=even))
 
 
 def validation(of, size, strata=4, seed=0):
@@ -261,6 +261,11 @@ def test_processes_share_the_batches_of_a_validation_equally(size, strata, items
     assert [places for places, _ in joint] == [places for places, _ in whole]
     assert [n for places, _ in joint for n in range(places.start, places.stop)] == list(range(items * strata))
     assert all(same(ours, theirs) for (_, ours), (_, theirs) in zip(joint, whole, strict=True))
+    evenly = [measured(of, size, strata, share=(process, processes), even=True) for process in range(processes)]
+    assert len(set(map(len, evenly))) == 1
+    for ours, theirs in zip(evenly, parts, strict=True):
+        assert [places for places, _ in ours[: len(theirs)]] == [places for places, _ in theirs]
+        assert [places for places, _ in ours[len(theirs) :]] in ([], [slice(0, 0)])
 
 
 @settings(deadline=None, max_examples=20)

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -50,17 +52,42 @@ def project(folder: Path) -> Path:
     return bespoke.new(folder / "project", source, overrides=SETTINGS).project
 
 
+def weights(root: Path) -> dict[str, bytes]:
+    """All files of weights, byte for byte: the last, the best, the states."""
+    (run,) = (root / "runs").iterdir()
+    return {path.relative_to(run).as_posix(): path.read_bytes() for path in run.rglob("*.safetensors")}
+
+
 def rows(root: Path) -> list[dict[str, float]]:
     (run,) = (root / "runs").iterdir()
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def shared_by_two(root: Path, way: tuple[str, ...]) -> None:
-    launcher = ("torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "bespoke")
+def command(root: Path, way: tuple[str, ...], *launcher: str) -> list[str]:
     settings = [part for setting in (*SETTINGS, *way, "train.train_batch_size=2") for part in ("--set", setting)]
-    command = [sys.executable, "-m", *launcher, "train", str(root / "recipe.toml"), "--json", *settings]
-    done = subprocess.run(command, capture_output=True, text=True)
+    words = ["-m", "bespoke", "train", str(root / "recipe.toml"), "--json", *settings]
+    return [sys.executable, "-m", "torch.distributed.run", *launcher, *words]
+
+
+def shared_by_two(root: Path, way: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        command(root, way, "--nproc-per-node", "2", "--standalone"), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
+
+
+def shared_by_two_machines(root: Path) -> None:
+    """Two launchers that know each other by an address only, as on two machines; they are one and share its disk."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meeting = ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "test")
+    words = command(root, (), "--nnodes", "2", "--nproc-per-node", "1", *meeting, "--local-addr", "127.0.0.1")
+    with tempfile.TemporaryFile("w+") as said:
+        both = [subprocess.Popen(words, stdout=said, stderr=said) for _ in range(2)]
+        codes = [each.wait(600) for each in both]
+        said.seek(0)
+        assert codes == [0, 0], said.read()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -68,6 +95,10 @@ def test_two_processes_train_and_measure_as_one(tmp_path: Path, way: str) -> Non
     one, two = project(tmp_path / "one"), project(tmp_path / "two")
     bespoke.train(one / "recipe.toml", (*SETTINGS, *WAYS[way], "train.train_batch_size=4"))
     shared_by_two(two, WAYS[way])
+    if way == "whole":
+        three = project(tmp_path / "three")
+        shared_by_two_machines(three)
+        assert weights(three) == weights(two)
     alone, shared = rows(one), rows(two)
     for event, key, least in (
         ("validated", "loss", 3), ("step", "loss", 2), ("step", "gradient_norm", 2), ("covered", "coverage", 1),

@@ -1,5 +1,7 @@
 """Words typed in a shell turned into the verbs of `bespoke.pipeline`; nothing heavy is loaded before a verb runs."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,6 +85,9 @@ def train(
         str | None, typer.Option(metavar="SIZE", help="Take the largest batch that fits: 12GB, or all of the GPU's.")
     ] = None,
     time: Annotated[bool, typer.Option("--time", help="With --plan: make a few real steps, and time them.")] = False,
+    ray: Annotated[bool, typer.Option("--ray", help="Train by processes of a Ray cluster.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="With --ray: how many; by default one a GPU.")] = None,
+    cores: Annotated[int, typer.Option(min=1, help="With --ray: processor cores of each.")] = 1,
     settings: Set = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -98,16 +103,15 @@ def train(
             raise BespokeError("A run is resumed as it began: there is nothing to plan.", "Name its recipe instead.")
         if time and not plan:
             raise BespokeError("--time belongs to --plan.", "bespoke train recipe.toml --plan --time")
+        if not ray and (workers or cores != 1):
+            raise BespokeError("--workers and --cores belong to --ray.", "bespoke train recipe.toml --ray --workers 2")
         if plan and recipe is not None:
             _show_plan(recipe, tuple(settings or ()), fit=fit, fill=fill, time=time, as_json=as_json)
             return
-        from bespoke.pipeline.train import resume as go_on
-        from bespoke.pipeline.train import train as begin
-
+        begin, go_on = _on_ray(workers, cores) if ray else _here()
         if resume is not None:
             done = go_on(resume, recipe or "recipe.toml", report=bars)
         else:
-            assert recipe is not None
             done = begin(recipe, settings or (), fit=fit, fill=fill, report=bars)
     content = {
         "run": done.run, "adapter": done.adapter, "model": done.model, "steps": done.steps, "best_step": done.best_step,
@@ -117,6 +121,22 @@ def train(
     made = "\n".join(f"{kind}: {relative(path)}" for kind, path in kinds.items() if path)
     words = f"{done.steps} steps; {done.reason}.\n{made}\nPage: {relative(Run(done.run).report)}\nDraw with:\n"
     result(content, f'{words}  bespoke sample {relative(done.run)} "…"', as_json=as_json)
+
+
+def _here() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What begins a training and what goes on with one, by this process or those that it was started with."""
+    from bespoke.pipeline.train import resume, train
+
+    return train, resume
+
+
+def _on_ray(workers: int | None, cores: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The same by processes of a Ray cluster."""
+    from bespoke.pipeline import onray
+    from bespoke.scale.group import Team
+
+    team = Team(workers, cores)
+    return partial(onray.train, team=team), partial(onray.resume, team=team)
 
 
 def _show_plan(

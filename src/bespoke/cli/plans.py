@@ -82,6 +82,8 @@ def _memory(made: Plan) -> Iterator[str]:
     yield f"  {'fixed':<28}{_size(estimate.overhead):>10}   {source}"
     if estimate.reading > estimate.memory.peak:
         yield f"  {'while weights are read':<28}{_size(estimate.reading):>10}   more than any step takes"
+    if made.recipe.train.sharding != "none":
+        yield "  This is for one process that holds all weights; what shards of several would take is not computed."
     if made.device == "cpu" and made.limit is None:
         yield "  Without --fit the C library keeps freed memory: what a step adds was 1.5 to 2.7 times this."
     if estimate.total > made.device_bytes:

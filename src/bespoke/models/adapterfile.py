@@ -18,6 +18,7 @@ from torch import Tensor
 from bespoke.errors import BespokeError
 from bespoke.models import adapters
 from bespoke.models.quietly import quiet
+from bespoke.models.shards import spread, whole
 from bespoke.workspace import atomic_file
 
 FACTS = "bespoke_adapter"
@@ -45,6 +46,11 @@ def save(unet: Any, path: Path, text_encoder: Any = None) -> None:
             content = {key: value for name, part in parts.items() for key, value in _named(name, part).items()}
             save_file(content, temporary, {"format": "pt", FACTS: json.dumps(facts, sort_keys=True)})
         _settle(temporary)
+
+
+def help_save(part: Any) -> None:
+    """Gives this process's parts of an adapter to the one that calls `save`; needed where each has but a part."""
+    _state(part)
 
 
 def load(unet: Any, path: Path, text_encoder: Any = None) -> None:
@@ -165,9 +171,11 @@ def _state(part: Any) -> dict[str, Tensor]:
 
 
 def _put(part: Any, state: Mapping[str, Tensor]) -> None:
-    from peft.utils import set_peft_model_state_dict
+    from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
-    left_out = set_peft_model_state_dict(part, dict(state)).unexpected_keys
+    own = get_peft_model_state_dict(part, save_embedding_layers=False)
+    laid_out = {key: spread(value, own[key]) if key in own else value for key, value in state.items()}
+    left_out = set_peft_model_state_dict(part, laid_out).unexpected_keys
     assert not left_out, left_out
 
 
@@ -387,4 +395,4 @@ def _settle(path: Path) -> None:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    return tensor if tensor.is_meta else tensor.detach().float().cpu().contiguous()
+    return tensor if tensor.is_meta else whole(tensor.detach()).float().cpu().contiguous()

@@ -16,6 +16,7 @@ from bespoke.models.embedding import trainable_rows
 from bespoke.models.load import Checkpoint
 from bespoke.models.quantized import quantize
 from bespoke.models.quietly import quiet
+from bespoke.models.shards import spread, whole
 from bespoke.models.vocabulary import ENCODER, NewWords
 from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.models.wearing import load_adapter
@@ -123,6 +124,15 @@ class Tuned(nn.Module):
                 content = {key: _plain(value) for key, value in part.state_dict().items()}
                 save_file(content, temporary, metadata={"format": "pt"})
 
+    def help_save(self) -> None:
+        """Gives its parts of the weights to the process that calls `save`; needed where each has but a part."""
+        for part in self.parts.values():
+            if self.adapted:
+                adapterfile.help_save(part)
+                continue
+            for value in part.state_dict().values():
+                whole(value)
+
     def begin(self, path: Path) -> None:
         """Takes over the adapter in a file, by whatever program.
 
@@ -144,7 +154,10 @@ class Tuned(nn.Module):
         if self.adapted:
             return
         for name, part in self.parts.items():
-            part.load_state_dict(load_file(folder / name / WEIGHTS[name]))
+            content, own = load_file(folder / name / WEIGHTS[name]), part.state_dict()
+            part.load_state_dict(
+                {key: spread(value, own[key]) if key in own else value for key, value in content.items()}
+            )
 
 
 def tuned(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
@@ -284,4 +297,4 @@ def _adapt(network: Tuned, checkpoint: Checkpoint, recipe: Recipe, dtype: torch.
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().contiguous()
+    return whole(tensor.detach()).cpu().contiguous()

@@ -10,6 +10,9 @@ from bespoke.errors import BespokeError
 from bespoke.hardware import machine
 from bespoke.recipe.training import Train
 
+PLAIN = ("NO", "MULTI_CPU", "MULTI_GPU")
+"""Accelerate's names for one process, and for several that each have the whole network."""
+
 
 def is_main() -> bool:
     """Whether this process writes and shows things for all."""
@@ -50,11 +53,14 @@ def accelerator(train: Train) -> Any:
     AcceleratorState._reset_state()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     if machine().device == "cuda":
         _repeatable(train.deterministic)
-    workers = Accelerator(mixed_precision=precision, cpu=machine().device == "cpu")
-    if train.offload_optimizer and workers.num_processes > 1:
+    made = Accelerator(mixed_precision=precision, cpu=machine().device == "cpu")
+    if made.distributed_type.value not in PLAIN:
+        hint = 'Let Accelerate start plain processes; to share out the weights set train.sharding = "full".'
+        raise BespokeError(f"Accelerate is set up for {made.distributed_type.value}, which is not used here.", hint)
+    if train.offload_optimizer and made.num_processes > 1:
         hint = "Train in one process, or take it out of the recipe."
         raise BespokeError("train.offload_optimizer is for one process.", hint)
-    return workers
+    return made
 
 
 def _repeatable(asked: bool) -> None:  # noqa: FBT001 - a switch

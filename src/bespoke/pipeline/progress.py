@@ -23,6 +23,8 @@ from bespoke.workspace import Run, atomic_file
 
 FEW = 4
 """How many prompts are drawn where the recipe names none."""
+SHARDED = "No pictures are drawn while training: no process has all of the weights. Draw when it is over."
+"""What is said where the processes share out the weights."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,11 @@ class Progress:
 
     def __init__(self, run: Run, trainer: Trainer, start: Named, requests: Sequence[Request]) -> None:
         self._run, self._trainer, self._start, self._requests = run, trainer, start, requests
-        self._every = trainer.recipe.sample.sample_every_n_steps if requests else 0
+        asked = trainer.recipe.sample.sample_every_n_steps if requests else 0
+        self._every = 0 if trainer.sharded else asked
         self._last = 0
         self._pipeline: Any = None
-        self.trouble: str | None = None
+        self.trouble: str | None = SHARDED if trainer.sharded and asked else None
         """Why no more pictures are drawn, in words, if that is so."""
 
     def begin(self) -> None:

@@ -27,7 +27,7 @@ from bespoke.pipeline.reporting import Reporter, Stopwatch, silent
 from bespoke.pipeline.signals import StopWish, stop_wish
 from bespoke.pipeline.watching import check_trackers, watching
 from bespoke.records import Dataset
-from bespoke.training import Event, Material, Stopped, Trainer, optimizers, state
+from bespoke.training import Event, Material, Stopped, Trainer, optimizers, sharding, state
 from bespoke.workspace import Project, Run, atomic_file, locked, write_json, write_text
 
 
@@ -65,15 +65,26 @@ def train(
     """
     watch = Stopwatch()
     with watch.stage("check"):
-        prepared = sized_to_train(prepare(recipe, overrides), fit, fill, report)
+        prepared = checked(recipe, overrides, fit, fill, report)
     resolved = prepared.recipe
-    check_trackers(resolved)
     workers = accelerator(resolved.train)  # refuses what this machine cannot before a run is there
-    check_network(prepared.start, resolved)
     run = Run(agreed(lambda: begun(prepared).root))
     done = _carry_out(run, resolved, prepared.dataset, workers, report, watch)
     assert done is not None
     return done
+
+
+def checked(
+    recipe: str | Path, overrides: Sequence[str], fit: str | None, fill: str | None, report: Reporter
+) -> Prepared:
+    """What the recipe in a file asks for; with `fit` or `fill`, changed to fit in so much memory or to fill it.
+
+    Raises: BespokeError when it could not be trained, as far as that can be known before anything is encoded.
+    """
+    prepared = sized_to_train(prepare(recipe, overrides), fit, fill, report)
+    check_trackers(prepared.recipe)
+    check_network(prepared.start, prepared.recipe)
+    return prepared
 
 
 def begun(prepared: Prepared) -> Run:
@@ -119,16 +130,25 @@ def resume(run_folder: str | Path, recipe: str | Path = "recipe.toml", *, report
 
     Raises: BespokeError when the folder holds no run; Interrupted when a signal stopped it, after saving.
     """
+    run, finished = run_in(run_folder, recipe)
+    if finished:
+        return finished
+    resolved, dataset = _of(run)
+    done = _carry_out(run, resolved, dataset, accelerator(resolved.train), report, Stopwatch())
+    assert done is not None
+    return done
+
+
+def run_in(run_folder: str | Path, recipe: str | Path = "recipe.toml") -> tuple[Run, Trained | None]:
+    """The run in a folder, or behind a URL, and what it left behind if it is over, saying so.
+
+    Raises: BespokeError when the folder holds no run.
+    """
     run = Run(agreed(lambda: _run_at(run_folder, Path(recipe)).root))
     if not run.recipe.is_file():
         raise BespokeError(f"{run_folder} is no run: it has no recipe.toml.", "Run folders lie in the project's runs/.")
     finished = result_of(run)
-    if finished:
-        return replace(finished, reason=f"finished before: {finished.reason}")
-    recipe, dataset = _of(run)
-    done = _carry_out(run, recipe, dataset, accelerator(recipe.train), report, Stopwatch())
-    assert done is not None
-    return done
+    return run, finished and replace(finished, reason=f"finished before: {finished.reason}")
 
 
 def _carry_out(
@@ -146,6 +166,8 @@ def _carry_out(
         with watch.stage("encode"), main_first():
             encoder = Encoder(project, start.checkpoint, recipe, report)
             material = encoder.material(dataset, _dataset_folder(project, recipe))
+        if recipe.train.sharding != "none" and not sharding.applies(recipe.train, workers):
+            report("sharding", 1, 1, "there is one process, which holds all of the weights")
         # Before this a signal ends the process at once: what was encoded so far is kept in any case.
         enough = memory_explained(dataset, start.checkpoint, recipe)
         with watch.stage("train"), stop_wish() as wish, enough:
@@ -223,7 +245,9 @@ def trainer_for(run: Run, recipe: recipes.Recipe, start: Named, material: Materi
     """A trainer of what the recipe names, begun with the weights of `start`."""
     from bespoke.diffusion import Schedule
 
-    network = tuned(start.checkpoint, recipe).to(workers.device)
+    network = tuned(start.checkpoint, recipe)
+    if not sharding.applies(recipe.train, workers):  # shards are put on the device block by block
+        network.to(workers.device)
     if start.adapter and recipe.model.adapter_file:
         network.begin(start.adapter)
     elif start.adapter:
@@ -239,6 +263,7 @@ def check_network(start: Named, recipe: recipes.Recipe) -> None:
     does not fit.
     """
     optimizers.check(recipe.train)
+    sharding.check(recipe)
     if recipe.train.max_adapter_norm and recipe.model.method not in LORA:
         hint = f"It shortens {' and '.join(LORA)}; take it out of the recipe."
         raise BespokeError(f"train.max_adapter_norm is set, and {recipe.model.method} is trained.", hint)

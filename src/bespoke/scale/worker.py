@@ -57,12 +57,12 @@ def packed(function: Callable[[Any], Any], content: bytes) -> bytes:
     """The answer for packed records as a pickle, whatever goes wrong."""
     try:
         results, error = answer(function, pickle.loads(content))  # noqa: S301
-        return pickle.dumps((results, error and _portable(error)))
+        return pickle.dumps((results, error and portable(error)))
     except Exception as error:  # noqa: BLE001 - what cannot be packed, or a record's module that is not there
-        return pickle.dumps(([], _portable(error)))
+        return pickle.dumps(([], portable(error)))
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """The error with where it arose as a note; in words where it cannot be packed."""
     error.add_note("in another process:\n" + "".join(traceback.format_exception(error)))
     try:

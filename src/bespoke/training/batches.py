@@ -220,27 +220,32 @@ def validation_batches(
     schedule: Schedule,
     size: int,
     share: tuple[int, int] = (0, 1),
+    *,
+    even: bool = False,
 ) -> Iterator[tuple[slice, Batch]]:
     """Every measured picture at the middle of each stratum of timesteps, always with the same noise.
 
     Each batch comes with the places of its losses among those of all. Strata that mirror each other about the middle
     share their noise, which makes the mean steadier. The latents are the posterior's mean; masks count always. Shape
     after shape, and within each in the material's order. `share` is which of how many processes this is: they take
-    turns.
+    turns. With `even` all get equally many: who would have one less gets the last once more, without a place.
 
     Source: EveryDream2's stabilised loss; strata as in MLPerf's Flux benchmark.
     """
     groups: dict[tuple[int, ...], list[Example]] = {}
     for example in measured:
         groups.setdefault(material.latents.shape(example.latents[0]), []).append(example)
-    first, (turn, processes) = 0, share
+    first, made, (index, processes) = 0, 0, share
+    part: list[tuple[Example, int]] = []
     for examples in groups.values():
         jobs = [(example, stratum) for example in examples for stratum in range(strata)]
         for start in range(0, len(jobs), size):
             part = jobs[start : start + size]
-            if turn == 0:
+            if made % processes == index:
                 yield slice(first, first + len(part)), _measured(material, part, strata, seed, schedule)
-            first, turn = first + len(part), (turn - 1) % processes
+            first, made = first + len(part), made + 1
+    if even and 0 < made % processes <= index:
+        yield slice(0, 0), _measured(material, part, strata, seed, schedule)
 
 
 def _measured(

@@ -16,8 +16,9 @@ from bespoke.errors import BespokeError
 from bespoke.hardware import peak_memory_gb
 from bespoke.models import Tuned
 from bespoke.models.norms import limit_norms
+from bespoke.models.shards import own, whole
 from bespoke.recipe import Recipe
-from bespoke.training import objective, state
+from bespoke.training import objective, sharding, state
 from bespoke.training.average import Average
 from bespoke.training.batches import Choices, Material, Stream
 from bespoke.training.events import Covered, Event, Kept, Saved, Staged, Step, Stopped, Validated
@@ -42,17 +43,18 @@ class Trainer:
     ) -> None:
         train = recipe.train
         self.recipe, self.train, self.run, self.accelerator = recipe, train, run, accelerator
-        self.bare = network.train()
+        self.bare, self.sharded = network.train(), sharding.applies(train, accelerator)
+        self.network: Any = sharding.prepared(network, recipe, accelerator)
         self.weights = (Offloaded if train.offload_optimizer else Weights)(network.trainable())
         self.parameters = self.weights.moved
-        self.network: Any = accelerator.prepare_model(network)
         self.average = Average(self.parameters, train.ema_decay if train.use_ema else None)
         self.schedule, self.loss = schedule.to(accelerator.device), objective.loss(train)
         self.weighting = objective.weighting(train)
         self.material, self.stages = material, stages(recipe)
-        self.validator = Validator(material, recipe.validation, schedule, _asked(train.train_batch_size), accelerator)
+        size = _asked(train.train_batch_size)
+        self.validator = Validator(material, recipe.validation, schedule, size, accelerator, even=self.sharded)
         self.progress = Progress()
-        self._share(_asked(train.train_batch_size) * accelerator.num_processes)
+        self._share(size * accelerator.num_processes)
         self.optimizer: Any = self._fresh_optimizer()
 
     def restore(self, folder: Path) -> None:
@@ -126,7 +128,8 @@ class Trainer:
         norm: Any = workers.clip_grad_norm_(list(self.parameters.values()), self.train.max_grad_norm)
         window.rate = rate_at(progress.step - progress.began, self.stages[progress.stage])
         set_rate(self.optimizer, window.rate)
-        good = window.stepped(norm.to(workers.device)).to(norm.device)
+        length = whole(norm)
+        good = window.stepped(length.to(workers.device)).to(length.device)
         step_if(good, self.optimizer, scaled=workers.scaler is not None)
         self.optimizer.zero_grad()
         self.weights.shown(wait=False)
@@ -142,8 +145,7 @@ class Trainer:
             raise self._lost()
         loss, norm = window.means(self.accelerator)
         epoch = self.progress.step * self.train.gradient_accumulation_steps * self.pass_size / self.stream.epoch
-        squares = torch.stack([parameter.detach().norm() for parameter in self.parameters.values()])
-        rate, length = window.images_per_second(), float(squares.norm())
+        rate, length = window.images_per_second(), float(self._length())
         memory, memory_there = peak_memory_gb()
         skipped = int(window.skipped)
         return Step(self.progress.step, loss, window.rate, norm, rate, epoch, length, skipped, memory, memory_there)
@@ -224,8 +226,7 @@ class Trainer:
         return Kept(self.progress.step, epoch, folder)
 
     def _save(self) -> Saved:
-        whole = torch.stack([parameter.detach().isfinite().all() for parameter in self.parameters.values()])
-        if not bool(whole.all()):
+        if not bool(self._length().isfinite()):
             raise self._lost()  # such a state is worth nothing
         scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
         plain: torch.optim.Optimizer = self.optimizer.optimizer
@@ -233,6 +234,8 @@ class Trainer:
             kept = state.save(self.run, self.progress, self.parameters, plain, self.average, scaler, self.setting)
             best = self.run.state(self.progress.best_step)
             state.prune(self.run, self.train.checkpoints_total_limit, kept, best)
+        elif self.sharded:
+            state.help_save(self.parameters, plain, self.average)
         return Saved(self.progress.step, self.run.state(self.progress.step))
 
     def _stop(self, wish: str | None) -> Stopped:
@@ -270,6 +273,16 @@ class Trainer:
     def _write(self, folder: Path) -> None:
         if self.accelerator.is_main_process:
             self.bare.save(folder)
+        elif self.sharded:
+            self.bare.help_save()
+
+    def _length(self) -> torch.Tensor:
+        """The length of all trained weights together; no number where one of them is none."""
+        length = torch.stack([own(parameter.detach()).norm() for parameter in self.parameters.values()]).norm()
+        if not self.sharded:
+            return length
+        squares: Any = self.accelerator.reduce(length.square(), reduction="sum")
+        return squares.sqrt()
 
     def _share(self, pass_size: int) -> None:
         """Divides a pass's pictures among the processes, and lays out the sequence of all passes."""

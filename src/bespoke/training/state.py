@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bespoke.errors import BespokeError
+from bespoke.models.shards import spread, whole
 from bespoke.recipe import Recipe
 from bespoke.training.average import Average
 from bespoke.training.stopping import Patience
@@ -78,7 +80,10 @@ class Setting:
 
 
 SECTIONS = {"model", "data", "text", "train", "stage", "validation"}
-FREE = ("log_every", "checkpointing_steps", "checkpoints_total_limit", "save_every_n_epochs", "train_batch_size")
+FREE = (
+    "log_every", "checkpointing_steps", "checkpoints_total_limit", "save_every_n_epochs", "train_batch_size",
+    "sharding",
+)  # fmt: skip
 """Keys that may change; of the batch size what counts is how many pictures all processes take together."""
 
 
@@ -100,15 +105,19 @@ def save(
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     with atomic_folder(folder) as temporary:
-        save_file({name: _plain(p) for name, p in parameters.items()}, temporary / WEIGHTS)
-        moments, numbers = _moments(parameters, optimizer)
-        save_file(moments, temporary / "optimizer.safetensors")
-        if average.values:
-            save_file({name: _plain(v) for name, v in average.values.items()}, temporary / "average.safetensors")
+        for file, tensors in _files(parameters, optimizer, average):
+            save_file({name: _plain(tensor) for name, tensor in tensors.items()}, temporary / file)
         content = {"version": VERSION, "progress": asdict(progress), "scaler": scaler, "setting": asdict(setting)}
-        content["optimizer"] = numbers
+        content["optimizer"] = _remembered(parameters, optimizer)
         (temporary / "state.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
+
+
+def help_save(parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, average: Average) -> None:
+    """Gives this process's parts of all tensors to the one that calls `save`; needed where each has but a part."""
+    for _, tensors in _files(parameters, optimizer, average):
+        for tensor in tensors.values():
+            whole(tensor.detach())
 
 
 def prune(run: Run, keep: int, newest: Path, best: Path) -> None:
@@ -161,13 +170,13 @@ def restore(
         raise BespokeError(f"{folder} holds other weights than the recipe describes.", hint)
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
+            parameter.copy_(spread(weights[name], parameter))
             state = {kind: _restored(parameter, moment) for kind, moment in _of(name, moments).items()}
             if state or name in numbers["state"]:
                 optimizer.state[parameter] = state | numbers["state"].get(name, {})
         if average.values:
             for name, value in load_file(folder / "average.safetensors").items():
-                average.values[name].copy_(value)
+                average.values[name].copy_(spread(value, average.values[name]))
     for group, values in zip(optimizer.param_groups, numbers["groups"], strict=True):
         group.update(values)
 
@@ -180,20 +189,29 @@ def _flat(content: Any, name: str = "") -> dict[str, Any]:
     return {k: v for key, value in table.items() for k, v in _flat(value, f"{name}.{key}" if name else key).items()}
 
 
-def _moments(
-    parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What the optimizer remembers: its tensors by kind and parameter, and its numbers as JSON holds them."""
-    found = {name: optimizer.state.get(parameter, {}) for name, parameter in parameters.items()}
-    tensors = {
-        f"{kind}/{name}": _plain(value)
-        for name, state in found.items()
-        for kind, value in state.items()
-        if isinstance(value, Tensor)
-    }
-    numbers = {name: _numbers(state) for name, state in found.items()}
+def _files(
+    parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, average: Average
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Each file of a state with its tensors by name; the optimizer's by kind and parameter."""
+    yield WEIGHTS, dict(parameters)
+    yield (
+        "optimizer.safetensors",
+        {
+            f"{kind}/{name}": value
+            for name, parameter in parameters.items()
+            for kind, value in optimizer.state.get(parameter, {}).items()
+            if isinstance(value, Tensor)
+        },
+    )
+    if average.values:
+        yield "average.safetensors", average.values
+
+
+def _remembered(parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The optimizer's numbers, as JSON holds them."""
+    numbers = {name: _numbers(optimizer.state.get(parameter, {})) for name, parameter in parameters.items()}
     groups = [_numbers(group) for group in optimizer.param_groups]
-    return tensors, {"state": {name: held for name, held in numbers.items() if held}, "groups": groups}
+    return {"state": {name: held for name, held in numbers.items() if held}, "groups": groups}
 
 
 def _numbers(content: dict[str, Any]) -> dict[str, Any]:
@@ -210,8 +228,8 @@ def _restored(parameter: nn.Parameter, moment: Tensor) -> Tensor:
     """A tensor of the optimizer's, in the parameter's own memory layout: fused AdamW needs them alike."""
     if moment.shape != parameter.shape:
         return moment.to(parameter.device)
-    return torch.empty_like(parameter, dtype=moment.dtype).copy_(moment)
+    return torch.empty_like(parameter, dtype=moment.dtype).copy_(spread(moment, parameter))
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().contiguous()
+    return whole(tensor.detach()).cpu().contiguous()

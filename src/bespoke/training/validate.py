@@ -65,7 +65,8 @@ class Processes(Protocol):
 class Validator:
     """Measures a network on the sets of one material: `validation`, the `probe` of training pictures, any others.
 
-    Several processes, `workers`, share the batches; each then knows all losses.
+    Several processes, `workers`, share the batches; each then knows all losses. With `even` they go forward equally
+    often, which a network needs whose weights they share out.
     """
 
     def __init__(
@@ -75,9 +76,11 @@ class Validator:
         schedule: Schedule,
         size: int,
         workers: Processes | None = None,
+        *,
+        even: bool = False,
     ) -> None:
         self.material, self.settings, self.schedule, self.size = material, settings, schedule, size
-        self.workers = workers if workers and workers.num_processes > 1 else None
+        self.workers, self.even = workers if workers and workers.num_processes > 1 else None, even
 
     def __bool__(self) -> bool:
         """Whether there is anything to measure on."""
@@ -92,7 +95,7 @@ class Validator:
     def __call__(self, network: Any, device: torch.device) -> dict[str, Measurement]:
         """The measurement on each set of `network` as it is now; its mode is put back afterwards.
 
-        Processes may go forward unequally often, so `network` must not be one that waits for the others each time.
+        Unless it is `even`, processes may go forward unequally often, and `network` must not wait for the others.
         """
         training = network.training
         network.eval()
@@ -110,9 +113,9 @@ class Validator:
         share = (self.workers.process_index, self.workers.num_processes) if self.workers else (0, 1)
         values = torch.zeros(len(examples) * settings.strata, device=device)
         for places, batch in validation_batches(
-            self.material, examples, settings.strata, settings.seed, self.schedule, self.size, share
+            self.material, examples, settings.strata, settings.seed, self.schedule, self.size, share, even=self.even
         ):
-            values[places] = losses(network, batch.to(device), schedule)
+            values[places] = losses(network, batch.to(device), schedule)[: places.stop - places.start]
         return values
 
     def _all(self, values: Tensor) -> Tensor:
