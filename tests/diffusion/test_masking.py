@@ -31,10 +31,10 @@ def test_places_weigh_errors_as_onetrainer_does(mask, seed, unmasked, weight, ev
     generator = np.random.default_rng(seed)
     answer, target, base = (generator.normal(size=(2, 4, 3, 4)).astype(np.float32) for _ in range(3))
     wanted = of_onetrainer((answer - target) ** 2, (answer - base) ** 2, mask, unmasked, weight, even)
-    held = torch.from_numpy(mask)
-    ours = squared_errors(*map(torch.from_numpy, (answer, target)), subject_places(held, unmasked, normalize=even))
+    held, a, t, b = (torch.from_numpy(values) for values in (mask, answer, target, base))
+    ours = squared_errors(a, t, subject_places(held, unmasked, normalize=even))
     kept = kept_places(held, unmasked, weight, normalize=even)
-    ours = ours + squared_errors(*map(torch.from_numpy, (answer, base)), kept)
+    ours = ours + squared_errors(a, b, kept)
     np.testing.assert_allclose(ours.numpy(), wanted, rtol=2e-5, atol=1e-6)
 
 

@@ -131,7 +131,8 @@ def test_measuring_goes_by_the_mask_without_chance_and_never_by_the_base(masked,
     made = replace(masked[0], masking=masking.Masking(0.0, 1.0, prior_weight=2.0))
     schedule = Schedule.from_config(checkpoint.scheduler_config)
     (_, batch), *_ = validation_batches(made, made.train[:2], 2, 0, schedule, 4)
-    assert batch.kept is None and torch.equal(batch.places[0], made.masks[[made.train[0].masks[0]]][0])
+    assert batch.kept is None and batch.places is not None
+    assert torch.equal(batch.places[0], made.masks[[made.train[0].masks[0]]][0])
 
 
 def test_the_loss_and_its_gradient_are_those_of_plain_torch(masked, trainer, checkpoint, tmp_path):
@@ -167,6 +168,7 @@ def held_out(made, network, untrained, checkpoint):
         for first in (0, 8):
             batch = stream.batch(first, 8)
             masks = batch.places
+            assert masks is not None
             noisy, target = by_diffusers(checkpoint, batch)
             answer, base = (n(noisy, batch.times, batch.texts) for n in (network, untrained))
             has = torch.tensor([bool((m < 1).any()) for m in masks])
