@@ -51,9 +51,9 @@ KINDS = (
     Kind("LoRA, base in nf4", _adapter(quantization="nf4")),
     Kind("DoRA", _adapter(method="dora")),
     Kind("full", FULL),
+    Kind("full, offloaded", {**FULL, "train": {"offload_optimizer": True}}),
     Kind("full, running average", {**FULL, "train": {"use_ema": True}}),
     Kind("full, bf16 weights", {"model": {"method": "full", "weight_dtype": "bf16"}}),
-    Kind("full, offloaded", {**FULL, "train": {"offload_optimizer": True}}),
 )
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from bespoke.errors import BespokeError
-from bespoke.models import adapterfile, adapters, find, kinds
+from bespoke.models import adapterfile, adapters, find, kinds, quantized, weightless
 from bespoke.models.wearing import load_adapter, unload_adapter, weigh_adapter
+from bespoke.recipe import Recipe
 from bespoke.recipe.training import Model
 
 EVERYWHERE = ("attention", "feed-forward", "projections", "convolutions")
@@ -290,6 +292,8 @@ def test_lycoris_kinds_have_lycoris_names_and_give_the_weights_by_its_formulas(t
         ({"method": "dora", "init": "pissa"}, "is for LoRA", '"lora"'),
         ({"method": "loha", "rslora": True}, "model.rslora means nothing", '"lora" or "dora"'),
         ({"method": "oft", "rank_pattern": {"to_q": 2}}, "model.rank_pattern means nothing", "loha"),
+        ({"init": "pissa", "quantization": "nf4"}, "rounded ones are not taken from", "Take model.init or"),
+        ({"method": "loha", "quantization": "int8"}, "model.quantization means nothing", '"lora" or "dora"'),
         ({"init": "olora", "adapter_file": "x.safetensors"}, "model.adapter_file gives others", "one of them"),
     ],
 )
@@ -297,6 +301,17 @@ def test_what_does_not_fit_is_refused_with_what_would(pico, checkpoint, settings
     with pytest.raises(BespokeError) as caught:
         kinds.config_of(Model(**settings), pico, checkpoint.family.groups("unet"))
     assert problem in caught.value.problem and hint in caught.value.hint
+
+
+def test_without_bitsandbytes_it_says_what_to_install(monkeypatch, checkpoint):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    quantized._library.cache_clear()
+    try:
+        with pytest.raises(BespokeError, match="needs bitsandbytes") as caught:
+            weightless(checkpoint, Recipe(model=Model(quantization="nf4")))
+        assert "bespoke[optim]" in caught.value.hint
+    finally:
+        quantized._library.cache_clear()
 
 
 def test_what_adds_can_be_weighed_and_what_turns_cannot(tmp_path, pico, checkpoint, pipeline):

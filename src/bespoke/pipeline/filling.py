@@ -198,7 +198,7 @@ class Filling:
     def _beyond(self, batch: int, limit: int) -> bool:
         """Whether the line through two smaller known batches says that one does not fit."""
         below = [known for known in sorted(self.known) if known < batch][-2:]
-        return len(below) == 2 and self._line(below[0], below[1], batch) > limit
+        return len(below) == 2 and self._line(below[0], below[1], batch) > limit + 1  # lines are not exact
 
     def _line(self, first: int, last: int, batch: int) -> float:
         """The bytes of a batch on the line through two known ones."""
