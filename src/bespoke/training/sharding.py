@@ -42,6 +42,10 @@ def check(recipe: Recipe) -> None:
         "train.max_adapter_norm": train.max_adapter_norm is not None,
         f'model.init = "{model.init}"': model.init in MUTATING,
         "the rows of new words (words.train)": recipe.trains_words,
+        "model.quantization": model.quantization is not None,
+        # The base is asked outside of what gathers the shards.
+        "train.masked_prior_preservation_weight": train.masked_prior_preservation_weight > 0,
+        'train.regularisation_target = "base"': train.regularisation_target == "base",
     }
     found = [what for what, there in lacking.items() if there]
     if found:
