@@ -190,6 +190,9 @@ def test_pictures_are_drawn_where_a_process_has_the_whole_network(root: Path) ->
         ("train", "max_adapter_norm", 1.0),
         ("model", "init", "pissa"),
         ("words", "train", True),
+        ("model", "quantization", "nf4"),
+        ("train", "masked_prior_preservation_weight", 1.0),
+        ("train", "regularisation_target", "base"),
     ],
 )
 def test_what_does_not_work_with_shards_is_refused_before_anything_is_done(
