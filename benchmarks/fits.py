@@ -125,7 +125,9 @@ def _tables(found: Sequence[dict[str, Any]]) -> Iterator[str]:
         for each in found:
             if each["model"] == name:
                 yield _line(each)
-        yield ""
+        there = {(each["kind"], each["checkpointing"]) for each in found if each["model"] == name}
+        missing = [kind.name for kind in KINDS if {(kind.name, False), (kind.name, True)} - there]
+        yield f"\nNot computed yet: {'; '.join(missing)}.\n" if missing else ""
 
 
 def _line(each: dict[str, Any]) -> str:
