@@ -125,7 +125,9 @@ def _tables(found: Sequence[dict[str, Any]]) -> Iterator[str]:
         for each in found:
             if each["model"] == name:
                 yield _line(each)
-        yield ""
+        there = {(each["kind"], each["checkpointing"]) for each in found if each["model"] == name}
+        missing = [kind.name for kind in KINDS if {(kind.name, False), (kind.name, True)} - there]
+        yield f"\nNot computed yet: {'; '.join(missing)}.\n" if missing else ""
 
 
 def _line(each: dict[str, Any]) -> str:
@@ -140,9 +142,9 @@ HEAD = """# What fits which card
 
 The largest batch that fits, **computed, not measured**: `python -m benchmarks.fits` makes a training step in tensors
 without contents, of the real models' shapes and in a GPU's formats ([how](training.md#plan-and-memory)). Nobody trained
-on these cards. For four trainings it gives the figures that the same computation gave on an NVIDIA H200; what was
-measured there was 0.96 to 1.00 of them, and 0.85 to 1.19 GB beside the tensors, for which {overhead:g} GB are counted
-here. A GB is 2³⁰ bytes, as cards are sold; a desktop takes some of it. Figures: [fits.json](results/fits.json).
+on these cards. For four trainings it gives the figures that the same computation gave on an NVIDIA H200, which were
+0.96 to 1.00 of what was measured there; beside the tensors it took 0.85 to 1.19 GB, for which {overhead:g} GB are
+counted here. A GB is 2³⁰ bytes, as cards are sold; a desktop takes some of it. Figures: [fits.json](results/fits.json).
 
 Arithmetic is in bf16, latents and text states are cached, captions have at most 75 tokens; AdamW. LoRA and DoRA are of
 rank 16 on the attention layers, their frozen base in bf16 unless it says nf4. `-`: not even one picture fits.

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
-from bespoke.pipeline.filling import Filling, _two_steps, filled, lowered
+from bespoke.pipeline.filling import Filling, _asked, _two_steps, filled, lowered
 from bespoke.pipeline.fitting import Meter
 from bespoke.pipeline.prepare import prepare
 
@@ -102,9 +102,10 @@ def test_what_the_person_said_of_rate_and_length_counts(recipe: Path, meter: Met
     assert (new.train_batch_size, new.gradient_accumulation_steps) == (5, 2), "no fewer than eight pictures a step"
     assert (new.max_train_steps, new.learning_rate) == (80, 1e-4), "800 pictures are seen, ten a step"
     assert [change.after for change in changes] == [5, 2, 80]
-    staged = ["stage=[{max_train_steps=40},{num_train_epochs=3}]", "train.train_batch_size=2"]
-    longer, _ = filled(prepare(recipe, staged), limit, meter)
-    assert longer.recipe.stage[0].max_train_steps == 16
+    staged = recipe.with_name("staged.toml")
+    staged.write_text(recipe.read_text() + "[[stage]]\nmax_train_steps = 40\n[[stage]]\nnum_train_epochs = 3\n")
+    longer = _asked(prepare(staged, ["train.train_batch_size=2"]), 5)
+    assert [stage.max_train_steps for stage in longer.stage] == [16, None], "80 pictures are seen in the first"
     with pytest.raises(BespokeError, match="Not even one picture"):
         filled(prepare(recipe), 600 * 2**20, meter)
 

@@ -101,7 +101,7 @@ class _Product(torch.autograd.Function):
         kind = values.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else values.dtype
         ctx.layer, ctx.dtype = layer, values.dtype
-        bias: Tensor | None = layer.bias
+        bias: Any = layer.bias
         own = None if bias is None else bias.to(dtype)
         return nn.functional.linear(values.to(dtype), layer.widened(dtype), own)
 
