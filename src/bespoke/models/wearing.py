@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from bespoke.errors import BespokeError
-from bespoke.models import adapterfile, adapters
+from bespoke.models import adapterfile, adapters, kohyafile
 
 
 def load_adapter(pipeline: Any, adapter: Path, model: str) -> None:
@@ -18,6 +18,9 @@ def load_adapter(pipeline: Any, adapter: Path, model: str) -> None:
         if _own(adapter):
             parts = {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
             adapterfile.wear(parts, adapter)
+            return
+        if kohyafile.has_magnitudes(adapter):
+            adapterfile.wear_low_ranks({"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}, adapter)
             return
         before = pipeline.get_list_adapters()
         pipeline.load_lora_weights(str(adapter.parent), weight_name=adapter.name)
