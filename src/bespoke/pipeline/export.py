@@ -12,15 +12,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bespoke.errors import BespokeError
-from bespoke.models import adapterfile, formulas, kohyafile, modelspec, singlefile
+from bespoke.models import adapterfile, elsewhere, formulas, kohyafile, modelspec, singlefile
 from bespoke.models.formats import FOLDER, write_inversions
 from bespoke.models.modelspec import Facts, Network
 from bespoke.models.tuned import DTYPES
 from bespoke.models.tuned import WEIGHTS as FILES
 from bespoke.models.weightless import skeletons
-from bespoke.pipeline import reloaded
+from bespoke.pipeline.likeness import Likeness, compared
 from bespoke.pipeline.naming import Named, named, run_of
-from bespoke.pipeline.reloaded import Likeness, compared
 from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.pipeline.surgery import merged_pipeline, network_of
 
@@ -208,13 +207,13 @@ def _inversions(source: Named, path: Path) -> tuple[Path, ...]:
 def _loader(source: Named, path: Path, form: str) -> Callable[[], tuple[Any, str]]:
     """What loads an export as others do, on the CPU, without our own readers where there are others."""
     if form == "model":
-        return lambda: reloaded.folder(path)
+        return lambda: elsewhere.folder(path)
     if form == "single-file":
-        return lambda: reloaded.single_file(path, source.checkpoint)
+        return lambda: elsewhere.single_file(path, source.checkpoint)
     plain = source.adapter is not None and not adapterfile.facts_of(source.adapter)
     if form == "diffusers" or (plain and not kohyafile.has_magnitudes(path)):
-        return lambda: reloaded.by_diffusers(path, source.checkpoint)
-    return lambda: reloaded.by_formulas(path, source.checkpoint, as_comfyui=form == "comfyui")
+        return lambda: elsewhere.by_diffusers(path, source.checkpoint)
+    return lambda: elsewhere.by_formulas(path, source.checkpoint, as_comfyui=form == "comfyui")
 
 
 def _how(path: Path, form: str, facts: Facts, source: Named) -> tuple[str, ...]:

@@ -1,15 +1,13 @@
-"""Exported files loaded as others load them, and their pictures compared with the model's own."""
+"""The pictures of an exported file, loaded again, compared with the model's own."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from bespoke.errors import BespokeError
-from bespoke.models import Checkpoint, adapterfile, formulas, quiet
+from bespoke.models import quiet
 from bespoke.pipeline.naming import Named
 from bespoke.pipeline.reporting import Reporter
 from bespoke.pipeline.sample import settled
@@ -62,41 +60,6 @@ def compared(source: Named, load: Callable[[], tuple[Any, str]], dtype: str, rep
         problem = f"Loaded again by {loader}, it draws other pictures: {found.mean:.1f} of 255 levels apart on average."
         raise BespokeError(problem, "Nothing was kept. Try --dtype fp32; if it stays so, it is our fault: report it.")
     return found
-
-
-def folder(path: Path) -> tuple[Any, str]:
-    """A model's folder, by plain diffusers."""
-    from diffusers import StableDiffusionPipeline
-
-    options: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False, "local_files_only": True}
-    return StableDiffusionPipeline.from_pretrained(path, dtype=torch.float32, **options), "diffusers' from_pretrained"
-
-
-def single_file(path: Path, checkpoint: Checkpoint) -> tuple[Any, str]:
-    """A model in one file, by diffusers with the configurations of its base."""
-    from diffusers import StableDiffusionPipeline
-
-    options: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False, "local_files_only": True}
-    pipeline = StableDiffusionPipeline.from_single_file(
-        str(path), config=str(checkpoint.folder), torch_dtype=torch.float32, **options
-    )
-    return pipeline, "diffusers' from_single_file"
-
-
-def by_diffusers(path: Path, checkpoint: Checkpoint) -> tuple[Any, str]:
-    """A LoRA on its base, by diffusers' `load_lora_weights`, which has a reader for kohya's form."""
-    pipeline = checkpoint.pipeline(safety_checker=False)
-    pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
-    adapterfile.mend(pipeline.text_encoder, path)
-    return pipeline, "diffusers' load_lora_weights"
-
-
-def by_formulas(path: Path, checkpoint: Checkpoint, *, as_comfyui: bool) -> tuple[Any, str]:
-    """An adapter worked into its base by the formulas that the programs publish which read it."""
-    pipeline = checkpoint.pipeline(safety_checker=False)
-    parts = {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
-    formulas.work_in(parts, path, as_comfyui=as_comfyui)
-    return pipeline, f"{'ComfyUI' if as_comfyui else 'LyCORIS'}'s published formulas"
 
 
 def _plain(source: Named, prompt: str) -> str:
