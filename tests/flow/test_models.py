@@ -13,7 +13,7 @@ from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, find, kinds
 from bespoke.pipeline import likeness
-from bespoke.pipeline.export import export
+from bespoke.pipeline.export import export_model
 from bespoke.recipe.training import Model
 
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
@@ -62,15 +62,22 @@ def unet_of(folder: Path) -> dict[str, torch.Tensor]:
 def test_the_docs_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = made(tmp_path, "lora").relative_to(tmp_path).as_posix()
-    blocks = re.findall(r"```\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.startswith("bespoke models ")]
+    lines = re.findall(r"^bespoke models .*$", DOCS.read_text("utf-8"), re.MULTILINE)
     said = [typed(*line.replace("my-style/runs/RUN", run).split()[2:]) for line in lines]
-    asked, kohya, comfy, model, single, opened, merged, mixed, extracted, resized = said
+    asked, kohya, comfy, model, single, opened, imported, unpacked, merged, mixed, extracted, resized = said
     assert "LoRA" in asked and "8bit" in asked and "rank 4" in asked
     for one, loader in ((kohya, "load_lora_weights"), (comfy, "load_lora_weights"), (model, "from_pretrained")):
         assert f"Loaded again by diffusers' {loader}" in one
     assert "from_single_file" in single and "models/checkpoints" in single
     assert "whole model" in opened and "Forge" in opened
+    assert "pico in fp16 is in unpacked" in imported and "whole model, diffusers names" in unpacked
+    # What came out in one file comes in again with the same weights, and can be named itself.
+    monkeypatch.setenv("BESPOKE_CACHE", str(tmp_path / "cache"))
+    again = find("checkpoint.safetensors")
+    assert again.scheduler_config["prediction_type"] == find("pico").scheduler_config["prediction_type"]
+    half_precise, exact = again.unet().state_dict(), unet_of(tmp_path / "my-model")
+    assert all(torch.equal(value, exact[key].half().float()) for key, value in half_precise.items())
+    assert find("checkpoint.safetensors").folder == again.folder
     assert "is in merged" in merged and "0.5 · (merged - pico)" in mixed
     # Merged is applied: the folder that export wrote has the same weights.
     whole, half, base = unet_of(tmp_path / "merged"), unet_of(tmp_path / "mixed"), find("pico").unet().state_dict()
@@ -92,10 +99,10 @@ def test_the_docs_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("method", ["dora", "loha", "lokr"])
 def test_what_diffusers_cannot_read_is_checked_by_the_published_formulas(tmp_path: Path, method: str) -> None:
     run = made(tmp_path, method)
-    theirs = export(run, tmp_path / "theirs.safetensors", "kohya")
+    theirs = export_model(run, tmp_path / "theirs.safetensors", "kohya")
     assert theirs.likeness.loader == "LyCORIS's published formulas"
     assert theirs.likeness.mean < 0.01 < 1 < theirs.likeness.effect
-    comfy = export(run, tmp_path / "comfy.safetensors", "comfyui")
+    comfy = export_model(run, tmp_path / "comfy.safetensors", "comfyui")
     assert comfy.likeness.loader == "ComfyUI's published formulas" and comfy.likeness.mean < 0.01
     one, two = load_file(theirs.path), load_file(comfy.path)
     other = {key for key in one if not torch.equal(one[key], two[key])}
@@ -110,7 +117,8 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(tmp_path: Path, m
     assert "has no adapter" in typed("export", "pico", str(out), code=2)
     assert "a folder" in typed("export", "pico", str(out), "--as", "model", code=2)
     assert "no form" in typed("export", "pico", str(out), "--as", "onnx", code=2)
+    assert "no whole model, but: OFT" in typed("import", str(run / "adapter.safetensors"), str(tmp_path / "x"), code=2)
     monkeypatch.setattr(likeness, "MOST", {"fp32": -1.0})
     with pytest.raises(BespokeError, match="draws other pictures"):
-        export(made(tmp_path, "lora"), out)
+        export_model(made(tmp_path, "lora"), out)
     assert not out.exists()

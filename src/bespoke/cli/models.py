@@ -46,7 +46,7 @@ def export_model(
 ) -> None:
     """A run's adapter or model as other programs load it; loaded again, and drawn with, before success is said."""
     with working(debug=debug) as bars:
-        from bespoke.pipeline.export import export as run
+        from bespoke.pipeline.export import export_model as run
 
         done = run(source, out, form, dtype=dtype, licence=licence, report=bars)
     near = done.likeness
@@ -59,6 +59,23 @@ def export_model(
     lines = (f"Written: {relative(done.path)}", checked, *(f"  {line}" for line in done.how))
     beside = f"New words are in {relative(done.words[0].parent)}." if done.words else ""
     result(content, "\n".join((*lines, *filter(None, [beside]))), as_json=as_json)
+
+
+@models_app.command("import")
+def import_file(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A whole model in one .safetensors file.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    config: Annotated[Path | None, typer.Option(help="A folder whose settings to take, for other shapes.")] = None,
+    ckpt: Annotated[bool, typer.Option("--ckpt", help="Read a .ckpt: its tensors, and nothing else in it.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """A model in one file as a folder in diffusers' layout, without the internet."""
+    with working(debug=debug):
+        from bespoke.pipeline.unpack import import_model as run
+
+        done = run(source, out, config=config, ckpt=ckpt)
+    result(asdict(done), f"{done.family} in {done.dtype} is in {relative(done.path)}", as_json=as_json)
 
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="A new .safetensors file.")]
@@ -77,7 +94,7 @@ def merge_models(
 ) -> None:
     """A whole model with its adapter worked in, or MODEL + WEIGHT · (B - C) of whole models."""
     with working(debug=debug):
-        from bespoke.pipeline.surgery import merge as run
+        from bespoke.pipeline.surgery import merge_models as run
 
         done = run(model, out, add=add, minus=minus, weight=weight)
     result(asdict(done), f"{done.formula} is in {relative(done.path)}", as_json=as_json)
@@ -94,7 +111,7 @@ def extract_lora(
 ) -> None:
     """A LoRA, in kohya's form, from a model whose weights were all trained; says what it lacks of the change."""
     with working(debug=debug):
-        from bespoke.pipeline.surgery import extract as run
+        from bespoke.pipeline.surgery import extract_lora as run
 
         done = run(model, out, base=base, rank=rank)
     words = (
@@ -115,7 +132,7 @@ def resize_lora(
 ) -> None:
     """A LoRA at a smaller rank, in kohya's form; says what is lost."""
     with working(debug=debug):
-        from bespoke.pipeline.surgery import resize as run
+        from bespoke.pipeline.surgery import resize_lora as run
 
         done = run(source, out, rank=rank, base=base)
     words = f"{relative(done.path)}: rank {done.rank} on {done.layers} layers; {done.error:.1%} of the change is lost."

@@ -18,6 +18,8 @@ PREFIXES = {"unet": "lora_unet_", "text_encoder": "lora_te_"}
 """What the names of layers begin with. Source: kohya's networks/lora.py, LyCORIS's lycoris/kohya.py."""
 SCALE = ".dora_scale"
 """How the names of DoRA's magnitudes end."""
+LENGTHS, COMFYUI = "bespoke_lengths", "comfyui"
+"""The metadata's key and word for magnitudes by ComfyUI's formula."""
 
 
 def name_of(part: str, layer: str) -> str:
@@ -118,6 +120,9 @@ def _magnitudes(name: str, part: Any, path: Path) -> dict[str, Tensor]:
     with safe_open(path, "pt") as file:
         scales = {key.removesuffix(SCALE): key for key in file.keys() if key.endswith(SCALE)}  # noqa: SIM118
         layers = {name_of(name, layer): layer for layer, _ in part.named_modules()} if scales else {}
+        if scales and (file.metadata() or {}).get(LENGTHS) == COMFYUI:
+            hint = "Export it again with --as kohya, or use the run."
+            raise BespokeError(f"{path} is a DoRA whose magnitudes are for ComfyUI alone.", hint)
         found: dict[str, Tensor] = {}
         for known in scales.keys() & layers.keys():
             scale, up = file.get_tensor(scales[known]), file.get_slice(f"{known}.lora_up.weight").get_shape()

@@ -47,7 +47,7 @@ class Exported:
     """What goes where, in sentences."""
 
 
-def export(
+def export_model(
     model: str | Path,
     out: str | Path,
     form: str = "kohya",
@@ -148,11 +148,11 @@ def _written(
         )
         return modelspec.write(_rounded(content, dtype), path, facts, network), _inversions(source, path)
     layers = kohyafile.low_ranks(skeletons(source.checkpoint), source.adapter)
-    network, content = network_of(layers), kohyafile.content_of(layers)
+    network, content, own = network_of(layers), kohyafile.content_of(layers), {}
     if form == "comfyui" and network.module != "networks.lora":
         parts = {"unet": source.checkpoint.unet(), "text_encoder": source.checkpoint.text_encoder()}
-        content = formulas.for_comfyui(content, parts)
-    return modelspec.write(_rounded(content, dtype), path, facts, network), _inversions(source, path)
+        content, own = formulas.for_comfyui(content, parts), {kohyafile.LENGTHS: kohyafile.COMFYUI}
+    return modelspec.write(_rounded(content, dtype), path, facts, network, own), _inversions(source, path)
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -232,7 +232,7 @@ def _how(path: Path, form: str, facts: Facts, source: Named) -> tuple[str, ...]:
         case "diffusers":
             return (f'diffusers: pipe.load_lora_weights("{place}"){trigger}.',)
         case "comfyui" if dora:
-            return (f"ComfyUI: put it into models/loras/{trigger}. Its magnitudes are for ComfyUI's own formula.",)
+            return (f"ComfyUI and Forge: put it with the LoRAs{trigger}. Its magnitudes are for their own formula.",)
         case _ if dora:
             return (f"LyCORIS and bespoke read it as it was trained{trigger}; for ComfyUI use --as comfyui.",)
         case _:

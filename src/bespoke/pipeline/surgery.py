@@ -40,7 +40,7 @@ class Fitted:
     """The part of the error that lies in what no LoRA holds: biases, norms, embeddings."""
 
 
-def merge(model: str, out: str | Path, *, add: str = "", minus: str = "", weight: float = 1.0) -> Merged:
+def merge_models(model: str, out: str | Path, *, add: str = "", minus: str = "", weight: float = 1.0) -> Merged:
     """A whole model: `model` with its adapter worked in and, with `add`, model + weight · (add - minus).
 
     Without `minus` it is the weighted sum (1 - weight) · model + weight · add. All parts that training may change are
@@ -64,7 +64,7 @@ def merge(model: str, out: str | Path, *, add: str = "", minus: str = "", weight
     return Merged(path, formula)
 
 
-def extract(model: str, out: str | Path, *, base: str, rank: int = 16) -> Fitted:
+def extract_lora(model: str, out: str | Path, *, base: str, rank: int = 16) -> Fitted:
     """The LoRA, in kohya's form, that comes nearest to what a model's weights have become since `base`.
 
     Raises: BespokeError when the file is there already, the models have other layers, or nothing differs.
@@ -99,7 +99,7 @@ def extract(model: str, out: str | Path, *, base: str, rank: int = 16) -> Fitted
     return Fitted(path, rank, len(errors), error, errors, (outside / whole) ** 0.5)
 
 
-def resize(source: str | Path, out: str | Path, *, rank: int, base: str = "") -> Fitted:
+def resize_lora(source: str | Path, out: str | Path, *, rank: int, base: str = "") -> Fitted:
     """The same LoRA or DoRA at a smaller rank, in kohya's form, as near as that rank allows; a larger changes nothing.
 
     `source` is a run or a file; `base` names the model that a file belongs to.
