@@ -6,10 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, find, formulas, kinds, kohyafile
 from bespoke.models.wearing import load_adapter, unload_adapter
+from bespoke.models.weightless import skeletons
 from bespoke.recipe.training import Model
 
+FOR_COMFYUI = {kohyafile.LENGTHS: kohyafile.COMFYUI}
 EVERYWHERE = ("attention", "feed-forward", "projections", "convolutions")
 CASES = {
     "lora": {"alpha": 2, "rank_pattern": {"attn2.to_k": 2}},
@@ -85,3 +88,18 @@ def test_a_file_in_kohyas_form_does_what_the_adapter_does(tmp_path, checkpoint, 
     adapterfile.begin(again, theirs)
     assert apart(answer(again["unet"]), expected) < 1e-5
     assert load_file(theirs).keys() == content.keys()
+
+
+def test_magnitudes_that_peft_does_not_have_are_refused(tmp_path, checkpoint):
+    layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    bare, name = skeletons(checkpoint), kohyafile.name_of("unet", layer)
+    content = {f"{name}.lora_down.weight": torch.ones(2, 48), f"{name}.lora_up.weight": torch.ones(48, 2)}
+    for told, shape, problem in (({}, (1, 48), "of a layer's inputs"), (FOR_COMFYUI, (48, 1), "for ComfyUI alone")):
+        path = tmp_path / "file.safetensors"
+        save_file(content | {f"{name}.dora_scale": torch.ones(shape)}, path, told)
+        with pytest.raises(BespokeError, match=problem):
+            kohyafile.low_ranks(bare, path)
+    save_file(content | {f"{name}.dora_scale": torch.ones(48, 1)}, path)
+    assert list(kohyafile.low_ranks(bare, path)["unet"]) == [layer]
+    with pytest.raises(BespokeError, match="which this model has not"):
+        formulas.work_in({"text_encoder": bare["text_encoder"]}, path)

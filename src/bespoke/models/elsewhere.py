@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from bespoke.models import adapterfile, formulas
-from bespoke.models.load import Checkpoint
+from bespoke.models.load import RESCALED, Checkpoint
 
 UNCHECKED: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False, "local_files_only": True}
 
@@ -25,6 +25,8 @@ def single_file(path: Path, checkpoint: Checkpoint) -> tuple[Any, str]:
     pipeline = StableDiffusionPipeline.from_single_file(
         str(path), config=str(checkpoint.folder), torch_dtype=torch.float32, **UNCHECKED
     )
+    if checkpoint.rescaled:  # a file of weights says nothing of the schedule
+        pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **RESCALED)
     return pipeline, "diffusers' from_single_file"
 
 

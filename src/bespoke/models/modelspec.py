@@ -76,7 +76,7 @@ def write(
     train_network.py and library/train_util.py (`ss_…`, `sshs_…`).
     """
     told = _kohya(facts, network) if network else {}
-    told |= _modelspec(facts, network) | own | {"format": "pt"}
+    told |= _modelspec(facts, network) | dict(own) | {"format": "pt"}
     tensors = {key: value.contiguous() for key, value in content.items()}
     if network:
         told["sshs_model_hash"], told["sshs_legacy_hash"] = kohya_hashes(tensors, told)
@@ -95,6 +95,13 @@ def kohya_hashes(content: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
     kept = {key: value for key, value in metadata.items() if key.startswith("ss_")}
     whole = safetensors.torch.save(dict(content), kept)
     return hashlib.sha256(_data(whole)).hexdigest(), hashlib.sha256(whole[BLOCK : BLOCK + 0x10000]).hexdigest()[:8]
+
+
+def legacy_hash(path: Path) -> str:
+    """The eight digits by which A1111 first knew models. Source: `model_hash` in kohya's library/train_util.py."""
+    with path.open("rb") as file:
+        file.seek(BLOCK)
+        return hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
 
 
 def _modelspec(facts: Facts, network: Network | None) -> dict[str, str]:

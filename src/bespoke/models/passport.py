@@ -178,7 +178,7 @@ def _kind(head: Header) -> tuple[str, str]:
     for kind, pattern in SPELT:
         if any(re.search(pattern, name) for name in names):
             return kind, _form(kind, names)
-    if "words" in json.loads(head.metadata.get("bespoke", "{}")):
+    if "words" in _read(head.metadata, "bespoke"):
         return "new words", "bespoke"
     if names and len(names) <= len(TOKENS) and all(len(shape) in (1, 2) for _, shape in names.values()):
         several = set(names) <= set(TOKENS) and len(names) > 1
@@ -227,7 +227,7 @@ def _alphas(head: Header, path: Path) -> tuple[float, ...]:
     if keys:
         with safe_open(path, "pt") as file:
             return tuple(sorted({float(file.get_tensor(key)) for key in keys}))
-    told = json.loads(head.metadata.get("lora_adapter_metadata", "{}"))
+    told = _read(head.metadata, "lora_adapter_metadata")
     found = {float(value) for key, value in told.items() if key.endswith("lora_alpha")}
     for key, value in told.items():
         found |= {float(alpha) for alpha in value.values()} if key.endswith("alpha_pattern") else set()
@@ -253,9 +253,18 @@ def _layer(key: str) -> str:
     return re.split(r"[._](?:lora|oft|boft)[._]", key)[0].replace(".", "_")
 
 
+def _read(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
+    """An object that is written as JSON in a file's metadata; nothing where there is none."""
+    try:
+        found: Any = json.loads(metadata.get(key, "{}"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _told(metadata: Mapping[str, str]) -> dict[str, Any]:
     """What a file's metadata say of its origin."""
-    own = json.loads(metadata.get("bespoke", "{}"))
+    own = _read(metadata, "bespoke")
     base: Mapping[str, Any] = own.get("base", {})
     words = [word["surface"] for word in (*own.get("words", ()), *([own["word"]] if "word" in own else []))]
     hashes = (metadata.get("ss_new_sd_model_hash"), metadata.get("ss_sd_model_hash"), base.get("text_encoder"))

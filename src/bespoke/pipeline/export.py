@@ -22,6 +22,7 @@ from bespoke.pipeline.likeness import Likeness, compared
 from bespoke.pipeline.naming import Named, named, run_of
 from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.pipeline.surgery import merged_pipeline, network_of
+from bespoke.workspace import sha256
 
 Form = Literal["diffusers", "kohya", "comfyui", "model", "single-file"]
 Dtype = Literal["fp32", "fp16", "bf16"]
@@ -113,9 +114,13 @@ def _facts(source: Named, title: str) -> Facts:
         "ss_gradient_accumulation_steps": train.gradient_accumulation_steps,
         "ss_lr_scheduler": train.lr_scheduler,
         "ss_optimizer": train.optimizer,
+        "ss_zero_terminal_snr": train.rescale_betas_zero_snr,
         "ss_training_comment": f"trained by bespoke: {recipe.model.method} of {recipe.model.base}",
     }
     training = {key: str(value) for key, value in told.items() if value is not None}
+    base = Path(source.checkpoint.name)
+    if base.is_file():
+        training |= {"ss_sd_model_hash": modelspec.legacy_hash(base), "ss_new_sd_model_hash": sha256(base)}
     run = run_of(source.name)
     found = re.match(r"(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)", run.root.name) if run else None
     date = "{}-{}-{}T{}:{}:{}".format(*found.groups()) if found else ""
