@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import Conv2d, Linear
 from typer.testing import CliRunner
 
 from bespoke.cli.commands import app
@@ -14,6 +15,7 @@ from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, find, kinds
 from bespoke.pipeline import likeness
 from bespoke.pipeline.export import export_model
+from bespoke.pipeline.surgery import extract_lora, merge_models
 from bespoke.recipe.training import Model
 
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
@@ -87,6 +89,11 @@ def test_the_docs_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert changed and all(re.search(r"attn\d\.to_", key) for key in changed)
     for key in changed:
         torch.testing.assert_close(half[key], (whole[key] + base[key]) / 2, rtol=1e-5, atol=1e-6)
+    # Half of the change, and the other half of it as a difference: the whole.
+    merge_models("mixed", "third", add="merged", minus="pico", weight=0.5)
+    third = unet_of(tmp_path / "third")
+    for key in changed:
+        torch.testing.assert_close(third[key], whole[key], rtol=1e-5, atol=1e-6)
     # A change of rank 4 is extracted at rank 4 but for rounding, and resized to 4 it would stay as it is.
     assert re.search(r"rank 4 on \d+ layers; 0\.0% of the change is missing", extracted)
     assert re.search(r"rank 2 on \d+ layers; [1-9]\d*\.\d% of the change is lost", resized)
@@ -102,12 +109,13 @@ def test_what_diffusers_cannot_read_is_checked_by_the_published_formulas(tmp_pat
     theirs = export_model(run, tmp_path / "theirs.safetensors", "kohya")
     assert theirs.likeness.loader == "LyCORIS's published formulas"
     assert theirs.likeness.mean < 0.01 < 1 < theirs.likeness.effect
-    comfy = export_model(run, tmp_path / "comfy.safetensors", "comfyui")
-    assert comfy.likeness.loader == "ComfyUI's published formulas" and comfy.likeness.mean < 0.01
-    one, two = load_file(theirs.path), load_file(comfy.path)
-    other = {key for key in one if not torch.equal(one[key], two[key])}
-    assert {key.rpartition(".")[2] for key in other} == ({"dora_scale"} if method == "dora" else set())
     assert theirs.metadata["ss_network_module"] == "lycoris.kohya"
+    if method == "dora":
+        comfy = export_model(run, tmp_path / "comfy.safetensors", "comfyui")
+        assert comfy.likeness.loader == "ComfyUI's published formulas" and comfy.likeness.mean < 0.01
+        one, two = load_file(theirs.path), load_file(comfy.path)
+        other = {key.rpartition(".")[2] for key in one if not torch.equal(one[key], two[key])}
+        assert other == {"dora_scale"}
 
 
 def test_what_cannot_be_exported_is_refused_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,3 +130,22 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(tmp_path: Path, m
     with pytest.raises(BespokeError, match="draws other pictures"):
         export_model(made(tmp_path, "lora"), out)
     assert not out.exists()
+
+
+def test_a_run_that_trained_all_weights(tmp_path: Path) -> None:
+    """In one file and back with the same bits; what a LoRA of it lacks is told."""
+    run, unet = tmp_path / "my-style" / "runs" / "20260102-030405", find("pico").unet()
+    run.mkdir(parents=True)
+    (run / "recipe.toml").write_text(RECIPE.format(method="full").replace("rank = 4\n", ""))
+    with torch.no_grad():
+        for parameter in unet.parameters():
+            parameter.mul_(1.01)
+    unet.save_pretrained(run / "model" / "unet")
+    asked = typed("inspect", str(run))
+    assert "whole model" in asked and "fp16, fp32" in asked and "method full" in asked
+    assert "has no adapter" in typed("export", str(run), str(tmp_path / "no.safetensors"), code=2)
+    done = export_model(run, tmp_path / "one.safetensors", "single-file")
+    assert done.likeness.mean < 0.01 and done.metadata["modelspec.architecture"] == "stable-diffusion-v1"
+    told = extract_lora(str(run), tmp_path / "lora.safetensors", base="pico", rank=2)
+    assert 0.5 < told.error < 1 and 0 < told.outside < told.error
+    assert set(told.errors) == {f"unet.{n}" for n, m in unet.named_modules() if isinstance(m, Linear | Conv2d)}

@@ -5,9 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from bespoke import recipe as recipes
-from bespoke.models import NewWords, find
+from bespoke.models import Checkpoint, NewWords, find
 from bespoke.models.passport import WIDTHS, Passport, header, passport
 from bespoke.pipeline.naming import named, run_of
+
+WEIGHED = ("unet", "vae", "text_encoder")
+"""The parts of a model that have weights."""
 
 
 def inspect_model(source: str | Path) -> Passport:
@@ -20,23 +23,21 @@ def inspect_model(source: str | Path) -> Passport:
         return passport(path)
     if run_of(str(source)):
         return _run(str(source))
-    return _model(str(source))
+    return _model(find(str(source), download=False))
 
 
-def _model(source: str) -> Passport:
+def _model(checkpoint: Checkpoint) -> Passport:
     """A whole model in diffusers' layout."""
-    checkpoint = find(source, download=False)
-    weights = sorted(checkpoint.part("unet").glob("*.safetensors"))
-    heads = [header(file) for file in weights]
+    heads = [header(file) for part in WEIGHED for file in sorted(checkpoint.part(part).glob("*.safetensors"))]
     return Passport(
-        checkpoint.folder,
+        checkpoint.trained or checkpoint.folder,
         "whole model",
         "diffusers",
         WIDTHS.get(checkpoint.text_shape[1], checkpoint.family.name),
         dtype=", ".join(sorted({head.dtype for head in heads})),
         numbers=sum(head.numbers for head in heads),
         base_hash=checkpoint.fingerprint("unet"),
-        title=source,
+        title=checkpoint.name,
         licence=_licence(checkpoint.folder),
         loads=("diffusers", "bespoke"),
     )
@@ -47,10 +48,7 @@ def _run(source: str) -> Passport:
     found, run = named(source), run_of(source)
     assert run
     start = recipes.load(run.recipe)
-    if found.adapter:
-        told = passport(found.adapter)
-    else:
-        told = replace(_model(str(found.checkpoint.folder)), path=found.checkpoint.trained or found.checkpoint.folder)
+    told = passport(found.adapter) if found.adapter else _model(found.checkpoint)
     words: NewWords | None = found.checkpoint.new_words
     train = start.train
     training = {
