@@ -70,7 +70,7 @@ def export_model(
     try:
         metadata, words = _written(source, path, form, dtype, facts)
         report("write", 1, 1)
-        likeness = compared(source, _loader(source, path, form), dtype, report)
+        likeness = compared(source, _loader(source, path, form), dtype, report, alone=form in ADAPTERS)
     except BaseException:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         raise
