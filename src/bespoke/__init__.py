@@ -13,14 +13,20 @@ if TYPE_CHECKING:
         demo,
         evaluate,
         export_data,
+        export_model,
         export_words,
+        extract_lora,
         grid,
         import_data,
+        import_model,
         inspect_data,
+        inspect_model,
+        merge_models,
         new,
         plan,
         preview_captions,
         report_data,
+        resize_lora,
         restore_data,
         sample,
         show_word,
@@ -34,8 +40,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "augment", "balance_data", "build_words", "caption_data", "clean_data", "collect", "demo", "evaluate",
-    "export_data", "export_words", "grid", "import_data", "inspect_data", "new", "plan", "preview_captions",
-    "report_data", "restore_data", "sample", "show_word", "shrink_data", "split_data", "sweep", "train",
+    "export_data", "export_model", "export_words", "extract_lora", "grid", "import_data", "import_model",
+    "inspect_data", "inspect_model", "merge_models", "new", "plan", "preview_captions", "report_data", "resize_lora",
+    "restore_data", "sample", "show_word", "shrink_data", "split_data", "sweep", "train",
     "unbalance_data",
 ]  # fmt: skip
 

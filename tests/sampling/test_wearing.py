@@ -7,7 +7,7 @@ from PIL import Image
 
 from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, find, kinds
-from bespoke.models.wearing import wear
+from bespoke.models.wearing import Wardrobe
 from bespoke.pipeline.asked import adapter_at
 from bespoke.pipeline.sample import sample
 from bespoke.recipe.training import Model
@@ -78,10 +78,11 @@ def test_a_run_keeps_its_own_adapter_under_another_and_without_it_again(run, lor
 
     pipeline = named(str(run)).pipeline(safety_checker=False)
     request = [Request("a cat", 1)]
+    wardrobe = Wardrobe(pipeline, "the run")
     before = pixels(next(iter(draw(pipeline, request, QUICK))).picture)
-    wear(pipeline, {loras / "one.safetensors": 0.7}, "the run")
+    wardrobe.wear({loras / "one.safetensors": 0.7})
     with_it = pixels(next(iter(draw(pipeline, request, QUICK))).picture)
-    wear(pipeline, {}, "the run")
+    wardrobe.wear({})
     after = pixels(next(iter(draw(pipeline, request, QUICK))).picture)
     assert abs(before - after).max() <= 1 and abs(before - with_it).mean() > 1
 
@@ -99,6 +100,15 @@ def test_a_kind_that_only_we_write_is_worn_alone(loras, tmp_path):
     (alone,) = files(sample("pico", ["a cat <lora:own:0.5>"], out=tmp_path / "a", **how))
     (plain,) = files(sample("pico", ["a cat"], out=tmp_path / "b", **how))
     assert abs(alone - plain).mean() > 1
+    mixed = files(
+        sample(
+            "pico",
+            ["a cat <lora:own:0.5>", "a cat", "a cat <lora:one>", "a cat <lora:own:0.5>"],
+            out=tmp_path / "d",
+            **how,
+        )
+    )
+    assert abs(mixed[0] - alone).max() <= 1 and abs(mixed[3] - alone).max() <= 1 and abs(mixed[1] - plain).max() <= 1
     with pytest.raises(BespokeError, match="worn alone"):
         sample("pico", ["a cat <lora:own:0.5> <lora:one>"], out=tmp_path / "c", **how)
 

@@ -10,6 +10,7 @@ import typer
 from bespoke.cli.blind import compare
 from bespoke.cli.datasets import became, counts, dataset_app
 from bespoke.cli.display import explained, result
+from bespoke.cli.models import models_app
 from bespoke.cli.options import Debug, Json, Set, working
 from bespoke.cli.plots import grid
 from bespoke.cli.scores import evaluate
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(dataset_app, name="data")
 app.add_typer(words_app, name="words")
+app.add_typer(models_app, name="models")
 
 
 @app.command()

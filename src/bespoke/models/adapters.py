@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bespoke.errors import BespokeError
 from bespoke.models.kinds import MUTATING
 from bespoke.models.quantized import is_quantized
+from bespoke.models.shards import spread, whole
 
 FILE = "adapter.safetensors"
 NAME = "default"
@@ -106,6 +107,39 @@ def tuned_layers(network: nn.Module) -> list[tuple[str, Any]]:
 def scale_of(layer: Any) -> float:
     """What a layer's adapter is multiplied with."""
     return float(layer.scaling[NAME])
+
+
+def config_of(part: Any) -> Any:
+    """Peft's configuration of a network's adapter."""
+    return part.peft_config[NAME]
+
+
+def kind_of(part: Any) -> str:
+    """Peft's name for the kind of a network's adapter: such as `LORA` or `LOHA`."""
+    return str(config_of(part).peft_type.value)
+
+
+def tensors_of(part: Any) -> dict[str, Tensor]:
+    """The adapter's tensors by peft's names, in float32 on the CPU."""
+    from peft.utils import get_peft_model_state_dict
+
+    found = get_peft_model_state_dict(part, save_embedding_layers=False)
+    return {key: plain(value) for key, value in found.items()}
+
+
+def put(part: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Puts tensors, by peft's names, into a network's adapter, in place."""
+    from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+
+    own = get_peft_model_state_dict(part, save_embedding_layers=False)
+    laid_out = {key: spread(value, own[key]) if key in own else value for key, value in tensors.items()}
+    left_out = set_peft_model_state_dict(part, laid_out).unexpected_keys
+    assert not left_out, left_out
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """The same numbers in float32 on the CPU, one after another; tensors without contents stay as they are."""
+    return tensor if tensor.is_meta else whole(tensor.detach()).float().cpu().contiguous()
 
 
 def never_left_out(network: nn.Module) -> None:

@@ -18,6 +18,7 @@ from bespoke.errors import BespokeError
 from bespoke.models.families import Family, family_of
 from bespoke.models.marks import fingerprint
 from bespoke.models.quietly import quiet
+from bespoke.models.unpacking import cached
 from bespoke.models.vocabulary import Base, NewWords
 from bespoke.models.wearing import load_adapter
 from bespoke.workspace import sha256
@@ -240,13 +241,15 @@ def _apart(entry: Path) -> bool:
 
 
 def find(name: str, *, download: bool = True) -> Checkpoint:
-    """The checkpoint of that name: `pico`, a folder, or a hub id such as `stable-diffusion-v1-5/stable-diffusion-v1-5`.
+    """The checkpoint of that name: `pico`, a folder, a model in one .safetensors file, or a hub id.
 
     Raises: BespokeError when there is no such model, or it is of a kind that is not known; without `download` also when
     it is not on this machine.
     """
     folder = PICO if name == "pico" else Path(name)
-    if name != "pico" and not folder.is_dir():
+    if name != "pico" and folder.is_file():
+        folder = cached(folder)
+    elif name != "pico" and not folder.is_dir():
         folder = _from_hub(name, download=download)
     index = folder / "model_index.json"
     if not index.is_file():

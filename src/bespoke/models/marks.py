@@ -1,6 +1,7 @@
 """A folder's files turned into a mark of the model that is in it."""
 
 import hashlib
+import json
 from pathlib import Path
 
 from bespoke.workspace import sha256
@@ -15,3 +16,15 @@ def fingerprint(folder: Path) -> str:
     for file in sorted(file for file in folder.iterdir() if file.suffix in CONTENT and file.is_file()):
         digest.update(file.name.encode() + bytes.fromhex(sha256(file)))
     return digest.hexdigest()[:16]
+
+
+def settle(path: Path) -> None:
+    """Sorts a file's metadata, which safetensors writes in random order: equal contents become equal files."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+        assert len(text) == length, "the same words in another order have the same length"
+        file.seek(8)
+        file.write(text)

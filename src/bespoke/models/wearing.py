@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bespoke.errors import BespokeError
-from bespoke.models import adapterfile, adapters
+from bespoke.models import adapterfile, adapters, kohyafile
 from bespoke.models.quietly import quiet
 
 
@@ -25,11 +25,14 @@ def load_adapter(pipeline: Any, adapter: Path, model: str, name: str | None = No
             parts = {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
             adapterfile.wear(parts, adapter)
             return
+        if kohyafile.has_magnitudes(adapter):
+            adapterfile.wear_low_ranks({"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}, adapter)
+            return
         before = pipeline.get_list_adapters()
         pipeline.load_lora_weights(str(adapter.parent), weight_name=adapter.name, adapter_name=name)
         if pipeline.get_list_adapters() == before:
             raise ValueError("it holds nothing for this model")  # of which diffusers only warns
-        adapterfile.mend(pipeline.text_encoder, adapter)
+        adapterfile.mend(pipeline.text_encoder, adapter, name)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         first = str(error).splitlines()[0]
         raise BespokeError(
@@ -37,33 +40,45 @@ def load_adapter(pipeline: Any, adapter: Path, model: str, name: str | None = No
         ) from None
 
 
-def wear(pipeline: Any, weights: Mapping[Path, float], model: str) -> None:
-    """Lets a pipeline wear exactly these adapter files, each with its weight, besides what it came with, in place.
+class Wardrobe:
+    """What a pipeline wears besides what it came with: adapter files, each read once, however often it is put on."""
 
-    Each file is read once, however often it is put on and off.
+    def __init__(self, pipeline: Any, model: str) -> None:
+        self._pipeline, self._model = pipeline, model
+        self._own, self._alone = _names(pipeline), False
 
-    Raises: BespokeError as `load_adapter`, and when a kind that only we write is to be worn beside others.
-    """
-    names = {path: f"worn_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}" for path in weights}
-    alone = [path for path in weights if path.is_file() and _is_own(path)]
-    if alone and (len(weights) > 1 or _names(pipeline)):
-        raise BespokeError(f"{alone[0]} is of a kind that is worn alone.", "Only LoRA and DoRA are worn together.")
-    if alone:
-        load_adapter(pipeline, alone[0], model)
-        weigh_adapter(pipeline, weights[alone[0]])
-        return
-    for path, name in names.items():
-        if name not in _names(pipeline):
-            with quiet(), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Already found a `peft_config`")  # there are to be several
-                load_adapter(pipeline, path, model, name)
-    own = [name for name in _names(pipeline) if not name.startswith("worn_")]
-    worn = {**dict.fromkeys(own, 1.0), **{names[path]: weight for path, weight in weights.items()}}
-    if worn:
-        pipeline.enable_lora()
-        pipeline.set_adapters(list(worn), list(worn.values()))
-    elif _names(pipeline):
-        pipeline.disable_lora()
+    def wear(self, weights: Mapping[Path, float]) -> None:
+        """Lets the pipeline wear exactly these files, each with its weight, in place.
+
+        Raises: BespokeError as `load_adapter`, and when a kind that diffusers does not load is to be worn beside others.
+        """
+        if self._alone:
+            unload_adapter(self._pipeline)
+            self._alone = False
+        alone = [path for path in weights if path.is_file() and _is_alone(path)]
+        if alone and (len(weights) > 1 or self._own):
+            raise BespokeError(f"{alone[0]} is of a kind that is worn alone.", "Only LoRA and DoRA are worn together.")
+        if alone:
+            unload_adapter(self._pipeline)
+            load_adapter(self._pipeline, alone[0], self._model)
+            weigh_adapter(self._pipeline, weights[alone[0]])
+            self._alone = True
+        else:
+            self._together(weights)
+
+    def _together(self, weights: Mapping[Path, float]) -> None:
+        names = {path: f"worn_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}" for path in weights}
+        for path, name in names.items():
+            if name not in _names(self._pipeline):
+                with quiet(), warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", "Already found a `peft_config`")  # there are to be several
+                    load_adapter(self._pipeline, path, self._model, name)
+        worn = {**dict.fromkeys(self._own, 1.0), **{names[path]: weight for path, weight in weights.items()}}
+        if worn:
+            self._pipeline.enable_lora()
+            self._pipeline.set_adapters(list(worn), list(worn.values()))
+        elif _names(self._pipeline):
+            self._pipeline.disable_lora()
 
 
 def unload_adapter(pipeline: Any) -> None:
@@ -98,9 +113,10 @@ def _names(pipeline: Any) -> list[str]:
     return sorted({name for those in pipeline.get_list_adapters().values() for name in those})
 
 
-def _is_own(adapter: Path) -> bool:
+def _is_alone(adapter: Path) -> bool:
+    """Whether a file is of a kind that diffusers does not load."""
     try:
-        return _own(adapter)
+        return _own(adapter) or kohyafile.has_magnitudes(adapter)
     except ValueError:
         return False  # `load_adapter` says why it cannot be read
 

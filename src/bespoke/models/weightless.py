@@ -23,6 +23,13 @@ def weightless(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
         return tuned(_Configured(**facts), recipe)
 
 
+def skeletons(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The UNet and the text encoder of a checkpoint without their weights, by their folders' names."""
+    with torch.device("meta"), quiet():
+        bare = _Configured(**{field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)})
+        return {"unet": bare.unet(), "text_encoder": bare.text_encoder()}
+
+
 class _Configured(Checkpoint):
     """A checkpoint whose networks are built from their configurations alone."""
 

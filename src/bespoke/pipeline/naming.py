@@ -60,7 +60,7 @@ class Named:
 
 
 def named(model: str) -> Named:
-    """The model called `pico`, a hub id, a diffusers folder, a run folder, or `RUN@last`, `@epoch-27`, `@step-400`.
+    """The model called `pico`, a hub id, a folder, a .safetensors file, a run, `RUN@last`, `@epoch-27` or `@step-400`.
 
     Raises: BespokeError when nothing is called so.
     """
@@ -166,7 +166,7 @@ def start_of(
             raise BespokeError(f"{base} is an adapter; all weights cannot be trained from there.", hint)
         return _with_file(_as_asked(start, recipe, folder, words), recipe, folder, adapter)
     local = folder / base
-    name = str(local) if base != "pico" and local.is_dir() else base
+    name = str(local) if base != "pico" and local.exists() else base
     start = Named(name, find(name, download=download))
     return _with_file(_as_asked(start, recipe, folder, words), recipe, folder, adapter)
 

@@ -10,7 +10,7 @@ from bespoke import recipe as recipes
 from bespoke.encoding import lost, too_long
 from bespoke.errors import BespokeError
 from bespoke.models import Checkpoint
-from bespoke.models.wearing import wear
+from bespoke.models.wearing import Wardrobe
 from bespoke.pipeline.asked import Asked, adapter_at, asked, lists_in, opened
 from bespoke.pipeline.naming import Named, named
 from bespoke.pipeline.reporting import Reporter, silent
@@ -135,11 +135,11 @@ def _drawn(
     """The pictures, in order, each written as soon as it is drawn; those that wear the same adapters come together."""
     pipeline = source.pipeline(safety_checker=safety_checker)
     always = {adapter_at(name, loras): weight for name, weight in settings.adapters.items()}
-    found: dict[int, Drawn] = {}
+    wardrobe, found = Wardrobe(pipeline, source.name), dict[int, Drawn]()
     report("draw", 0, len(wanted))
     for worn, numbers in _by_adapters(wanted, always):
         if worn or any(one.adapters for one in wanted):
-            wear(pipeline, worn, source.name)
+            wardrobe.wear(worn)
         telling = settings.model_copy(update={"adapters": {path.as_posix(): weight for path, weight in worn.items()}})
         requests = [(number, wanted[number].request) for number in numbers]
         for number, one in _written(pipeline, requests, folder, telling, source.name):

@@ -1,0 +1,46 @@
+"""Files of models and adapters loaded as other programs load them, each with the name of what loaded it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bespoke.models import adapterfile, formulas
+from bespoke.models.load import RESCALED, Checkpoint
+
+UNCHECKED: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False, "local_files_only": True}
+
+
+def folder(path: Path) -> tuple[Any, str]:
+    """A model's folder, by plain diffusers."""
+    from diffusers import StableDiffusionPipeline
+
+    return StableDiffusionPipeline.from_pretrained(path, dtype=torch.float32, **UNCHECKED), "diffusers' from_pretrained"
+
+
+def single_file(path: Path, checkpoint: Checkpoint) -> tuple[Any, str]:
+    """A model in one file, by diffusers with the configurations of its base."""
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_single_file(
+        str(path), config=str(checkpoint.folder), torch_dtype=torch.float32, **UNCHECKED
+    )
+    if checkpoint.rescaled:  # a file of weights says nothing of the schedule
+        pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **RESCALED)
+    return pipeline, "diffusers' from_single_file"
+
+
+def by_diffusers(path: Path, checkpoint: Checkpoint) -> tuple[Any, str]:
+    """A LoRA on its base, by diffusers' `load_lora_weights`, which has a reader for kohya's form."""
+    pipeline = checkpoint.pipeline(safety_checker=False)
+    pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
+    adapterfile.mend(pipeline.text_encoder, path)
+    return pipeline, "diffusers' load_lora_weights"
+
+
+def by_formulas(path: Path, checkpoint: Checkpoint, *, as_comfyui: bool) -> tuple[Any, str]:
+    """An adapter worked into its base by the formulas that the programs publish which read it."""
+    pipeline = checkpoint.pipeline(safety_checker=False)
+    parts = {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
+    formulas.work_in(parts, path, as_comfyui=as_comfyui)
+    return pipeline, f"{'ComfyUI' if as_comfyui else 'LyCORIS'}'s published formulas"

@@ -1,0 +1,140 @@
+"""A whole model in one file, as A1111 and ComfyUI share them, turned into a folder in diffusers' layout; offline."""
+
+import gzip
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from bespoke.errors import BespokeError
+from bespoke.models.passport import Passport, header, passport
+from bespoke.models.quietly import quiet
+
+HERE = Path(__file__).parent
+CONFIGS = HERE / "configs"
+SHIPPED = {
+    "pico": HERE / "pico",
+    "Stable Diffusion 1.x": CONFIGS / "sd1",
+    "Stable Diffusion 2.x": CONFIGS / "sd2",
+}
+"""The folder of each family's settings."""
+SECOND_V = CONFIGS / "sd2v"
+TELLING = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
+WIDE = 0.09
+"""A Stable Diffusion 2 whose numbers there deviate by more predicts v. Source: ComfyUI's comfy/supported_models.py."""
+START, END = "<|startoftext|>", "<|endoftext|>"
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def cached(path: Path) -> Path:
+    """The folder of a model in one file, unpacked into this person's cache unless it is there already.
+
+    The cache is `~/.cache/bespoke`, or where the variable BESPOKE_CACHE says.
+
+    Raises: BespokeError as `unpack`.
+    """
+    facts = path.stat()
+    mark = hashlib.sha256(f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns}".encode()).hexdigest()[:16]
+    folder = Path(os.environ.get("BESPOKE_CACHE", "~/.cache/bespoke")).expanduser() / "models" / mark
+    if not (folder / "model_index.json").is_file():
+        unpack(path, folder)
+    return folder
+
+
+def unpack(path: Path, folder: Path, config: Path | None = None) -> Passport:
+    """Writes a model in one file as a folder in diffusers' layout, in the file's number format; what it is.
+
+    `config` is a folder with the settings of its networks; by default those that come with the package.
+
+    Raises: BespokeError when the file is no whole model, of a family whose settings are not there, or does not fit.
+    """
+    found = passport(path)
+    if found.what != "whole model":
+        hint = "Name a whole model. An adapter goes with its base: model.adapter_file, or a run."
+        raise BespokeError(f"{path} is no whole model, but: {found.what}.", hint)
+    settings = config or SHIPPED.get(found.family)
+    if settings is None:
+        hint = "Known are Stable Diffusion 1.x and 2.x; for others give --config FOLDER of a model of the same shape."
+        raise BespokeError(f"{path} is of a family without settings here: {found.family or 'unknown'}.", hint)
+    if config is None and found.family == "Stable Diffusion 2.x" and predicts_v(path):
+        settings = SECOND_V
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacked-") as temporary:
+        staged, written = Path(temporary) / "config", Path(temporary) / "model"
+        _stage(settings, staged, header(path).metadata.get("modelspec.prediction_type", ""))
+        _convert(path, staged, DTYPES.get(found.dtype, torch.float32), written)
+        os.replace(written, folder)
+    return found
+
+
+def predicts_v(path: Path) -> bool:
+    """Whether a Stable Diffusion 2 in one file predicts v: what it says or, where it says nothing, how it looks."""
+    with safe_open(path, "pt") as file:
+        said = (file.metadata() or {}).get("modelspec.prediction_type", "")
+        if said or TELLING not in file.keys():  # noqa: SIM118 - it is no dictionary
+            return said.startswith("v")
+        return float(file.get_tensor(TELLING).float().std(correction=0)) > WIDE
+
+
+def from_pickle(path: Path, out: Path) -> None:
+    """Writes the tensors of a .ckpt as a safetensors file; only plain tensors are read, no program in it is run.
+
+    Raises: BespokeError when it holds anything else.
+    """
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        hint = "Ask its maker for a safetensors file."
+        first = str(error).splitlines()[0]
+        raise BespokeError(f"{path} holds more than tensors, or is damaged: {first}", hint) from None
+    state = content.get("state_dict", content)
+    save_file({k: v.contiguous().clone() for k, v in state.items() if isinstance(v, torch.Tensor)}, out)
+
+
+def _convert(path: Path, config: Path, dtype: torch.dtype, out: Path) -> None:
+    with quiet():
+        from diffusers import StableDiffusionPipeline
+
+        options: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False, "local_files_only": True}
+        try:
+            pipeline: Any = StableDiffusionPipeline.from_single_file(
+                str(path), config=str(config), torch_dtype=dtype, **options
+            )
+        except (RuntimeError, ValueError, KeyError, OSError) as error:
+            hint = "Download it again, or give --config FOLDER of a model of the same shape."
+            raise BespokeError(f"{path} does not fit its family: {str(error).splitlines()[0]}", hint) from None
+        pipeline.save_pretrained(out)
+
+
+def _stage(settings: Path, out: Path, prediction: str) -> None:
+    """Settings as diffusers reads them: with a tokenizer, and with what the file says of its prediction."""
+    shutil.copytree(settings, out, ignore=shutil.ignore_patterns("*.safetensors", "*.bin"))
+    if not (out / "tokenizer" / "vocab.json").exists():
+        merges = gzip.decompress((CONFIGS / "merges.txt.gz").read_bytes()).decode()
+        (out / "tokenizer" / "merges.txt").write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
+        (out / "tokenizer" / "vocab.json").write_text(json.dumps(_vocabulary(merges)), encoding="utf-8")
+    if prediction:
+        scheduler = out / "scheduler" / "scheduler_config.json"
+        told = json.loads(scheduler.read_text(encoding="utf-8"))
+        told["prediction_type"] = "v_prediction" if prediction.startswith("v") else prediction
+        scheduler.write_text(json.dumps(told, indent=2), encoding="utf-8")
+
+
+def _vocabulary(merges: str) -> dict[str, int]:
+    """CLIP's 49,408 tokens: letters of bytes, the same at a word's end, merges, start and end.
+
+    Source: `SimpleTokenizer` and `bytes_to_unicode` of openai/CLIP.
+    """
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    letters = [chr(b) for b in printable] + [chr(256 + n) for n in range(256 - len(printable))]
+    joined = ["".join(line.split()) for line in merges.splitlines()]
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *joined, START, END]
+    return {token: number for number, token in enumerate(tokens)}

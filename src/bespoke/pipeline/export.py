@@ -1,0 +1,248 @@
+"""A run or model turned into files that other programs load; each is loaded again and drawn with before it counts."""
+
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bespoke.errors import BespokeError
+from bespoke.models import adapterfile, elsewhere, formulas, kohyafile, modelspec, singlefile
+from bespoke.models.formats import FOLDER, write_inversions
+from bespoke.models.modelspec import Facts, Network
+from bespoke.models.tuned import DTYPES
+from bespoke.models.tuned import WEIGHTS as FILES
+from bespoke.models.weightless import skeletons
+from bespoke.pipeline.likeness import Likeness, compared
+from bespoke.pipeline.naming import Named, named, run_of
+from bespoke.pipeline.reporting import Reporter, silent
+from bespoke.pipeline.surgery import merged_pipeline, network_of
+from bespoke.workspace import sha256
+
+Form = Literal["diffusers", "kohya", "comfyui", "model", "single-file"]
+Dtype = Literal["fp32", "fp16", "bf16"]
+ADAPTERS = ("diffusers", "kohya", "comfyui")
+"""The forms of adapters alone."""
+KINDS = {"LOHA": "loha", "LOKR": "lokr"}
+"""LyCORIS's words for peft's kinds, as far as its form has them."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, how it was checked, and what loads it."""
+
+    path: Path
+    form: str
+    dtype: str
+    metadata: Mapping[str, str]
+    likeness: Likeness
+    """How near its pictures are to the model's own."""
+    words: tuple[Path, ...]
+    """Files of new words, which programs with a fixed vocabulary read beside it."""
+    how: tuple[str, ...]
+    """What goes where, in sentences."""
+
+
+def export_model(
+    model: str | Path,
+    out: str | Path,
+    form: str = "kohya",
+    *,
+    dtype: str = "fp32",
+    licence: str = "",
+    report: Reporter = silent,
+) -> Exported:
+    """A run's adapter, or a whole model, as a file or folder that other programs load.
+
+    Raises: BespokeError when there is no such form, the form does not know this kind of adapter, `out` is there
+    already, or the file draws other pictures than the model: then nothing is left at `out`.
+    """
+    source, path = named(str(model)), Path(out)
+    _check(source, path, form, dtype)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    facts = replace(_facts(source, path.stem), licence=licence)
+    report("write", 0, 1)
+    try:
+        metadata, words = _written(source, path, form, dtype, facts)
+        report("write", 1, 1)
+        likeness = compared(source, _loader(source, path, form), dtype, report, alone=form in ADAPTERS)
+    except BaseException:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        raise
+    return Exported(path, form, dtype, metadata, likeness, words, _how(path, form, facts, source))
+
+
+def _check(source: Named, path: Path, form: str, dtype: str) -> None:
+    if form not in get_args(Form) or dtype not in get_args(Dtype):
+        known = f"{', '.join(get_args(Form))}; {', '.join(get_args(Dtype))}"
+        raise BespokeError(f"There is no form {form!r} or no dtype {dtype!r}.", f"Known are {known}.")
+    if path.exists():
+        raise BespokeError(f"{path} is there already.", "Name a new one; nothing is overwritten.")
+    one_file = form != "model"
+    if one_file != (path.suffix == ".safetensors"):
+        wanted = "a file, OUT.safetensors" if one_file else "a folder"
+        raise BespokeError(f"--as {form} writes {wanted}, not {path}.", "Name it so.")
+    if source.state:
+        raise BespokeError(f"{source.name} is a state to resume from.", "Name RUN, RUN@last or RUN@epoch-9.")
+    if form in ADAPTERS and not source.adapter:
+        raise BespokeError(f"{source.name} has no adapter.", "Use --as model or --as single-file.")
+    if form in ADAPTERS and source.adapter:
+        kinds = {facts["peft_type"] for facts in adapterfile.facts_of(source.adapter).values()}
+        if unknown := sorted(kinds - (KINDS.keys() if form != "diffusers" else set())):
+            hint = "Use --as model or --as single-file: the adapter is worked into the weights there."
+            raise BespokeError(f"{form} knows no {unknown[0]}.", hint)
+
+
+def _facts(source: Named, title: str) -> Facts:
+    """What is told of a model: its base's kind, and how the run was trained."""
+    facts, recipe = Facts.of(source.checkpoint, title), source.recipe
+    words = source.checkpoint.new_words
+    facts = replace(facts, words=tuple(word.surface for word in words.words) if words else ())
+    if recipe is None:
+        return facts
+    train = recipe.train
+    told = {
+        "ss_seed": train.seed,
+        "ss_max_train_steps": train.max_train_steps,
+        "ss_learning_rate": train.learning_rate,
+        "ss_total_batch_size": train.train_batch_size,
+        "ss_gradient_accumulation_steps": train.gradient_accumulation_steps,
+        "ss_lr_scheduler": train.lr_scheduler,
+        "ss_optimizer": train.optimizer,
+        "ss_zero_terminal_snr": train.rescale_betas_zero_snr,
+        "ss_training_comment": f"trained by bespoke: {recipe.model.method} of {recipe.model.base}",
+    }
+    training = {key: str(value) for key, value in told.items() if value is not None}
+    base = Path(source.checkpoint.name)
+    if base.is_file():
+        training |= {"ss_sd_model_hash": modelspec.legacy_hash(base), "ss_new_sd_model_hash": sha256(base)}
+    run = run_of(source.name)
+    found = re.match(r"(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)", run.root.name) if run else None
+    date = "{}-{}-{}T{}:{}:{}".format(*found.groups()) if found else ""
+    return replace(facts, trigger=recipe.text.trigger or "", date=date, training=training)
+
+
+def _written(
+    source: Named, path: Path, form: str, dtype: str, facts: Facts
+) -> tuple[Mapping[str, str], tuple[Path, ...]]:
+    """The metadata of what was written, and the files of new words beside it."""
+    if form == "model":
+        _write_model(source, path, dtype)
+        return {}, ()
+    if form == "single-file":
+        content = _rounded(_one_file(source), dtype)
+        return modelspec.write(content, path, facts, None), _inversions(source, path)
+    assert source.adapter
+    if form == "diffusers":
+        content, own = load_file(source.adapter), _metadata(source.adapter)
+        network = network_of(kohyafile.low_ranks(skeletons(source.checkpoint), source.adapter))
+        told = modelspec.write(_rounded(content, dtype), path, facts, network, own)
+        return told, _inversions(source, path)
+    if own := adapterfile.facts_of(source.adapter):
+        content = load_file(source.adapter)
+        network = Network(
+            "lycoris.kohya",
+            frozenset(int(one.get("r", 8)) for one in own.values()),
+            frozenset(float(value) for key, value in content.items() if key.endswith(".alpha")),
+            {"algo": KINDS[next(iter(own.values()))["peft_type"]]},
+        )
+        return modelspec.write(_rounded(content, dtype), path, facts, network), _inversions(source, path)
+    layers = kohyafile.low_ranks(skeletons(source.checkpoint), source.adapter)
+    network, content, own = network_of(layers), kohyafile.content_of(layers), {}
+    if form == "comfyui" and network.module != "networks.lora":
+        parts = {"unet": source.checkpoint.unet(), "text_encoder": source.checkpoint.text_encoder()}
+        content, own = formulas.for_comfyui(content, parts), {kohyafile.LENGTHS: kohyafile.COMFYUI}
+    return modelspec.write(_rounded(content, dtype), path, facts, network, own), _inversions(source, path)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """What diffusers' own file says: rank and alpha of each part."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
+
+
+def _rounded(content: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
+    """The tensors in another format; whole numbers stay.
+
+    Raises: BespokeError when a number is too large for it.
+    """
+    found: dict[str, Tensor] = {}
+    for key, value in content.items():
+        found[key] = value.to(DTYPES[dtype]) if value.is_floating_point() else value
+        if not bool(torch.isfinite(found[key]).all()):
+            raise BespokeError(f"{key} holds numbers that {dtype} cannot.", "Use --dtype bf16 or fp32.")
+    return found
+
+
+def _one_file(source: Named) -> dict[str, Tensor]:
+    pipeline = merged_pipeline(source)
+    if words := source.checkpoint.new_words:
+        words.sliced(pipeline.text_encoder)  # programs that read such files know the base's vocabulary only
+    return singlefile.content_of(pipeline.unet, pipeline.vae, pipeline.text_encoder)
+
+
+def _write_model(source: Named, path: Path, dtype: str) -> None:
+    """A folder as diffusers has it; the parts that an adapter changes are written, all others copied and rounded."""
+    path.mkdir()
+    if source.adapter:
+        pipeline = merged_pipeline(source)
+        for name in FILES:
+            getattr(pipeline, name).save_pretrained(path / name)
+    source.checkpoint.complete(path)
+    for file in sorted(path.rglob("*.safetensors")):
+        content = load_file(file)
+        save_file(_rounded(content, dtype), file, {"format": "pt"})
+
+
+def _inversions(source: Named, path: Path) -> tuple[Path, ...]:
+    """The files of new words in a folder beside an export, for programs that know the base's vocabulary only."""
+    words = source.checkpoint.new_words
+    if words is None or not words.words:
+        return ()
+    return tuple(write_inversions(words, path.with_name(f"{path.stem}-{FOLDER}"), "a1111").values())
+
+
+def _loader(source: Named, path: Path, form: str) -> Callable[[], tuple[Any, str]]:
+    """What loads an export as others do, on the CPU, without our own readers where there are others."""
+    if form == "model":
+        return lambda: elsewhere.folder(path)
+    if form == "single-file":
+        return lambda: elsewhere.single_file(path, source.checkpoint)
+    plain = source.adapter is not None and not adapterfile.facts_of(source.adapter)
+    if form == "diffusers" or (plain and not kohyafile.has_magnitudes(path)):
+        return lambda: elsewhere.by_diffusers(path, source.checkpoint)
+    return lambda: elsewhere.by_formulas(path, source.checkpoint, as_comfyui=form == "comfyui")
+
+
+def _how(path: Path, form: str, facts: Facts, source: Named) -> tuple[str, ...]:
+    """What goes where."""
+    place, trigger = path.as_posix(), f"; write “{facts.trigger}” in prompts" if facts.trigger else ""
+    dora = form in ADAPTERS and kohyafile.has_magnitudes(path)
+    lycoris = source.adapter is not None and bool(adapterfile.facts_of(source.adapter))
+    match form:
+        case "model":
+            return (f'diffusers: StableDiffusionPipeline.from_pretrained("{place}"){trigger}.',)
+        case "single-file":
+            return (
+                f"A1111 and Forge: put it into models/Stable-diffusion/{trigger}.",
+                f"ComfyUI: put it into models/checkpoints/{trigger}.",
+            )
+        case "diffusers":
+            return (f'diffusers: pipe.load_lora_weights("{place}"){trigger}.',)
+        case "comfyui" if dora:
+            return (f"ComfyUI and Forge: put it with the LoRAs{trigger}. Its magnitudes are for their own formula.",)
+        case _ if dora:
+            return (f"LyCORIS and bespoke read it as it was trained{trigger}; for ComfyUI use --as comfyui.",)
+        case _:
+            told = [
+                f"ComfyUI: put it into models/loras/{trigger}.",
+                f"A1111 and Forge: put it into models/Lora/; write <lora:{path.stem}:1>{trigger}.",
+            ]
+            return (*told, *([] if lycoris else [f'diffusers: pipe.load_lora_weights("{place}").']))

@@ -1,0 +1,78 @@
+"""A file, folder or model's name turned into what it is."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from bespoke import recipe as recipes
+from bespoke.models import Checkpoint, NewWords, find
+from bespoke.models.passport import WIDTHS, Passport, header, passport
+from bespoke.pipeline.naming import named, run_of
+
+WEIGHED = ("unet", "vae", "text_encoder")
+"""The parts of a model that have weights."""
+
+
+def inspect_model(source: str | Path) -> Passport:
+    """What a file, a folder, a run or a model of that name is; of tensors only headers are read.
+
+    Raises: BespokeError when there is nothing of that name, or it cannot be read.
+    """
+    path = Path(source)
+    if path.is_file():
+        return passport(path)
+    if run_of(str(source)):
+        return _run(str(source))
+    return _model(find(str(source), download=False))
+
+
+def _model(checkpoint: Checkpoint) -> Passport:
+    """A whole model in diffusers' layout."""
+    heads = [header(file) for part in WEIGHED for file in sorted(checkpoint.part(part).glob("*.safetensors"))]
+    return Passport(
+        checkpoint.trained or checkpoint.folder,
+        "whole model",
+        "diffusers",
+        WIDTHS.get(checkpoint.text_shape[1], checkpoint.family.name),
+        dtype=", ".join(sorted({head.dtype for head in heads})),
+        numbers=sum(head.numbers for head in heads),
+        base_hash=checkpoint.fingerprint("unet"),
+        title=checkpoint.name,
+        licence=_licence(checkpoint.folder),
+        loads=("diffusers", "bespoke"),
+    )
+
+
+def _run(source: str) -> Passport:
+    """A run: its adapter or model, with what its recipe says."""
+    found, run = named(source), run_of(source)
+    assert run
+    start = recipes.load(run.recipe)
+    told = passport(found.adapter) if found.adapter else _model(found.checkpoint)
+    words: NewWords | None = found.checkpoint.new_words
+    train = start.train
+    training = {
+        "method": start.model.method,
+        "steps": str(train.max_train_steps or ""),
+        "learning rate": str(train.learning_rate or ""),
+        "batch": str(train.train_batch_size or ""),
+        "seed": str(train.seed),
+    }
+    if run.result.is_file():
+        training["ended"] = str(json.loads(run.result.read_text(encoding="utf-8")).get("reason", ""))
+    return replace(
+        told,
+        base=start.model.base,
+        base_hash=found.checkpoint.fingerprint("unet") if found.adapter else told.base_hash,
+        title=run.root.name,
+        trigger=start.text.trigger or "",
+        words=tuple(word.surface for word in words.words) if words else (),
+        training={name: said for name, said in training.items() if said},
+    )
+
+
+def _licence(folder: Path) -> str:
+    """What a model's card says of its licence."""
+    card = folder / "README.md"
+    lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("license:")), "")

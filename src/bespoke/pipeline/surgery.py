@@ -1,0 +1,183 @@
+"""Weights added up, taken apart and made smaller: checkpoints merged, LoRAs extracted from them and resized."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bespoke.errors import BespokeError
+from bespoke.models import Checkpoint, kohyafile, modelspec
+from bespoke.models.load import TRAINED
+from bespoke.models.lowrank import LowRank, LowRanks
+from bespoke.models.modelspec import Facts, Network
+from bespoke.models.weightless import skeletons
+from bespoke.pipeline.naming import Named, named
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A whole model that was added up of others, in diffusers' layout."""
+
+    path: Path
+    formula: str
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A LoRA file, and how much of the change that it is for it has."""
+
+    path: Path
+    rank: int
+    layers: int
+    error: float
+    """The length of what is missing, as a part of the length of the whole change."""
+    errors: Mapping[str, float]
+    """The same for each layer."""
+    outside: float = 0.0
+    """The part of the error that lies in what no LoRA holds: biases, norms, embeddings."""
+
+
+def merge_models(model: str, out: str | Path, *, add: str = "", minus: str = "", weight: float = 1.0) -> Merged:
+    """A whole model: `model` with its adapter worked in and, with `add`, model + weight · (add - minus).
+
+    Without `minus` it is the weighted sum (1 - weight) · model + weight · add. All parts that training may change are
+    added up; the others are the model's own. Adapters are worked in first, exact but for float32's rounding.
+
+    Raises: BespokeError when `out` is there already, or the models have other layers.
+    """
+    path = Path(out)
+    _absent(path)
+    first = _weights(named(model))
+    formula = model
+    if add:
+        second, third = _weights(named(add)), _weights(named(minus)) if minus else first
+        formula = f"{model} + {weight:g} · ({add} - {minus or model})"
+        for part, own in first.items():
+            _same_layers(own, second[part], add)
+            _same_layers(own, third[part], minus or model)
+            moved = {key: own[key] + weight * (second[part][key] - third[part][key]) for key in own}
+            first = {**first, part: moved}
+    _write(named(model).checkpoint, first, path)
+    return Merged(path, formula)
+
+
+def extract_lora(model: str, out: str | Path, *, base: str, rank: int = 16) -> Fitted:
+    """The LoRA, in kohya's form, that comes nearest to what a model's weights have become since `base`.
+
+    Raises: BespokeError when the file is there already, the models have other layers, or nothing differs.
+    """
+    path = Path(out)
+    _absent(path)
+    start, source = named(base), named(model)
+    after, before = _weights(source), _weights(start)
+    layers: dict[str, dict[str, LowRank]] = {}
+    errors: dict[str, float] = {}
+    whole, missing, outside = 0.0, 0.0, 0.0
+    bare = skeletons(start.checkpoint)
+    for part in TRAINED:
+        _same_layers(before[part], after[part], model)
+        known = {n for n, module in bare[part].named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}
+        for key, old in before[part].items():
+            change = after[part][key] - old
+            length = float(change.double().square().sum())
+            layer, _, kind = key.rpartition(".")
+            whole += length
+            if not length or layer not in known or kind != "weight":
+                outside += length
+                continue
+            low = LowRank.nearest(change, rank)
+            rest = float((change - low.change()).double().square().sum())
+            layers.setdefault(part, {})[layer], errors[f"{part}.{layer}"] = low, (rest / length) ** 0.5
+            missing += rest
+    if not layers:
+        raise BespokeError(f"{model} and {base} have the same layers' weights.", "There is nothing to extract.")
+    _write_lora(layers, path, Facts.of(start.checkpoint, path.stem))
+    error = ((missing + outside) / whole) ** 0.5
+    return Fitted(path, rank, len(errors), error, errors, (outside / whole) ** 0.5)
+
+
+def resize_lora(source: str | Path, out: str | Path, *, rank: int, base: str = "") -> Fitted:
+    """The same LoRA or DoRA at a smaller rank, in kohya's form, as near as that rank allows; a larger changes nothing.
+
+    `source` is a run or a file; `base` names the model that a file belongs to.
+
+    Raises: BespokeError when there is no LoRA, `out` is there already, or a file comes without its base.
+    """
+    path, file = Path(out), Path(source)
+    _absent(path)
+    if file.is_file() and not base:
+        raise BespokeError(f"{source} does not say whose layers it changes.", "Name its base: --base MODEL")
+    found = Named(str(source), named(base).checkpoint, file) if file.is_file() else named(str(source))
+    if found.adapter is None:
+        raise BespokeError(f"{source} has no adapter.", "Name a run or a LoRA file.")
+    before = kohyafile.low_ranks(skeletons(found.checkpoint), found.adapter)
+    after = {part: {layer: low.resized(rank) for layer, low in those.items()} for part, those in before.items()}
+    errors: dict[str, float] = {}
+    whole, missing = 0.0, 0.0
+    for part, those in before.items():
+        for layer, low in those.items():
+            change = low.change()
+            rest = (change - after[part][layer].change()).double().square().sum()
+            length = change.double().square().sum()
+            errors[f"{part}.{layer}"] = float((rest / length).sqrt()) if length else 0.0
+            whole, missing = whole + float(length), missing + float(rest)
+    _write_lora(after, path, Facts.of(found.checkpoint, path.stem))
+    return Fitted(path, rank, len(errors), (missing / whole) ** 0.5 if whole else 0.0, errors)
+
+
+def network_of(layers: LowRanks) -> Network:
+    """What kohya's keys say of a LoRA or DoRA."""
+    those = [low for part in layers.values() for low in part.values()]
+    dora = any(low.magnitude is not None for low in those)
+    args = {"algo": "lora", "dora_wd": "True", "wd_on_output": "True"} if dora else {}
+    ranks, alphas = frozenset(low.rank for low in those), frozenset(float(low.alpha) for low in those)
+    return Network("lycoris.kohya" if dora else "networks.lora", ranks, alphas, args)
+
+
+def merged_pipeline(source: Named):  # noqa: ANN201 - diffusers' pipelines have no common type
+    """The pipeline of a model on the CPU, its adapter worked into the weights."""
+    from bespoke.models import adapters
+
+    pipeline = source.checkpoint.pipeline(safety_checker=False)
+    source.adapt(pipeline)
+    for part in (pipeline.unet, pipeline.text_encoder):
+        if getattr(part, "peft_config", None):
+            adapters.merge(part)
+    return pipeline
+
+
+def _weights(source: Named) -> dict[str, dict[str, Tensor]]:
+    """The weights of the parts that training may change, its adapter worked in."""
+    pipeline = merged_pipeline(source)
+    return {part: dict(getattr(pipeline, part).state_dict()) for part in TRAINED}
+
+
+def _same_layers(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], name: str) -> None:
+    if {key: value.shape for key, value in ours.items()} != {key: value.shape for key, value in theirs.items()}:
+        raise BespokeError(f"{name} has other layers.", "Merge and compare models of the same kind and size.")
+
+
+def _write(checkpoint: Checkpoint, weights: Mapping[str, Mapping[str, Tensor]], path: Path) -> None:
+    parts = {"unet": checkpoint.unet(), "text_encoder": checkpoint.text_encoder()}
+    path.mkdir(parents=True)
+    try:
+        with torch.no_grad():
+            for name, part in parts.items():
+                part.load_state_dict(dict(weights[name]))
+                part.save_pretrained(path / name)
+        checkpoint.complete(path)
+    except BaseException:
+        shutil.rmtree(path)
+        raise
+
+
+def _write_lora(layers: LowRanks, path: Path, facts: Facts) -> None:
+    modelspec.write(kohyafile.content_of(layers), path, replace(facts, title=path.stem), network_of(layers))
+
+
+def _absent(path: Path) -> None:
+    if path.exists():
+        raise BespokeError(f"{path} is there already.", "Name a new one; nothing is overwritten.")
