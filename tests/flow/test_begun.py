@@ -69,7 +69,7 @@ def test_a_run_goes_on_without_the_adapter_file_that_it_began_with(recipe: Path)
     (recipe.parent / "adapter.safetensors").rename(file)
     prepared = prepare(recipe)
     run, bytes_then = begun(prepared), file.read_bytes()
-    assert carried_out(run, prepared.recipe, prepared.dataset, silent, Once()) is None
+    assert carried_out(run, silent, Once()) is None
     file.unlink()
     assert run.begun_adapter.read_bytes() == bytes_then
     assert resume(run.root).steps == 3

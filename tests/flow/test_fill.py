@@ -80,6 +80,7 @@ def test_it_is_the_largest_that_fits_and_the_same_pictures_are_seen(recipe: Path
     limit = bytes_at(15)
     found, changes = filled(whole, limit, meter)
     new = found.recipe.train
+    assert new.max_train_steps and train.max_train_steps and train.learning_rate
     assert new.train_batch_size == 15 and bytes_at(16) > limit
     assert [change.key for change in changes] == [
         "train.train_batch_size", "train.max_train_steps", "train.learning_rate",

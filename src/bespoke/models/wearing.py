@@ -50,7 +50,7 @@ class Wardrobe:
     def wear(self, weights: Mapping[Path, float]) -> None:
         """Lets the pipeline wear exactly these files, each with its weight, in place.
 
-        Raises: BespokeError as `load_adapter`, and when a kind that diffusers does not load is to be worn beside others.
+        Raises: BespokeError as `load_adapter`, and when a kind that diffusers does not load is to be worn with others.
         """
         if self._alone:
             unload_adapter(self._pipeline)

@@ -58,14 +58,14 @@ def tuned(function: bytes, search: Search, parallel: int | None = None) -> None:
         has = ray.cluster_resources()
         if has.get("CPU", 0) < 1:
             raise BespokeError("The Ray cluster has no processor for a training.", "Look at it with `ray status`.")
-        needs = {"cpu": 1, **({"gpu": 1} if has.get("GPU", 0) >= 1 else {})}
+        needs: dict[str, float] = {"cpu": 1, **({"gpu": 1} if has.get("GPU", 0) >= 1 else {})}
         with tempfile.TemporaryDirectory(prefix="bespoke-tune-") as folder:
             _run(function, search, parallel, needs, folder)
     finally:
         leave()
 
 
-def _run(function: bytes, search: Search, parallel: int | None, needs: dict[str, int], folder: str) -> None:
+def _run(function: bytes, search: Search, parallel: int | None, needs: dict[str, float], folder: str) -> None:
     # Signals are the caller's matter, and Tune's tables of trials are none that our users know.
     os.environ |= dict.fromkeys(("TUNE_DISABLE_SIGINT_HANDLER", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"), "1")
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
@@ -99,6 +99,6 @@ def _trial(config: dict[str, Any], packed: bytes, path: list[str], at: str) -> d
     sys.path.extend(entry for entry in path if entry not in sys.path)
     if Path(at).is_dir():  # a machine that does not share it: paths must then be whole ones
         os.chdir(at)
-    function = loaded(packed)
+    function: Callable[..., Any] = loaded(packed)
     result = function(config["content"], lambda step, score: tune.report({"step": step, "score": score}))
     return {"step": -1, "score": 0.0, "result": json.dumps(result)}
