@@ -31,11 +31,31 @@ def told(words: list[str], folder: Path) -> str:
 def test_the_pages_commands_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "prompts.txt").write_text("a cat\na dog\n")
-    plain, from_file, changed = written("bespoke sample")
+    plain, from_file, changed, from_picture, masked, chosen, worn = written("bespoke sample")
     assert len(re.findall("Steps: 2", told([*plain, *QUICK], tmp_path / "plain"))) == 6
     assert "a dog\n" in told([*from_file, *QUICK], tmp_path / "file")
     said = told([*changed, "--no-safety-checker"], tmp_path / "changed")
     assert "Steps: 30" in said and "Guidance end: 0.6" in said
+    for name in ("photo", "hat"):
+        Image.new("RGB", (64, 64), "white").save(tmp_path / f"{name}.png")
+    assert "Denoising strength: 0.6" in told([*from_picture, "--no-safety-checker"], tmp_path / "from")
+    assert "a hat\n" in told([*masked, "--no-safety-checker"], tmp_path / "masked")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "place.txt").write_text("at night\n")
+    assert len(re.findall("a (red|blue|green) hat, at night", told([*chosen, *QUICK], tmp_path / "chosen"))) == 8
+    for name in ("ink", "details"):
+        lora(tmp_path / "my-loras" / f"{name}.safetensors")
+    assert "a fox\n" in told([*worn, *QUICK], tmp_path / "worn")
+
+
+def lora(file: Path) -> None:
+    """A fresh LoRA of pico."""
+    from bespoke.models import adapterfile, adapters, find, kinds
+    from bespoke.recipe.training import Model
+
+    unet = find("pico").unet()
+    adapters.attach(unet, kinds.config_of(Model(rank=2), unet, find("pico").family.groups("unet")), seed=0)
+    adapterfile.save(unet, file)
 
 
 def test_a_grids_other_settings_are_changed(tmp_path: Path) -> None:

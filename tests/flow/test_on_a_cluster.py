@@ -152,7 +152,7 @@ def test_a_recipe_sends_the_work_to_the_cluster(tmp_path: Path, source: Path, mo
 
     monkeypatch.setattr(scale, "map", lambda *a, **k: (x for x in noted(*a, **k)))
     build(source, tmp_path / "dataset", Recipe(data=Data(backend="ray")))
-    assert asked == [scale.Workers(None, "ray")]
+    assert asked == [scale.Workers(None, "ray")] * 2, "for the pictures, and for their masks"
 
 
 def test_the_commands_of_the_manual(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,7 +230,7 @@ def test_a_picture_is_drawn_anew_when_anything_it_depends_on_differs(run, tmp_pa
             Cell(start.source, start.request, QUICK.model_copy(update=wish))
             for wish in ({"num_inference_steps": 3}, {"guidance_scale": 3.0}, {"negative_prompt": "red"})
         ),
-        Cell(start.source, start.request, QUICK, "ddim"),
+        Cell(start.source, start.request, QUICK.model_copy(update={"scheduler": "ddim"})),
         Cell(start.source, start.request, QUICK, weight=0.5),
     ]
     same = [

@@ -58,7 +58,7 @@ def tuned(function: bytes, search: Search, parallel: int | None = None) -> None:
         has = ray.cluster_resources()
         if has.get("CPU", 0) < 1:
             raise BespokeError("The Ray cluster has no processor for a training.", "Look at it with `ray status`.")
-        needs: dict[str, float] = {"cpu": 1, **({"gpu": 1} if has.get("GPU", 0) >= 1 else {})}
+        needs: dict[str, float] = {"cpu": 1.0, **({"gpu": 1.0} if has.get("GPU", 0) >= 1 else {})}
         with tempfile.TemporaryDirectory(prefix="bespoke-tune-") as folder:
             _run(function, search, parallel, needs, folder)
     finally:
