@@ -24,21 +24,20 @@ from pico.world import COLOURS, GROUNDS, noun_phrase, objects
 from PIL import Image, ImageDraw, ImageFont
 
 import bespoke
-from bespoke.diffusion import Schedule
 from bespoke.errors import BespokeError
-from bespoke.models import find, tuned
+from bespoke.models import find
 from bespoke.pipeline.evaluate import carry_out, comparison
+from bespoke.pipeline.filling import rehearsed
 from bespoke.pipeline.naming import named
 from bespoke.pipeline.new import new
-from bespoke.pipeline.prepare import prepare, shapes
-from bespoke.pipeline.processes import accelerator
+from bespoke.pipeline.prepare import prepare
 from bespoke.pipeline.prompts import DOMAIN, GENERAL
 from bespoke.pipeline.reporting import silent
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request, draw
 from bespoke.seeds import generator
 from bespoke.training import read
-from bespoke.training.rehearsal import rehearsal, step
+from bespoke.training.rehearsal import step
 from bespoke.words import make_rows
 from bespoke.workspace import Run
 from proofs import results
@@ -169,10 +168,7 @@ class Laboratory:
         kept = self.place / f"{method}-step.json"
         if not kept.is_file():
             prepared = prepare(self.recipe, self.settings(method, 0, FIRST[method]))
-            checkpoint, recipe = prepared.start.checkpoint, prepared.recipe
-            schedule = Schedule.from_config(checkpoint.scheduler_config)
-            of = shapes(prepared.dataset, checkpoint, recipe)
-            trainer = rehearsal(tuned(checkpoint, recipe), of, schedule, recipe, accelerator(recipe.train))
+            trainer = rehearsed(prepared, prepared.recipe)
             taken: list[float] = []
             for _ in range(COUNTED + 2):
                 began = time.process_time()

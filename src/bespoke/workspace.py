@@ -93,6 +93,17 @@ def verified(folder: Path) -> bool:
         return False
 
 
+def is_hidden(path: Path) -> bool:
+    """Whether a path, or a folder on its way, has a name that begins with a dot; meant for paths below a folder."""
+    return any(part.startswith(".") for part in path.parts)
+
+
+def check_new(path: Path, kind: str = "one") -> None:
+    """Raises: BespokeError when something lies at `path`; the hint is to name a new one, or a new `kind`."""
+    if path.exists():
+        raise BespokeError(f"{path} is there already.", f"Name a new {kind}; nothing is overwritten.")
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path` atomically, in UTF-8."""
     with atomic_file(path) as temporary:

@@ -161,3 +161,18 @@ def test_what_cannot_be_drawn_is_told_before_anything_is(tmp_path, monkeypatch, 
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 2 and problem in " ".join(done.output.split()), done.output
     assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_of_sixteen_bits_is_begun_with_as_one_of_eight(tmp_path):
+    deep = np.full((64, 64), 40 * 257, np.uint16)
+    deep[16:48, 16:48] = 200 * 257
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    Image.fromarray((deep // 257).astype(np.uint8)).save(tmp_path / "plain.png")
+    drawn = [
+        sample(
+            "pico", ["a cat"], out=tmp_path / name, image=tmp_path / f"{name}.png", settings=QUICK, safety_checker=False
+        )
+        for name in ("deep", "plain")
+    ]
+    deep_one, plain_one = (pixels(one.pictures[0]) for one in drawn)
+    assert (deep_one == plain_one).all()

@@ -1,5 +1,7 @@
 """Several adapters at once: called by prompts and by settings, weighed, and each read once."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -124,3 +126,11 @@ def test_a_name_is_a_file_a_run_or_a_file_somewhere_below(loras, run, tmp_path):
     for place in (tmp_path, tmp_path / "x"):
         saved(place / "same.safetensors", 4)
     assert adapter_at("same", tmp_path) == tmp_path / "same.safetensors", "the nearest is meant"
+
+
+def test_a_folder_may_lie_above_and_what_is_hidden_in_it_is_not_found(loras, tmp_path, monkeypatch):
+    (loras / ".cache").mkdir(exist_ok=True)
+    saved(loras / ".cache" / "two.safetensors", 5)
+    (loras.parent / "here").mkdir(exist_ok=True)
+    monkeypatch.chdir(loras.parent / "here")
+    assert adapter_at("two", Path("..") / loras.name) == Path("..") / loras.name / "deep" / "two.safetensors"

@@ -16,7 +16,7 @@ from bespoke.data.sharding import SHARD_BYTES, Shard, shards_of
 from bespoke.data.tables import REPEATS, columns_of, number, table_of
 from bespoke.errors import BespokeError
 from bespoke.records import Picture
-from bespoke.workspace import atomic_file, write_text
+from bespoke.workspace import atomic_file, check_new, write_text
 
 SHARDED = ("parquet", "webdataset")
 """Layouts of large files, which can also go to a store."""
@@ -70,8 +70,7 @@ def export(
 
 
 def _check_new(dataset: Path, out: Path) -> None:
-    if out.exists():
-        raise BespokeError(f"{out} is there already.", "Name a new folder; nothing is overwritten.")
+    check_new(out, "folder")
     if out.resolve().is_relative_to(dataset.resolve()):
         raise BespokeError(f"{out} lies in the dataset itself.", "Name a folder outside.")
 

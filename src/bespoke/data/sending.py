@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bespoke.data.intake.remote import Place, makes_folders
+from bespoke.data.intake.remote import Place
 from bespoke.data.sharding import Measured, Shard
 from bespoke.errors import BespokeError
 
@@ -41,7 +41,7 @@ def send(shards: Sequence[Shard], source: Path, url: str, progress: Callable[[in
             progress(number, len(shards))
     with place.explained(place.shown):
         _write(place, DONE, {"files": files})
-        place.system.rm_file(_path(place, BEGUN))
+        place.system.rm_file(place.below(BEGUN))
     return sent
 
 
@@ -64,7 +64,7 @@ def _sizes(place: Place) -> dict[str, int]:
 def _check_ours(place: Place, sizes: Mapping[str, int], mark: Mapping[str, str]) -> None:
     if BEGUN in sizes:
         with contextlib.suppress(ValueError):
-            if json.loads(place.system.cat_file(_path(place, BEGUN))) == mark:
+            if json.loads(place.system.cat_file(place.below(BEGUN))) == mark:
                 return
     if sizes:
         what = "an export that was begun and is another" if BEGUN in sizes else f"{min(sizes)}, for one"
@@ -72,16 +72,11 @@ def _check_ours(place: Place, sizes: Mapping[str, int], mark: Mapping[str, str])
 
 
 def _opened(place: Place, name: str) -> Any:  # noqa: ANN401 - whatever fsspec opens
-    path = _path(place, name)
-    if makes_folders(place.scheme):
-        place.system.makedirs(path.rpartition("/")[0], exist_ok=True)
+    path = place.below(name)
+    place.make_room(path)
     return place.system.open(path, "wb")
 
 
 def _write(place: Place, name: str, content: object) -> None:
     with _opened(place, name) as out:
         out.write(json.dumps(content, indent=1).encode() + b"\n")
-
-
-def _path(place: Place, name: str) -> str:
-    return f"{place.root.rstrip('/')}/{name}"

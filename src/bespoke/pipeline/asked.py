@@ -1,18 +1,18 @@
 """Prompts as people type them turned into what is to be drawn: choices made, adapters found, pictures read."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
+from bespoke import data
 from bespoke.errors import BespokeError
 from bespoke.sampling import Request
 from bespoke.text.called import called
 from bespoke.text.wildcards import expanded
-from bespoke.workspace import Run
-
-HIDDEN = "."
+from bespoke.workspace import Run, is_hidden
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,11 @@ def asked(
     Raises: BespokeError when a prompt names a list or an adapter that is not there.
     """
     found: list[Asked] = []
+    at = functools.cache(lambda name: adapter_at(name, loras))
     for prompt in prompts:
         for seed in seeds:
             words, names = called(expanded(prompt, lists, seed))
-            adapters = {adapter_at(name, loras): weight for name, weight in names.items()}
+            adapters = {at(name): weight for name, weight in names.items()}
             found.append(Asked(Request(words, seed, begun, mask), adapters))
     return found
 
@@ -50,7 +51,7 @@ def adapter_at(name: str, folder: Path) -> Path:
             return path
         if Run(path).adapter.is_file():
             return Run(path).adapter
-    every = sorted(path for path in folder.rglob("*.safetensors") if not any(p[0] == HIDDEN for p in path.parts if p))
+    every = sorted(path for path in folder.rglob("*.safetensors") if not is_hidden(path.relative_to(folder)))
     there = [path for path in every if path.stem == name]
     if len(there) == 1:
         return there[0]
@@ -73,14 +74,22 @@ def lists_in(folder: Path | None) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for file in sorted(folder.rglob("*.txt")):
         try:
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
+            lines = said_in(file)
         except UnicodeDecodeError as error:
             raise BespokeError(
                 f"The list {file} is no text: {error}", "Write it in UTF-8, one choice a line."
             ) from None
-        name = file.relative_to(folder).with_suffix("").as_posix()
-        found[name] = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        found[file.relative_to(folder).with_suffix("").as_posix()] = lines
     return found
+
+
+def said_in(file: Path) -> list[str]:
+    """The lines of a text file that a person wrote; empty ones and those that begin with # are left out.
+
+    Raises: OSError or UnicodeDecodeError when it cannot be read.
+    """
+    lines = (line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def opened(image: Path | None, mask: Path | None) -> tuple[Image.Image | None, Image.Image | None]:
@@ -90,15 +99,13 @@ def opened(image: Path | None, mask: Path | None) -> tuple[Image.Image | None, I
     """
     if mask and not image:
         raise BespokeError(f"{mask} is a mask of no picture.", "Give the picture, too: --image FILE.")
-    return _picture(image), _picture(mask)
+    return _read(image, lambda file: data.read(file).image), _read(mask, data.read_mask)
 
 
-def _picture(file: Path | None) -> Image.Image | None:
+def _read(file: Path | None, read: Callable[[Path], Image.Image]) -> Image.Image | None:
     if file is None:
         return None
     try:
-        with Image.open(file) as picture:
-            picture.load()
-            return ImageOps.exif_transpose(picture)
-    except (OSError, SyntaxError) as error:
+        return read(file)
+    except data.Unreadable as error:
         raise BespokeError(f"{file} cannot be read: {error}", "Give a whole picture: PNG, JPEG or WebP.") from None

@@ -70,7 +70,7 @@ class _Networks:
     def ready(self, cell: Cell) -> Any:
         """A pipeline that draws as the cell asks for.
 
-        Raises: BespokeError when the model cannot be read; whatever diffusers raises at a scheduler it cannot make.
+        Raises: BespokeError when the model cannot be read.
         """
         if cell.source is not self._source:
             self._change(cell.source)

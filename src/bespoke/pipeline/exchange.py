@@ -9,6 +9,7 @@ from bespoke.models import NewWords, find
 from bespoke.models.formats import Form, write_inversions
 from bespoke.models.vocabulary import FILE
 from bespoke.pipeline.vocabulary import FOLDER
+from bespoke.workspace import check_new
 
 MODEL = "model"
 FORMS = (*get_args(Form), MODEL)
@@ -39,8 +40,7 @@ def export_words(source: str | Path, out: str | Path, form: str = "a1111", *, ba
     file, folder = _file(Path(source)), Path(out)
     if form not in FORMS:
         raise BespokeError(f"There is no form {form!r}.", f"Known are {', '.join(FORMS)}.")
-    if folder.exists():
-        raise BespokeError(f"{out} is there already.", "Name a new folder; nothing is overwritten.")
+    check_new(folder, "folder")
     words = NewWords.read(file)
     surfaces = tuple(surface for word in words.words for surface in word.surfaces)
     if form == MODEL:

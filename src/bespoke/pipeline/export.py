@@ -15,6 +15,7 @@ from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, elsewhere, formulas, kohyafile, modelspec, singlefile
 from bespoke.models.formats import FOLDER, write_inversions
 from bespoke.models.modelspec import Facts, Network
+from bespoke.models.passport import header
 from bespoke.models.tuned import DTYPES
 from bespoke.models.tuned import WEIGHTS as FILES
 from bespoke.models.weightless import skeletons
@@ -22,7 +23,7 @@ from bespoke.pipeline.likeness import Likeness, compared
 from bespoke.pipeline.naming import Named, named, run_of
 from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.pipeline.surgery import merged_pipeline, network_of
-from bespoke.workspace import sha256
+from bespoke.workspace import check_new, sha256
 
 Form = Literal["diffusers", "kohya", "comfyui", "model", "single-file"]
 Dtype = Literal["fp32", "fp16", "bf16"]
@@ -81,8 +82,7 @@ def _check(source: Named, path: Path, form: str, dtype: str) -> None:
     if form not in get_args(Form) or dtype not in get_args(Dtype):
         known = f"{', '.join(get_args(Form))}; {', '.join(get_args(Dtype))}"
         raise BespokeError(f"There is no form {form!r} or no dtype {dtype!r}.", f"Known are {known}.")
-    if path.exists():
-        raise BespokeError(f"{path} is there already.", "Name a new one; nothing is overwritten.")
+    check_new(path)
     one_file = form != "model"
     if one_file != (path.suffix == ".safetensors"):
         wanted = "a file, OUT.safetensors" if one_file else "a folder"
@@ -139,7 +139,7 @@ def _written(
         return modelspec.write(content, path, facts, None), _inversions(source, path)
     assert source.adapter
     if form == "diffusers":
-        content, own = load_file(source.adapter), _metadata(source.adapter)
+        content, own = load_file(source.adapter), dict(header(source.adapter).metadata)  # rank and alpha of each part
         network = network_of(kohyafile.low_ranks(skeletons(source.checkpoint), source.adapter))
         told = modelspec.write(_rounded(content, dtype), path, facts, network, own)
         return told, _inversions(source, path)
@@ -158,14 +158,6 @@ def _written(
         parts = {"unet": source.checkpoint.unet(), "text_encoder": source.checkpoint.text_encoder()}
         content, own = formulas.for_comfyui(content, parts), {kohyafile.LENGTHS: kohyafile.COMFYUI}
     return modelspec.write(_rounded(content, dtype), path, facts, network, own), _inversions(source, path)
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """What diffusers' own file says: rank and alpha of each part."""
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        return dict(file.metadata() or {})
 
 
 def _rounded(content: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from bespoke.pipeline.fitting import Change, Meter, gigabytes
 from bespoke.pipeline.prepare import Prepared, resolved, shapes
 from bespoke.pipeline.processes import accelerator
 from bespoke.recipe import Recipe
+from bespoke.training import Trainer
 from bespoke.training.rehearsal import rehearsal, step
 
 ALL = "all"
@@ -134,13 +135,18 @@ def _works(prepared: Prepared, recipe: Recipe) -> bool:
 
 
 def _two_steps(prepared: Prepared, recipe: Recipe) -> None:
-    """Makes real steps of empty pictures of the largest shape; the second has the optimizer's moments."""
+    """Makes real steps; the second has the optimizer's moments."""
+    trainer = rehearsed(prepared, recipe)
+    for _ in range(2):
+        step(trainer)
+
+
+def rehearsed(prepared: Prepared, recipe: Recipe) -> Trainer:
+    """A trainer of the real network by a resolved recipe, on empty pictures of the largest shape."""
     checkpoint, workers = prepared.start.checkpoint, accelerator(recipe.train)
     schedule = Schedule.from_config(checkpoint.scheduler_config)
     network = tuned(checkpoint, recipe).to(workers.device)
-    trainer = rehearsal(network, shapes(prepared.shown, checkpoint, recipe), schedule, recipe, workers)
-    for _ in range(2):
-        step(trainer)
+    return rehearsal(network, shapes(prepared.shown, checkpoint, recipe), schedule, recipe, workers)
 
 
 class Filling:

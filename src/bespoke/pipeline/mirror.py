@@ -10,7 +10,7 @@ from bespoke.data.intake.remote import Place, Remote, makes_folders
 from bespoke.errors import BespokeError
 from bespoke.pipeline.processes import is_main
 from bespoke.pipeline.reporting import Reporter
-from bespoke.workspace import MANIFEST, Project, Run, atomic_file, verified
+from bespoke.workspace import MANIFEST, Project, Run, atomic_file, is_hidden, verified
 
 EVERY = 5.0
 """Seconds between two looks for what a run has saved since."""
@@ -54,10 +54,9 @@ class Mirror:
         return came
 
     def _here(self) -> dict[str, Mark]:
-        found = (path for path in self.folder.rglob("*") if path.is_file())
-        names = {path.relative_to(self.folder).as_posix(): path for path in found}
-        shown = {name: path for name, path in names.items() if not any(part[0] == "." for part in name.split("/"))}
-        return {name: mark for name in sorted(shown, key=_order) if (mark := _mark(shown[name]))}
+        found = (path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file())
+        names = sorted((path.as_posix() for path in found if not is_hidden(path)), key=_order)
+        return {name: mark for name in names if (mark := _mark(self.folder / name))}
 
     def there(self) -> list[Remote]:
         """The files behind the URL; none where there is nothing."""
@@ -69,13 +68,13 @@ class Mirror:
 
     def _put(self, name: str) -> bool:
         """Whether a file was sent whole; one that was removed meanwhile was not."""
-        path, system = self._path(name), self.place.system
+        path, system = self.place.below(name), self.place.system
         with self.place.explained(f"{self.place.shown}/{name}"):
             try:
                 if not makes_folders(self.place.scheme):
                     system.put_file(str(self.folder / name), path)
                     return True
-                system.makedirs(path.rpartition("/")[0], exist_ok=True)
+                self.place.make_room(path)
                 system.put_file(str(self.folder / name), f"{path}.part")
                 system.mv(f"{path}.part", path)
             except FileNotFoundError:
@@ -89,11 +88,8 @@ class Mirror:
         gone = [name for name in self._sent if name.startswith("state/") and not (self.folder / name).parent.exists()]
         for name in sorted(gone, key=_order, reverse=True):  # the manifest first, so that no half of one is taken
             with self.place.explained(f"{self.place.shown}/{name}"), contextlib.suppress(FileNotFoundError):
-                self.place.system.rm_file(self._path(name))
+                self.place.system.rm_file(self.place.below(name))
             del self._sent[name]
-
-    def _path(self, name: str) -> str:
-        return f"{self.place.root.rstrip('/')}/{name}"
 
 
 @contextlib.contextmanager

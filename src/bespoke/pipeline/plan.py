@@ -6,19 +6,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bespoke.data import Size
-from bespoke.diffusion import Schedule
 from bespoke.errors import BespokeError
 from bespoke.hardware import lean_heap, machine, memory_size
-from bespoke.models import tuned, weightless
+from bespoke.models import weightless
 from bespoke.models.kinds import MUTATING
-from bespoke.pipeline.filling import filled, room
+from bespoke.pipeline.filling import filled, rehearsed, room
 from bespoke.pipeline.fitting import Change, Estimate, Meter, fitted, gigabytes
 from bespoke.pipeline.masked import told
-from bespoke.pipeline.prepare import Prepared, largest, prepare, shapes
-from bespoke.pipeline.processes import accelerator
+from bespoke.pipeline.prepare import Prepared, largest, prepare
 from bespoke.pipeline.reporting import Reporter
 from bespoke.recipe import Recipe
-from bespoke.training.rehearsal import Times, rehearsal, times
+from bespoke.training.rehearsal import Times, times
 
 ENTRY = 200
 """Bytes that the name and shape of a tensor take in a safetensors file, at most."""
@@ -189,12 +187,9 @@ def _timed(prepared: Prepared, estimate: Estimate, room: int) -> tuple[Times | N
     """The seconds of a step and of a measured batch, of the real network with empty pictures of the largest shape."""
     if estimate.total > room:
         return None, f"not measured: this machine has {gigabytes(room)} GB"
-    recipe, checkpoint = prepared.recipe, prepared.start.checkpoint
-    workers = accelerator(recipe.train)
-    network = tuned(checkpoint, recipe).to(workers.device)
-    schedule = Schedule.from_config(checkpoint.scheduler_config)
-    trainer = rehearsal(network, shapes(prepared.shown, checkpoint, recipe), schedule, recipe, workers)
-    return times(trainer), "steps and measurements, without encoding and drawing; it may stop earlier"
+    return times(
+        rehearsed(prepared, prepared.recipe)
+    ), "steps and measurements, without encoding and drawing; it may stop earlier"
 
 
 def _seconds(found: Times, prepared: Prepared, length: Length) -> float:

@@ -11,7 +11,7 @@ from bespoke.encoding import lost, too_long
 from bespoke.errors import BespokeError
 from bespoke.models import Checkpoint
 from bespoke.models.wearing import Wardrobe
-from bespoke.pipeline.asked import Asked, adapter_at, asked, lists_in, opened
+from bespoke.pipeline.asked import Asked, adapter_at, asked, lists_in, opened, said_in
 from bespoke.pipeline.naming import Named, named
 from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.recipe.derive import guidance
@@ -200,9 +200,8 @@ def read_prompts(file: Path) -> list[str]:
     Raises: BespokeError when the file cannot be read.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        return said_in(file)
     except (OSError, UnicodeDecodeError) as error:
         raise BespokeError(
             f"The prompts in {file} cannot be read: {error}", "Give a text file, one prompt a line."
         ) from None
-    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

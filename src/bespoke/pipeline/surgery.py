@@ -15,6 +15,7 @@ from bespoke.models.lowrank import LowRank, LowRanks
 from bespoke.models.modelspec import Facts, Network
 from bespoke.models.weightless import skeletons
 from bespoke.pipeline.naming import Named, named
+from bespoke.workspace import check_new
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,9 @@ def merge_models(model: str, out: str | Path, *, add: str = "", minus: str = "",
     Raises: BespokeError when `out` is there already, or the models have other layers.
     """
     path = Path(out)
-    _absent(path)
-    first = _weights(named(model))
-    formula = model
+    check_new(path)
+    source, formula = named(model), model
+    first = _weights(source)
     if add:
         second, third = _weights(named(add)), _weights(named(minus)) if minus else first
         formula = f"{model} + {weight:g} · ({add} - {minus or model})"
@@ -60,7 +61,7 @@ def merge_models(model: str, out: str | Path, *, add: str = "", minus: str = "",
             _same_layers(own, third[part], minus or model)
             moved = {key: own[key] + weight * (second[part][key] - third[part][key]) for key in own}
             first = {**first, part: moved}
-    _write(named(model).checkpoint, first, path)
+    _write(source.checkpoint, first, path)
     return Merged(path, formula)
 
 
@@ -70,7 +71,7 @@ def extract_lora(model: str, out: str | Path, *, base: str, rank: int = 16) -> F
     Raises: BespokeError when the file is there already, the models have other layers, or nothing differs.
     """
     path = Path(out)
-    _absent(path)
+    check_new(path)
     start, source = named(base), named(model)
     after, before = _weights(source), _weights(start)
     layers: dict[str, dict[str, LowRank]] = {}
@@ -107,7 +108,7 @@ def resize_lora(source: str | Path, out: str | Path, *, rank: int, base: str = "
     Raises: BespokeError when there is no LoRA, `out` is there already, or a file comes without its base.
     """
     path, file = Path(out), Path(source)
-    _absent(path)
+    check_new(path)
     if file.is_file() and not base:
         raise BespokeError(f"{source} does not say whose layers it changes.", "Name its base: --base MODEL")
     found = Named(str(source), named(base).checkpoint, file) if file.is_file() else named(str(source))
@@ -176,8 +177,3 @@ def _write(checkpoint: Checkpoint, weights: Mapping[str, Mapping[str, Tensor]], 
 
 def _write_lora(layers: LowRanks, path: Path, facts: Facts) -> None:
     modelspec.write(kohyafile.content_of(layers), path, replace(facts, title=path.stem), network_of(layers))
-
-
-def _absent(path: Path) -> None:
-    if path.exists():
-        raise BespokeError(f"{path} is there already.", "Name a new one; nothing is overwritten.")

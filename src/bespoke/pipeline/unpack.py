@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bespoke.errors import BespokeError
 from bespoke.models import unpacking
+from bespoke.workspace import check_new
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,7 @@ def import_model(
     Raises: BespokeError when `out` is there already, or the file is no whole model of a known family.
     """
     file, folder = Path(source), Path(out)
-    if folder.exists():
-        raise BespokeError(f"{out} is there already.", "Name a new folder; nothing is overwritten.")
+    check_new(folder, "folder")
     if not file.is_file():
         raise BespokeError(f"There is no file {source}.", "Name a model in one .safetensors file.")
     settings = Path(config) if config else None

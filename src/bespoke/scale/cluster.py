@@ -3,8 +3,6 @@
 Source: Ray's documentation, "Actors" and "Fault tolerance". Why actors and not Ray Data: docs/decisions/0011.
 """
 
-import contextlib
-import os
 import pickle
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +13,7 @@ from typing import Any
 from bespoke.errors import BespokeError
 from bespoke.scale.connection import connected
 from bespoke.scale.pool import Pool, told
-from bespoke.scale.worker import Answer, loaded, packed
+from bespoke.scale.worker import Answer, at_home, loaded, packed
 
 LIVES = 3
 """How often an actor whose machine is lost is begun again elsewhere, with the batch that it had."""
@@ -35,9 +33,7 @@ class Answering:
     """What lives in an actor: the function, which answers batches."""
 
     def __init__(self, function: bytes, path: Sequence[str], folder: str) -> None:
-        sys.path.extend(entry for entry in path if entry not in sys.path)
-        with contextlib.suppress(OSError):  # a machine that does not share it: paths must then be whole ones
-            os.chdir(folder)
+        at_home(path, folder)
         self._function: Callable[[Any], Any] = loaded(function)
 
     def answer(self, content: bytes) -> bytes:

@@ -22,7 +22,7 @@ from typing import Any
 from bespoke.errors import BespokeError
 from bespoke.scale.cluster import LIVES
 from bespoke.scale.connection import connected
-from bespoke.scale.worker import answer, loaded, portable
+from bespoke.scale.worker import answer, at_home, loaded, portable
 
 LISTEN = 0.2
 """Seconds between two looks at what the group says."""
@@ -154,7 +154,6 @@ class Group:
 def _check_installed() -> None:
     """Raises: BespokeError when Ray, or what its Train needs, is not installed."""
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         importlib.import_module("ray.train.torch")
         importlib.import_module("ray.util.scheduling_strategies")
@@ -225,13 +224,11 @@ def _work(function: bytes, path: Sequence[str], folder: str, desk: Any) -> None:
     import ray
     from ray import train
 
-    sys.path.extend(entry for entry in path if entry not in sys.path)
+    at_home(path, folder)
     settled: Any = ray.get(desk.outcome.remote())
     if settled is not None:
         return  # an earlier try ended with an error that this one would meet again
     line, rank = Line(ray, desk), train.get_context().get_world_rank()
-    with contextlib.suppress(OSError):  # a machine that does not share it
-        os.chdir(folder)
     results, error = answer(loaded(function), [line])
     if isinstance(error, BespokeError):
         ray.get(desk.settle.remote(pickle.dumps(([], portable(error)))))

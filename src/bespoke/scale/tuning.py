@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from bespoke.errors import BespokeError
 from bespoke.scale.connection import connected
-from bespoke.scale.worker import loaded
+from bespoke.scale.worker import at_home, loaded
 
 LIVES = 2
 """How often a trial whose worker is lost is begun again elsewhere."""
@@ -96,9 +96,7 @@ def _trial(config: dict[str, Any], packed: bytes, path: list[str], at: str) -> d
     """What runs on a worker."""
     from ray import tune
 
-    sys.path.extend(entry for entry in path if entry not in sys.path)
-    if Path(at).is_dir():  # a machine that does not share it: paths must then be whole ones
-        os.chdir(at)
+    at_home(path, at)
     function: Callable[..., Any] = loaded(packed)
     result = function(config["content"], lambda step, score: tune.report({"step": step, "score": score}))
     return {"step": -1, "score": 0.0, "result": json.dumps(result)}

@@ -13,6 +13,13 @@ Answer = tuple[list[Any], Exception | None]
 """The results of a batch, up to the record on which the function raised the error; without one, of all."""
 
 
+def at_home(path: Sequence[str], folder: str) -> None:
+    """Lets this process find the modules and the files that the process finds which asked for the work."""
+    sys.path.extend(entry for entry in path if entry not in sys.path)
+    with contextlib.suppress(OSError):  # a machine that does not share the folder: paths must then be whole ones
+        os.chdir(folder)
+
+
 def answer(function: Callable[[Any], Any], records: Sequence[Any]) -> Answer:
     """The results of the function for the records, up to the first that it raises an error on."""
     results: list[Any] = []

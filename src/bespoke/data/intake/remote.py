@@ -176,6 +176,15 @@ class Place:
         """What the file system calls the place."""
         return self._found[1]
 
+    def below(self, name: str) -> str:
+        """What the file system calls a file below the place."""
+        return f"{self.root.rstrip('/')}/{name}"
+
+    def make_room(self, path: str) -> None:
+        """Makes the folder of a file that is to be written, where file systems need one."""
+        if makes_folders(self.scheme):
+            self.system.makedirs(path.rpartition("/")[0], exist_ok=True)
+
     def is_folder(self) -> bool:
         """Whether it is a folder. Of a web server only asked where that can be told without reading a whole file."""
         with self.explained(self.shown):
