@@ -7,12 +7,11 @@ are trained, and the scorecard compares each with the base.
 """
 
 import argparse
-import csv
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from bespoke.training.rehearsal import step
 from bespoke.words import make_rows
 from bespoke.workspace import Run
 from proofs import results
+from proofs.renders import dataset
 from proofs.scorecard import example
 
 FIRST = {"lora": 4e-3, "dora": 4e-3, "loha": 1e-2, "lokr": 2.5e-2, "full": 3e-4, "words": 5e-3}
@@ -97,21 +97,19 @@ def tasks(place: Path) -> tuple[Task, Task]:
 
 def renders(folder: Path, grounds: Sequence[str], count: int, held: Sequence[str] = ()) -> Path:
     """Pictures of the subject, `count` on each ground; those on `held` grounds are for validation."""
-    if folder.is_dir():
-        return folder
-    folder.mkdir(parents=True)
-    with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["file_name", "text", "split"])
-        for ground in (*grounds, *held):
-            for number in range(count):
-                random = generator("methods", folder.name, ground, number)
-                scale, x, y = random.uniform(0.66, 0.86), *(0.5 + random.uniform(-0.09, 0.09, 2))
-                thing, name = Thing(THING, float(scale), float(x), float(y), COLOUR), f"{ground}-{number}.png"
-                Scene((thing,), ground).render().save(folder / name)
-                part = "validation" if ground in held else "train"
-                table.writerow([name, f"{WORD} {THING} on a {ground} background", part])
-    return folder
+    return dataset(folder, _scenes(folder.name, grounds, count, held))
+
+
+def _scenes(
+    purpose: str, grounds: Sequence[str], count: int, held: Sequence[str]
+) -> Iterator[tuple[Scene, str, str, str]]:
+    for ground in (*grounds, *held):
+        for number in range(count):
+            random = generator("methods", purpose, ground, number)
+            scale, x, y = random.uniform(0.66, 0.86), *(0.5 + random.uniform(-0.09, 0.09, 2))
+            thing = Thing(THING, float(scale), float(x), float(y), COLOUR)
+            part = "validation" if ground in held else "train"
+            yield Scene((thing,), ground), f"{ground}-{number}.png", f"{WORD} {THING} on a {ground} background", part
 
 
 def share(picture: Image.Image) -> float:

@@ -8,11 +8,11 @@ and prompts, and is measured before the first step and at three times.
 """
 
 import argparse
-import csv
 import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from bespoke.words import make_rows
 from bespoke.words.report import Method
 from proofs import results
 from proofs.augmentation import DRAWS, variety
+from proofs.renders import dataset
 
 ARMS: dict[str, Method] = {
     "base tokenizer": "subwords", "base tokenizer, text encoder trained": "subwords", "subwords": "subwords",
@@ -58,18 +59,15 @@ def said(name: str, ground: str) -> str:
 
 def pictures(folder: Path) -> Path:
     """The dataset: each object on every ground, one in six of them held back for validation."""
-    if folder.is_dir():
-        return folder
-    folder.mkdir(parents=True)
-    with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["file_name", "text", "split"])
-        for number, (name, ground) in enumerate((name, ground) for name in THINGS for ground in GROUNDS):
-            random = generator("words", "picture", name, ground)
-            scale, x, y = random.uniform(0.68, 0.86), *(0.5 + random.uniform(-0.08, 0.08, 2))
-            Scene((Thing(name, float(scale), float(x), float(y)),), ground).render().save(folder / f"{number}.png")
-            table.writerow([f"{number}.png", said(name, ground), "validation" if number % 6 == 5 else "train"])
-    return folder
+    return dataset(folder, _scenes())
+
+
+def _scenes() -> Iterator[tuple[Scene, str, str, str]]:
+    for number, (name, ground) in enumerate((name, ground) for name in THINGS for ground in GROUNDS):
+        random = generator("words", "picture", name, ground)
+        scale, x, y = random.uniform(0.68, 0.86), *(0.5 + random.uniform(-0.08, 0.08, 2))
+        scene = Scene((Thing(name, float(scale), float(x), float(y)),), ground)
+        yield scene, f"{number}.png", said(name, ground), "validation" if number % 6 == 5 else "train"
 
 
 @dataclass(frozen=True)

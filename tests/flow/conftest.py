@@ -5,9 +5,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from bespoke.pipeline.fitting import Meter
 
 SMALL = (
     "train.max_train_steps=12", "train.num_class_images=4", "train.log_every=3", "sample.num_inference_steps=3",
@@ -35,3 +38,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return Demo(folder, json.loads(done.stdout))
+
+
+@pytest.fixture(scope="module")
+def meter(recipe: Path) -> "Meter":
+    """Estimates of a module's recipe."""
+    from bespoke.pipeline.fitting import Meter
+    from bespoke.pipeline.prepare import prepare
+
+    prepared = prepare(recipe)
+    return Meter(prepared.shown, prepared.start.checkpoint)

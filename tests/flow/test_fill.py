@@ -64,12 +64,6 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def meter(recipe: Path) -> Meter:
-    prepared = prepare(recipe)
-    return Meter(prepared.dataset, prepared.start.checkpoint)
-
-
 def test_it_is_the_largest_that_fits_and_the_same_pictures_are_seen(recipe: Path, meter: Meter) -> None:
     whole = prepare(recipe)
     train = whole.recipe.train

@@ -105,12 +105,6 @@ def recipe(root: Path) -> Path:
     return root / "my-style" / "recipe.toml"
 
 
-@pytest.fixture(scope="module")
-def meter(recipe: Path) -> Meter:
-    prepared = prepare(recipe)
-    return Meter(prepared.dataset, prepared.start.checkpoint)
-
-
 def test_what_leaves_the_result_as_it_is_is_changed_first(recipe: Path, meter: Meter) -> None:
     whole = prepare(recipe)
     needed = meter(whole.recipe).total

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -21,8 +20,8 @@ from bespoke.data.intake.remote import Place
 from bespoke.errors import BespokeError
 from bespoke.pipeline import mirror
 from bespoke.pipeline.mirror import Mirror, shared
-from bespoke.pipeline.new import new
 from bespoke.workspace import atomic_folder
+from tests.flow import drawn
 
 QUICK = (
     "train.max_train_steps=12", "train.checkpointing_steps=2", "train.num_class_images=0", "train.train_batch_size=2",
@@ -42,14 +41,7 @@ def memory() -> Iterator[None]:
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    source = tmp_path / "source"
-    source.mkdir()
-    for number in range(6):
-        image = Image.new("RGB", (64, 64), (25 * number, 255 - 20 * number, 60 + 15 * number))
-        ImageDraw.Draw(image).regular_polygon((32, 32, 10 + 2 * number), 3 + number, fill=(255 - 25 * number, 30, 200))
-        image.save(source / f"{number}.png")
-        (source / f"{number}.txt").write_text(f"a shape with {number + 3} corners")
-    return new(tmp_path / "project", str(source)).recipe
+    return drawn.project(tmp_path, 6, "a shape with {} corners")
 
 
 def files(folder: Path) -> dict[str, bytes]:

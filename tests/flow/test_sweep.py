@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from bespoke import evaluate, sweep
@@ -19,10 +18,10 @@ from bespoke import recipe as recipes
 from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
 from bespoke.pipeline import study
-from bespoke.pipeline.new import new
 from bespoke.pipeline.prepare import prepare
 from bespoke.pipeline.space import Choice, Range, space_of
 from bespoke.recipe import Recipe, parse
+from tests.flow import drawn
 
 QUICK = (
     "train.max_train_steps=4", "train.num_class_images=0", "train.train_batch_size=2", "validation.strata=2",
@@ -35,14 +34,7 @@ SPACE = 'sweep.space={ "train.learning_rate" = "1e-4 .. 1e-2 log", "model.rank" 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project of eight drawings, and its recipe."""
-    source = tmp_path / "source"
-    source.mkdir()
-    for number in range(8):
-        image = Image.new("RGB", (64, 64), (25 * number, 255 - 20 * number, 60 + 15 * number))
-        ImageDraw.Draw(image).regular_polygon((32, 32, 10 + 2 * number), 3 + number, fill=(255 - 25 * number, 30, 200))
-        image.save(source / f"{number}.png")
-        (source / f"{number}.txt").write_text(f"8bit illustration of a shape with {number + 3} corners")
-    return new(tmp_path / "project", str(source)).recipe
+    return drawn.project(tmp_path, 8, "8bit illustration of a shape with {} corners")
 
 
 def runs(recipe: Path) -> list[str]:

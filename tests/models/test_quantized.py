@@ -1,6 +1,7 @@
 """Frozen weights in 8 and 4 bits: what bitsandbytes makes of them, and what an adapter on them must still do."""
 
 import copy
+import importlib
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from bespoke.models import adapters, find, tuned, weightless
 from bespoke.models.quantized import WHOLE, QuantizedLinear, is_quantized, quantize
 from bespoke.recipe import parse
 
-library = pytest.importorskip("bitsandbytes", reason="bitsandbytes is in bespoke[optim]")
+library = importlib.import_module("bitsandbytes")
 KINDS = ("int8", "nf4")
 each = pytest.mark.parametrize("kind", KINDS)
 

@@ -1,6 +1,5 @@
 """Every kind of adapter learns, goes on to the same bits, is planned for, and is found by its run's names."""
 
-import importlib.util
 
 import pytest
 import torch
@@ -22,12 +21,7 @@ KINDS = {
     "int8": {"quantization": "int8"},
     "nf4": {"quantization": "nf4", "method": "dora"},
 }
-ROUNDED = pytest.mark.skipif(
-    importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is in bespoke[optim]"
-)
-every_kind = pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=ROUNDED if "quantization" in KINDS[kind] else ()) for kind in KINDS]
-)
+every_kind = pytest.mark.parametrize("kind", list(KINDS))
 
 
 def answer(pipeline):
@@ -66,7 +60,6 @@ def test_it_learns_goes_on_to_the_same_bits_and_is_found_by_name(tmp_path, train
     assert float((by_state - by_file).norm() / base.norm()) < 1e-5
 
 
-@ROUNDED
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
 def test_on_a_rounded_base_the_validation_loss_falls_below_that_of_the_rounded_base(tmp_path, trainer, kind):
     ours = trainer(tmp_path, model={"quantization": kind}, train={"max_train_steps": 12, "learning_rate": 0.003})

@@ -1,6 +1,5 @@
 """The memory of a training step, computed without memory, against what real steps take."""
 
-import importlib.util
 import json
 import resource
 import subprocess
@@ -27,11 +26,6 @@ def computed(checkpoint, wanted, side=64, device=""):
     return memory(weightless(checkpoint, wanted), shapes, schedule, wanted, workers, device)
 
 
-ROUNDED = pytest.mark.skipif(
-    importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is in bespoke[optim]"
-)
-
-
 def size(tensors):
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
@@ -49,8 +43,8 @@ def size(tensors):
         {"model": {"method": "lokr"}},
         {"model": {"method": "oft", "dropout": 0.1}},
         {"model": {"method": "boft", "dropout": 0.1}},
-        pytest.param({"model": {"quantization": "int8"}}, marks=ROUNDED),
-        pytest.param({"model": {"quantization": "nf4", "method": "dora"}}, marks=ROUNDED),
+        {"model": {"quantization": "int8"}},
+        {"model": {"quantization": "nf4", "method": "dora"}},
     ],
     ids=["lora", "text encoder", "full", "16 bits", "dora", "pissa", "loha", "lokr", "oft", "boft", "int8", "nf4"],
 )

@@ -181,9 +181,7 @@ def _copy_mask(mask: Path, copy: Path, target: Path) -> None:
         content = mask.read_bytes()
     else:
         alike = abs(image.width * size[1] - image.height * size[0]) <= max(*image.size, *size)
-        out = io.BytesIO()
-        (image.resize(size, Image.Resampling.BILINEAR) if alike else image).save(out, "PNG")
-        content = out.getvalue()
+        content = masks.png(image.resize(size, Image.Resampling.BILINEAR) if alike else image)
     with atomic_file(target) as temporary:
         temporary.write_bytes(content)
 

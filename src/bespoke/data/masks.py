@@ -62,12 +62,12 @@ def look(origin: Origin) -> Mask | Verdict:
     covered = float(np.asarray(image).mean()) / 255
     if not covered:
         return Verdict(UNFIT, f"its mask {origin.path.name} is black all over, and covers nothing; {HINT}")
-    return Mask(hashlib.sha256(_png(image)).hexdigest(), covered)
+    return Mask(hashlib.sha256(png(image)).hexdigest(), covered)
 
 
 def write(origin: Origin, target: Path) -> None:
     """Writes the PNG of which `look` gave the hash, atomically."""
-    content = _png(read_mask(origin.path, alpha=origin.alpha))
+    content = png(read_mask(origin.path, alpha=origin.alpha))
     with atomic_file(target, durable=False) as temporary:
         temporary.write_bytes(content)
 
@@ -79,7 +79,8 @@ def area_mean(mask: Grey, shape: tuple[int, int]) -> Float[npt.NDArray[np.float3
     return (areas.mean(axis=(1, 3), dtype=np.float64) / 255).astype(np.float32)
 
 
-def _png(image: Image.Image) -> bytes:
+def png(image: Image.Image) -> bytes:
+    """The bytes of a picture as a PNG."""
     out = io.BytesIO()
     image.save(out, "PNG")
     return out.getvalue()
