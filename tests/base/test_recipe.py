@@ -245,7 +245,7 @@ MAY_STAY_OPEN = {
     "balance.by", "caption.model", "caption.categories", "caption.clip", "caption.detector",
     "caption.top_p", "data.processes", "train.num_train_epochs", "evaluate.clip", "evaluate.detector",
     "words.budget", "words.learning_rate", "train.max_adapter_norm", "sweep.minutes",
-    "model.quantization", "sweep.parallel", "sample.width", "sample.height",
+    "model.quantization", "sweep.parallel", "sample.width", "sample.height", "sample.dtype",
 }  # fmt: skip
 """None means that it is off, or chosen by a command other than training."""
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from bespoke.errors import BespokeError
 from bespoke.models import NewWords, Word, find
 from bespoke.pipeline.axes import SETTINGS, Axis, Cell, axis, cell, different, replaced
-from bespoke.pipeline.drawing import _shared
 from bespoke.pipeline.naming import Named, named
+from bespoke.pipeline.warm import shared
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request
 from bespoke.sampling.schedulers import SCHEDULERS, scheduler_name
@@ -197,5 +197,5 @@ def test_models_with_other_words_are_other_networks(tmp_path):
     checkpoint = find("pico")
     NewWords.of(checkpoint.base, [(Word("halberd"), torch.ones(1, 160))]).save(tmp_path / "words.safetensors")
     plain, worded = Named("pico", checkpoint), Named("pico", checkpoint.with_words(tmp_path / "words.safetensors"))
-    assert _shared(plain) != _shared(worded)
-    assert _shared(worded) == _shared(Named("other", worded.checkpoint, tmp_path / "adapter.safetensors"))
+    assert shared(plain) != shared(worded)
+    assert shared(worded) == shared(Named("other", worded.checkpoint, tmp_path / "adapter.safetensors"))

@@ -19,6 +19,7 @@ from bespoke.pipeline.axes import Cell
 from bespoke.pipeline.grid import grid
 from bespoke.pipeline.naming import named
 from bespoke.pipeline.sample import sample
+from bespoke.pipeline.warm import HERE, Warm
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Drawn, Request, draw, save_picture
 from bespoke.sampling.grid import Block, sheet
@@ -250,18 +251,20 @@ def test_networks_are_read_once_and_adapters_schedulers_and_weights_changed_as_r
     run, tmp_path, monkeypatch
 ):
     read, changes = [], []
-    whole, ready = Checkpoint.pipeline, drawing._Networks.ready
+    whole, ready = Checkpoint.pipeline, Warm.ready
 
     def pipeline(self, *arguments, **options):
         read.append(self.name)
         return whole(self, *arguments, **options)
 
-    def counted(self, cell):
-        changes.append((cell.source.adapter, cell.settings.scheduler, cell.weight))
-        return ready(self, cell)
+    def counted(self, source, settings, weight=1.0, **options):
+        changes.append((source.adapter, settings.scheduler, weight))
+        return ready(self, source, settings, weight, **options)
+
+    HERE.cool()
 
     monkeypatch.setattr(Checkpoint, "pipeline", pipeline)
-    monkeypatch.setattr(drawing._Networks, "ready", counted)
+    monkeypatch.setattr(Warm, "ready", counted)
     done, told = plot(
         tmp_path, "scheduler=ddim,lms", "weight=0,1", {"checkpoint": ["base", "@epoch-1", "@epoch-2"]}, model=str(run)
     )

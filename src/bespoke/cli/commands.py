@@ -175,6 +175,9 @@ def sample(
         Path | None, typer.Option(metavar="DIR", help="Lists for __names__ in prompts: text files, one choice a line.")
     ] = None,
     loras: Annotated[Path, typer.Option(metavar="DIR", help="Where <lora:name:0.8> looks for name.")] = Path(),
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Show what is being drawn in preview.png, written anew each second.")
+    ] = False,
     safety_checker: Annotated[bool, typer.Option(help="Use the model's safety checker, where it has one.")] = True,
     settings: Set = None,
     as_json: Json = False,
@@ -188,7 +191,7 @@ def sample(
         wanted = [*(prompts or []), *(read_prompts(file) if file else [])]
         how: dict[str, Any] = {
             "out": out, "image": image, "mask": mask, "loras": loras, "overrides": tuple(settings or ()),
-            "safety_checker": safety_checker, "report": bars,
+            "preview": preview, "safety_checker": safety_checker, "report": bars,
         }  # fmt: skip
         if again is not None:
             if wanted or seed is not None or n != 1:

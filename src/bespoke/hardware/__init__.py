@@ -43,7 +43,8 @@ def machine() -> Machine:
 
     if torch.cuda.is_available():
         facts = torch.cuda.get_device_properties(0)
-        return Machine("cuda", facts.name, cores(), facts.total_memory / 2**30, torch.cuda.is_bf16_supported())
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return Machine("cuda", facts.name, cores(), facts.total_memory / 2**30, bf16)
     if torch.backends.mps.is_available():
         return Machine("mps", platform.machine(), cores(), _memory_gb(), bf16=False)
     return Machine("cpu", platform.processor() or platform.machine(), cores(), _memory_gb(), _cpu_has_bf16())

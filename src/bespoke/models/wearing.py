@@ -2,9 +2,12 @@
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, kohyafile
@@ -41,11 +44,28 @@ def load_adapter(pipeline: Any, adapter: Path, model: str, name: str | None = No
 
 
 class Wardrobe:
-    """What a pipeline wears besides what it came with: adapter files, each read once, however often it is put on."""
+    """What a pipeline wears besides what it came with: adapter files, each read once, however often it is put on.
+
+    Leaving its block, the pipeline wears what it came with.
+    """
 
     def __init__(self, pipeline: Any, model: str) -> None:
         self._pipeline, self._model = pipeline, model
         self._own, self._alone = _names(pipeline), False
+
+    def __enter__(self) -> "Wardrobe":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._alone:
+            unload_adapter(self._pipeline)
+            self._alone = False
+        more = [name for name in _names(self._pipeline) if name not in self._own]
+        if more and self._own:
+            self._together({})
+            self._pipeline.delete_adapters(more)
+        elif more:
+            unload_adapter(self._pipeline)
 
     def wear(self, weights: Mapping[Path, float]) -> None:
         """Lets the pipeline wear exactly these files, each with its weight, in place.
@@ -106,6 +126,35 @@ def weigh_adapter(pipeline: Any, weight: float) -> None:
     elif weight != 1:
         hint = "Weigh it with 0 or 1, or train a lora, dora, loha or lokr."
         raise BespokeError(f"OFT and BOFT cannot be weighed with {weight:g}.", hint)
+
+
+@contextmanager
+def worked_in(pipeline: Any) -> Generator[None, None, None]:
+    """A block in which the adapters of a pipeline are part of its weights, so that they cost no time of their own.
+
+    Afterwards the weights are bit for bit as before. Where they are rounded to few bits, or in bfloat16, in which small
+    changes would be lost, nothing is done.
+    """
+    layers = [layer for part in (pipeline.unet, pipeline.text_encoder) for layer in _mergeable(part)]
+    kept = [(weight, weight.detach().clone()) for layer in layers for weight in layer.get_base_layer().parameters()]
+    try:
+        for layer in layers:
+            layer.merge()
+        yield
+    finally:
+        for layer in layers:
+            layer.merged_adapters.clear()
+        for weight, own in kept:
+            weight.data.copy_(own)
+
+
+def _mergeable(part: Any) -> list[Any]:
+    """The layers of a network that wear adapters which can be worked into their weights now."""
+    layers = [layer for _, layer in adapters.tuned_layers(part)]
+    weights = [weight for layer in layers for weight in layer.get_base_layer().parameters()]
+    if any(weight.dtype not in (torch.float32, torch.float16) for weight in weights):
+        return []
+    return [layer for layer in layers if not layer.disable_adapters and not layer.merged_adapters]
 
 
 def _names(pipeline: Any) -> list[str]:

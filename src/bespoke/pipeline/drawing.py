@@ -12,11 +12,12 @@ from typing import Any
 
 from bespoke.models.load import PARTS
 from bespoke.models.marks import fingerprint
-from bespoke.models.wearing import unload_adapter, weigh_adapter
+from bespoke.models.wearing import worked_in
 from bespoke.page.wording import duration
 from bespoke.pipeline.axes import Cell
-from bespoke.pipeline.naming import Named, marks_of
+from bespoke.pipeline.naming import marks_of
 from bespoke.pipeline.reporting import Reporter
+from bespoke.pipeline.warm import HERE, shared
 from bespoke.sampling import READING, Drawn, choices, draw, save_picture
 from bespoke.workspace import sha256
 
@@ -49,7 +50,7 @@ def drawn(cells: Mapping[Path, Cell], report: Reporter, *, safety_checker: bool)
     if not missing:
         report(STAGE, len(cells), len(cells), "all were there already")
         return {}
-    work = _Work(_Networks(safety_checker=safety_checker), report, len(missing))
+    work = _Work(report, len(missing), safety_checker=safety_checker)
     batches = list(_batches(missing))
     if len(missing) >= MANY:
         work.announce(batches)
@@ -59,40 +60,11 @@ def drawn(cells: Mapping[Path, Cell], report: Reporter, *, safety_checker: bool)
     return work.failures
 
 
-class _Networks:
-    """One pipeline at a time: where two models share a checkpoint, only the adapter is changed."""
-
-    def __init__(self, *, safety_checker: bool) -> None:
-        self._checker = safety_checker
-        self._source: Named | None = None
-        self._pipeline: Any = None
-
-    def ready(self, cell: Cell) -> Any:
-        """A pipeline that draws as the cell asks for.
-
-        Raises: BespokeError when the model cannot be read.
-        """
-        if cell.source is not self._source:
-            self._change(cell.source)
-        weigh_adapter(self._pipeline, cell.weight)
-        return self._pipeline
-
-    def _change(self, source: Named) -> None:
-        before, self._source = self._source, None  # nothing is known of a pipeline in which a change failed
-        if before is not None and _shared(before) == _shared(source):
-            unload_adapter(self._pipeline)
-            source.adapt(self._pipeline)
-        else:
-            self._pipeline = None  # there may be no memory for two
-            self._pipeline = source.pipeline(safety_checker=self._checker)
-        self._source = source
-
-
 class _Work:
     """What was drawn so far and how fast, and what could not be."""
 
-    def __init__(self, networks: _Networks, report: Reporter, total: int) -> None:
-        self._networks, self._report, self._total = networks, report, total
+    def __init__(self, report: Reporter, total: int, *, safety_checker: bool) -> None:
+        self._report, self._total, self._checker = report, total, safety_checker
         self._began, self._done, self._black = time.perf_counter(), 0, 0
         self.failures: dict[Path, str] = {}
 
@@ -127,8 +99,8 @@ class _Work:
 
     def _tried(self, batch: Batch) -> list[Drawn | str]:
         cell = batch[0][1]
-        pipeline = self._networks.ready(cell)
-        with warnings.catch_warnings():
+        pipeline = self._ready(cell)
+        with warnings.catch_warnings(), worked_in(pipeline):
             # Otherwise what is not a number becomes a black picture.
             warnings.filterwarnings("error", "invalid value encountered in cast", RuntimeWarning)
             return list(draw(pipeline, [one.request for _, one in batch], cell.settings))
@@ -144,9 +116,12 @@ class _Work:
     def _timed(self, batch: Batch, steps: int) -> float:
         cell, began = batch[0][1], time.perf_counter()
         wish = cell.settings.model_copy(update={"num_inference_steps": steps})
-        for _ in draw(self._networks.ready(cell), [one.request for _, one in batch], wish):
+        for _ in draw(self._ready(cell), [one.request for _, one in batch], wish):
             pass
         return time.perf_counter() - began
+
+    def _ready(self, cell: Cell) -> Any:
+        return HERE.ready(cell.source, cell.settings, cell.weight, safety_checker=self._checker)
 
     def _note(self) -> str:
         rate = self._done / max(1e-9, time.perf_counter() - self._began)
@@ -161,12 +136,12 @@ def _batches(cells: Mapping[Path, Cell]) -> Iterator[Batch]:
     networks: dict[Any, int] = {}
     sources: dict[int, int] = {}
     for cell in cells.values():
-        networks.setdefault(_shared(cell.source), len(networks))
+        networks.setdefault(shared(cell.source), len(networks))
         sources.setdefault(id(cell.source), len(sources))
 
     def settings(item: tuple[Path, Cell]) -> tuple[Any, ...]:
         cell = item[1]
-        models = networks[_shared(cell.source)], sources[id(cell.source)]
+        models = networks[shared(cell.source)], sources[id(cell.source)]
         wish = cell.settings
         how = json.dumps(choices(wish), sort_keys=True)
         return *models, wish.scheduler, cell.weight, wish.num_inference_steps, how
@@ -175,12 +150,6 @@ def _batches(cells: Mapping[Path, Cell]) -> Iterator[Batch]:
         members = list(group)
         size = members[0][1].settings.batch_size
         yield from (members[first : first + size] for first in range(0, len(members), size))
-
-
-def _shared(source: Named) -> tuple[Path | None, ...]:
-    """What is equal for models that differ in their adapters only."""
-    model = source.checkpoint
-    return model.folder, model.trained, model.words, None if source.adapted else source.state
 
 
 def _digest(cell: Cell, model: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from bespoke.errors import BespokeError
 from bespoke.models import Checkpoint, adapters, find, load_adapter, put_in, quiet
 from bespoke.models.load import PARTS
 from bespoke.models.marks import fingerprint
+from bespoke.models.tuned import DTYPES
 from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.recipe.tree import Sample
 from bespoke.training.state import WEIGHTS
@@ -32,13 +33,26 @@ class Named:
     recipe: recipes.Recipe | None = None
     """The recipe of the run that it comes from."""
 
-    def pipeline(self, *, safety_checker: bool = True) -> Any:
-        """The model as a diffusers pipeline, on the best device here."""
+    def pipeline(self, *, safety_checker: bool = True, settings: Sample = DRAWING) -> Any:
+        """The model as a diffusers pipeline, on the best device here, in the number format that `settings` name.
+
+        With fewer bits than float32 come channels-last tensors: both change the last bits of a picture.
+        """
+        import torch
+
         from bespoke.hardware import machine
 
         pipeline = self.checkpoint.pipeline(safety_checker=safety_checker)
         self.adapt(pipeline)
-        return pipeline.to(machine().device)
+        pipeline.to(machine().device)
+        if settings.dtype not in (None, "fp32"):
+            with quiet():
+                pipeline.to(DTYPES[settings.dtype])
+            for network in (pipeline.unet, pipeline.vae):
+                network.to(memory_format=torch.channels_last)
+        if settings.compile:
+            pipeline.unet.compile_repeated_blocks()
+        return pipeline
 
     def adapt(self, pipeline: Any) -> None:
         """Puts what this model has beside its checkpoint into a pipeline of that checkpoint, in place.

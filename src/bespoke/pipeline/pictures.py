@@ -8,8 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from bespoke.models.wearing import worked_in
 from bespoke.pipeline.naming import Named, marks_of
 from bespoke.pipeline.reporting import Reporter
+from bespoke.pipeline.warm import HERE
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import READING, Request, choices, draw, save_picture
 
@@ -36,11 +38,11 @@ def drawn(
     there = len(files) - len(missing)
     report(stage, there, len(files))
     if missing:
-        pipeline = source.pipeline(safety_checker=False)
-        pictures = draw(pipeline, [requests[n] for n in missing], settings)
-        for done, (number, one) in enumerate(zip(missing, pictures, strict=True), start=there + 1):
-            save_picture(one, files[number], settings, source.name)
-            report(stage, done, len(files))
+        with HERE.lent(source, settings, safety_checker=False) as pipeline, worked_in(pipeline):
+            pictures = draw(pipeline, [requests[n] for n in missing], settings)
+            for done, (number, one) in enumerate(zip(missing, pictures, strict=True), start=there + 1):
+                save_picture(one, files[number], settings, source.name)
+                report(stage, done, len(files))
     return files
 
 

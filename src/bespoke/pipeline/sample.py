@@ -9,14 +9,18 @@ from typing import Any
 from bespoke import recipe as recipes
 from bespoke.encoding import lost, too_long
 from bespoke.errors import BespokeError
+from bespoke.hardware import machine
 from bespoke.models import Checkpoint
-from bespoke.models.wearing import Wardrobe
+from bespoke.models.wearing import Wardrobe, worked_in
 from bespoke.pipeline.asked import Asked, adapter_at, asked, lists_in, opened, said_in
-from bespoke.pipeline.naming import Named, named
+from bespoke.pipeline.naming import named
+from bespoke.pipeline.previews import Previews
 from bespoke.pipeline.reporting import Reporter, silent
-from bespoke.recipe.derive import guidance
+from bespoke.pipeline.warm import HERE
+from bespoke.recipe.derive import SMALL, guidance
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Drawn, Request, draw, grid, made, save_picture
+from bespoke.sampling.preview import Watch
 from bespoke.sampling.schedulers import scheduler_name
 from bespoke.text import checked, escaped
 from bespoke.workspace import atomic_file
@@ -43,6 +47,7 @@ def sample(
     mask: str | Path | None = None,
     wildcards: str | Path | None = None,
     loras: str | Path = ".",
+    preview: bool = False,
     safety_checker: bool = True,
     report: Reporter = silent,
 ) -> Sampled:
@@ -51,7 +56,8 @@ def sample(
     A run draws as its recipe says, unless `settings` say something else; `overrides` change single ones of them.
     Pictures may begin with an `image`, of which a `mask` leaves all but what is white as it is. Prompts may hold
     choices, `{red|blue} __place__`, with lists in the folder `wildcards`, and call adapters, `<lora:style:0.8>`, that
-    lie below the folder `loras`.
+    lie below the folder `loras`. With `preview`, `preview.png` in `out` shows what is being drawn. The model stays in
+    memory for the next call.
 
     Raises: BespokeError when there is no such model, setting, picture, list or adapter, or no prompt.
     """
@@ -65,7 +71,8 @@ def sample(
     wanted = asked(prompts, range(first, first + n), lists, Path(loras), *begun)
     read_all(source.checkpoint, (*(one.request.prompt for one in wanted), settings.negative_prompt), settings, report)
     folder = Path(out)
-    drawn = _drawn(source, wanted, folder, settings, Path(loras), report, safety_checker=safety_checker)
+    with HERE.lent(source, settings, safety_checker=safety_checker) as pipeline:
+        drawn = _drawn(pipeline, source.name, wanted, folder, settings, Path(loras), report, preview=preview)
     sheet = folder / "grid.png"
     with atomic_file(sheet) as temporary:
         grid([d.picture for d in drawn], n if n > 1 else min(6, len(drawn))).save(temporary, format="PNG")
@@ -75,7 +82,7 @@ def sample(
 def sample_again(
     picture: str | Path, model: str = "", *, out: str | Path = "drawn", overrides: Sequence[str] = (),
     image: str | Path | None = None, mask: str | Path | None = None, loras: str | Path = ".",
-    safety_checker: bool = True, report: Reporter = silent,
+    preview: bool = False, safety_checker: bool = True, report: Reporter = silent,
 ) -> Sampled:  # fmt: skip
     """The picture in a file drawn again, as the file says it was made, or by another `model` or with `overrides`.
 
@@ -87,7 +94,8 @@ def sample_again(
     settings = recipes.parse({"sample": dict(found.settings)}, str(picture)).sample
     return sample(
         model or found.model, [escaped_calls(found.prompt)], out=out, seed=found.seed, settings=settings,
-        overrides=overrides, image=image, mask=mask, loras=loras, safety_checker=safety_checker, report=report,
+        overrides=overrides, image=image, mask=mask, loras=loras, preview=preview, safety_checker=safety_checker,
+        report=report,
     )  # fmt: skip
 
 
@@ -125,26 +133,37 @@ def settled(settings: Sample, checkpoint: Checkpoint, overrides: Sequence[str] =
     found: dict[str, Any] = {"scheduler": scheduler_name(settings.scheduler)}
     if settings.guidance_scale is None:
         found["guidance_scale"] = guidance(checkpoint.resolution)[0]
+    found["dtype"] = settings.dtype or _fast_dtype(checkpoint)
     return settings.model_copy(update=found)
 
 
+def _fast_dtype(checkpoint: Checkpoint) -> str:
+    """The number format to draw in: of fewer bits where that is faster by much, which it is not for small models."""
+    here = machine()
+    return "bf16" if here.bf16 and checkpoint.resolution > SMALL else "fp32"
+
+
 def _drawn(
-    source: Named, wanted: Sequence[Asked], folder: Path, settings: Sample, loras: Path, report: Reporter, *,
-    safety_checker: bool,
+    pipeline: Any, model: str, wanted: Sequence[Asked], folder: Path, settings: Sample, loras: Path, report: Reporter,
+    *, preview: bool,
 ) -> list[Drawn]:  # fmt: skip
     """The pictures, in order, each written as soon as it is drawn; those that wear the same adapters come together."""
-    pipeline = source.pipeline(safety_checker=safety_checker)
     always = {adapter_at(name, loras): weight for name, weight in settings.adapters.items()}
-    wardrobe, found = Wardrobe(pipeline, source.name), dict[int, Drawn]()
-    report("draw", 0, len(wanted))
-    for worn, numbers in _by_adapters(wanted, always):
-        if worn or any(one.adapters for one in wanted):
+    found: dict[int, Drawn] = {}
+
+    def tell(now: str = "") -> None:
+        report("draw", len(found), len(wanted), ", ".join(filter(None, (now, _blacked_out(list(found.values()))))))
+
+    tell()
+    with Wardrobe(pipeline, model) as wardrobe, Previews(pipeline, folder if preview else None, tell) as watch:
+        for worn, numbers in _by_adapters(wanted, always):
             wardrobe.wear(worn)
-        telling = settings.model_copy(update={"adapters": {path.as_posix(): weight for path, weight in worn.items()}})
-        requests = [(number, wanted[number].request) for number in numbers]
-        for number, one in _written(pipeline, requests, folder, telling, source.name):
-            found[number] = one
-            report("draw", len(found), len(wanted), _blacked_out(list(found.values())))
+            told = settings.model_copy(update={"adapters": {path.as_posix(): weight for path, weight in worn.items()}})
+            requests = [(number, wanted[number].request) for number in numbers]
+            with worked_in(pipeline):
+                for number, one in _written(pipeline, requests, folder, told, model, watch):
+                    found[number] = one
+                    tell()
     return [found[number] for number in range(len(wanted))]
 
 
@@ -167,10 +186,12 @@ def write(
 
 
 def _written(
-    pipeline: Any, requests: Sequence[tuple[int, Request]], folder: Path, settings: Sample, model: str
-) -> Iterator[tuple[int, Drawn]]:
+    pipeline: Any, requests: Sequence[tuple[int, Request]], folder: Path, settings: Sample, model: str,
+    watch: Watch | None = None,
+) -> Iterator[tuple[int, Drawn]]:  # fmt: skip
     """The numbers and pictures of requests, each written as soon as it is drawn."""
-    for (number, request), one in zip(requests, draw(pipeline, [r for _, r in requests], settings), strict=True):
+    pictures = draw(pipeline, [request for _, request in requests], settings, watch)
+    for (number, request), one in zip(requests, pictures, strict=True):
         save_picture(one, folder / file_name(number, request, settings.format), settings, model)
         yield number, one
 

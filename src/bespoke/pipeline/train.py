@@ -25,6 +25,7 @@ from bespoke.pipeline.prepare import Prepared, prepare, with_brackets
 from bespoke.pipeline.processes import accelerator, agreed, is_main, main_first
 from bespoke.pipeline.reporting import Reporter, Stopwatch, silent
 from bespoke.pipeline.signals import StopWish, stop_wish
+from bespoke.pipeline.warm import HERE
 from bespoke.pipeline.watching import check_trackers, watching
 from bespoke.records import Dataset
 from bespoke.training import Event, Material, Stopped, Trainer, optimizers, sharding, state
@@ -161,6 +162,7 @@ def _carry_out(
     heed: Heed | None = None,
 ) -> Trained | None:
     project = _project(run)
+    HERE.cool()
     with _alone(run), mirrored(run, recipe.remote.runs, report):
         start = begun_with(run, recipe)
         with watch.stage("encode"), main_first():

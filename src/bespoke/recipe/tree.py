@@ -42,6 +42,14 @@ class Sample(Section):
     """Seeds the pictures' first noise; the next picture of a prompt has the next seed."""
     batch_size: Positive = 8
     """Pictures drawn at once."""
+    dtype: Literal["fp32", "bf16", "fp16"] | None = None
+    """Number format of the networks; by default fp32, and bf16 for large models where the machine is fast at it."""
+    deep_cache: Positive = 1
+    """Steps for which the UNet's deep layers answer once: 2 or 3 is faster and a little otherwise; 1: at each step."""
+    vae_tiling: bool = False
+    """Decode pictures in tiles that overlap: very large ones then fit into memory, and may show seams."""
+    compile: bool = False
+    """Compile the UNet's transformer blocks first, which takes a minute: for hundreds of pictures of one size."""
     adapters: dict[str, float] = Field(default={})
     """Adapters to wear besides the model's own, each with its weight: `{ "style.safetensors" = 0.8 }`."""
     format: Literal["png", "jpeg", "webp"] = "png"

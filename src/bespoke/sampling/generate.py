@@ -1,7 +1,7 @@
 """Prompts and seeds turned into pictures by a diffusers pipeline."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,8 @@ from PIL import Image
 
 from bespoke.encoding import TextEncoder, fitted, windows
 from bespoke.recipe.tree import Sample
+from bespoke.sampling.deepcache import remembering
+from bespoke.sampling.preview import Watch, watched
 from bespoke.sampling.schedulers import hushed, scheduler
 from bespoke.sampling.ways import kept, size_of, way
 from bespoke.shapes import Latents
@@ -18,16 +20,18 @@ from bespoke.text import escaped, read, unweighed
 READING = 2
 """Which way of reading prompts this is; pictures that were drawn by another are not taken for these."""
 WITHOUT_EFFECT = frozenset(
-    ("seed", "batch_size", "sample_every_n_steps", "prompts", "format", "quality", "adapters", "strength")
+    ("seed", "batch_size", "sample_every_n_steps", "prompts", "format", "quality", "adapters", "strength", "compile")
 )
 """Settings that say nothing of how a prompt is drawn from noise, or that a model's own marks tell."""
 ALWAYS_SAID = frozenset(("num_inference_steps", "guidance_scale", "guidance_end", "negative_prompt", "brackets"))
+AT_ONCE = 2**20
+"""So many pixels are decoded at once; the pictures of larger batches one after another, which gives the same."""
 
 
 def choices(settings: Sample) -> Mapping[str, Any]:
     """The settings that decide what a picture from words looks like, those that are as by default left out."""
-    plain = Sample()
-    said = settings.model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
+    plain = Sample(dtype="fp32")
+    said = settings.model_dump(mode="json", exclude=set(WITHOUT_EFFECT)) | {"dtype": settings.dtype or plain.dtype}
     return {key: value for key, value in said.items() if key in ALWAYS_SAID or value != getattr(plain, key)}
 
 
@@ -58,11 +62,14 @@ class Drawn:
     """Whether the model's safety checker put a black picture in its place."""
 
 
-def draw(pipeline: Any, requests: Sequence[Request], settings: Sample) -> Iterator[Drawn]:
-    """The pictures of `requests`, in order, as they are drawn; all begin with a picture, or none does."""
+def draw(pipeline: Any, requests: Sequence[Request], settings: Sample, watch: Watch | None = None) -> Iterator[Drawn]:
+    """The pictures of `requests`, in order, as they are drawn; all begin with a picture, or none does.
+
+    `watch` hears of each step of each batch.
+    """
     for start in range(0, len(requests), settings.batch_size):
-        drawn = _drawn(pipeline, requests[start : start + settings.batch_size], settings)
-        yield from drawn if settings.hires_scale == 1 else _enlarged(pipeline, drawn, settings)
+        drawn = _drawn(pipeline, requests[start : start + settings.batch_size], settings, watch)
+        yield from drawn if settings.hires_scale == 1 else _enlarged(pipeline, drawn, settings, watch)
 
 
 def latents(pipeline: Any, requests: Sequence[Request], settings: Sample) -> Iterator[Latents]:
@@ -71,14 +78,14 @@ def latents(pipeline: Any, requests: Sequence[Request], settings: Sample) -> Ite
         yield _run(pipeline, requests[start : start + settings.batch_size], settings, "latent").images.float().cpu()
 
 
-def _drawn(pipeline: Any, part: Sequence[Request], settings: Sample) -> list[Drawn]:
-    output = _run(pipeline, part, settings, "pil")
+def _drawn(pipeline: Any, part: Sequence[Request], settings: Sample, watch: Watch | None) -> list[Drawn]:
+    output = _run(pipeline, part, settings, "pil", watch)
     flags = getattr(output, "nsfw_content_detected", None) or [False] * len(part)
     pictures = [kept(picture, one.image, one.mask) for picture, one in zip(output.images, part, strict=True)]
     return [Drawn(*one) for one in zip(part, pictures, map(bool, flags), strict=True)]
 
 
-def _enlarged(pipeline: Any, drawn: Sequence[Drawn], settings: Sample) -> Iterator[Drawn]:
+def _enlarged(pipeline: Any, drawn: Sequence[Drawn], settings: Sample, watch: Watch | None) -> Iterator[Drawn]:
     """The pictures enlarged and drawn over, so that a large one has one subject, and detail of its own.
 
     Source: A1111's "Hires. fix" with Lanczos.
@@ -94,15 +101,19 @@ def _enlarged(pipeline: Any, drawn: Sequence[Drawn], settings: Sample) -> Iterat
         yield from (replace(one, picture=picture) for one, picture in zip(drawn, larger, strict=True))
         return
     begun = [Request(one.request.prompt, one.request.seed, picture) for one, picture in zip(drawn, larger, strict=True)]
-    for first, second in zip(drawn, _drawn(pipeline, begun, again), strict=True):
+    for first, second in zip(drawn, _drawn(pipeline, begun, again, watch), strict=True):
         yield Drawn(first.request, second.picture, first.flagged or second.flagged)
 
 
 @torch.no_grad()
-def _run(pipeline: Any, requests: Sequence[Request], settings: Sample, output: str) -> Any:
+def _run(pipeline: Any, requests: Sequence[Request], settings: Sample, output: str, watch: Watch | None = None) -> Any:
     images = [request.image for request in requests if request.image]
     masks = [request.mask for request in requests if request.mask]
-    with hushed(), _scheduled(pipeline, settings):
+    with ExitStack() as stack:
+        stack.enter_context(hushed())
+        stack.enter_context(_scheduled(pipeline, settings, watch))
+        stack.enter_context(remembering(pipeline.unet, settings.deep_cache))
+        stack.enter_context(_decoded(pipeline, requests, settings))
         drawing, more = way(pipeline, images, masks, settings)
         return drawing(
             **_words(pipeline, [request.prompt for request in requests], settings),
@@ -115,14 +126,34 @@ def _run(pipeline: Any, requests: Sequence[Request], settings: Sample, output: s
 
 
 @contextmanager
-def _scheduled(pipeline: Any, settings: Sample) -> Generator[None, None, None]:
-    """A block in which a pipeline has the scheduler that is asked for."""
+def _scheduled(pipeline: Any, settings: Sample, watch: Watch | None) -> Generator[None, None, None]:
+    """A block in which a pipeline has the scheduler that is asked for, and `watch` hears of its steps."""
     own = pipeline.scheduler
     pipeline.scheduler = scheduler(settings.scheduler, own)
     try:
-        yield
+        with watched(pipeline.scheduler, watch):
+            yield
     finally:
         pipeline.scheduler = own
+
+
+@contextmanager
+def _decoded(pipeline: Any, requests: Sequence[Request], settings: Sample) -> Generator[None, None, None]:
+    """A block in which a batch that is large as pictures is decoded a picture, or a tile, at a time."""
+    vae, begun = pipeline.vae, requests[0].image
+    width, height = size_of(pipeline, settings, begun.size if begun else None)
+    sliced = len(requests) > 1 and len(requests) * width * height > AT_ONCE
+    if sliced:
+        vae.enable_slicing()
+    if settings.vae_tiling:
+        vae.enable_tiling()
+    try:
+        yield
+    finally:
+        if sliced:
+            vae.disable_slicing()
+        if settings.vae_tiling:
+            vae.disable_tiling()
 
 
 def _guidance(settings: Sample) -> dict[str, Any]:
