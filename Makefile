@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed.stamp
 OFFLINE := HF_HUB_OFFLINE=1
+# Tests start many processes, each of which would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 CLIP_TABLE := tests/fetched/bpe_simple_vocab_16e6.txt.gz
 # Files stay together: what their tests share is made once. In their own order a slow file of few tests is not the last.
 # `make test WORKERS=` runs them in one process.

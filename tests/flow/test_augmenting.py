@@ -131,7 +131,7 @@ def test_a_recipe_without_chance_is_told_what_to_set(project: Path, tmp_path: Pa
     assert "What the recipe leaves as it is" in html and html.count('alt="version') == 2
     for way in WAYS:
         assert f"--set {way}" in printed and f"--set {way}" in html
-        made = bespoke.augment(project / "dataset", 12, out=tmp_path, overrides=[way])
+        made = bespoke.augment(project / "dataset", 4, out=tmp_path, overrides=[way])
         assert made.varied
         assert any(len(each.versions) > 1 and not each.alike for each in made.pictures), way
 

@@ -9,11 +9,10 @@ from typer.testing import CliRunner
 
 from bespoke.cli.commands import app
 from bespoke.models import find, tuned
-from bespoke.pipeline import resume
 from bespoke.pipeline.naming import named, named_from
 from bespoke.pipeline.prepare import prepare
 from bespoke.pipeline.reporting import silent
-from bespoke.pipeline.train import begun, carried_out
+from bespoke.pipeline.train import begun, carried_out, resume
 from bespoke.training import Event, Step
 
 SMALL = """

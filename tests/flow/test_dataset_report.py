@@ -1,12 +1,11 @@
 """The report of a dataset with known faults: its numbers are those counted here, from the files and not by bespoke."""
 
 import base64
+import contextlib
 import csv
 import io
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,10 @@ import numpy as np
 import pytest
 from diffusers import StableDiffusionPipeline
 from PIL import Image, ImageOps
+from typer.testing import CliRunner
 
 import bespoke
+from bespoke.cli.commands import app
 from bespoke.data import Facts, Inspected
 from bespoke.data.clean import Candidate, Judgement, judge
 from bespoke.models import find
@@ -104,9 +105,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     root = tmp_path_factory.mktemp("report")
     faulty(root / "source")
     bespoke.import_data(root / "source", root / "dataset")
-    command = [sys.executable, "-m", "bespoke", "data", "report", "dataset", "--json"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    with contextlib.chdir(root):
+        done = CliRunner().invoke(app, ["data", "report", "dataset", "--json"])
+    assert done.exit_code == 0, done.stderr
     content = json.loads(done.stdout)
     assert content["report"] == "dataset/report/index.html"
     html = (root / content["report"]).read_text(encoding="utf-8")

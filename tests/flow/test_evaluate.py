@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -21,15 +22,17 @@ from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
 from bespoke.evaluation import agreement
 from bespoke.models import PICO, Clip
+from bespoke.pipeline import prompts
 from bespoke.pipeline.evaluate import carry_out, comparison, draw_all
 from bespoke.pipeline.new import new
 from bespoke.pipeline.pictures import file_name, opened
 from bespoke.pipeline.reporting import silent
 from bespoke.sampling import Request
 
+FEW, USUALLY = 8, prompts.FEW
 EXAMPLE = Path(__file__).parents[2] / "examples" / "8bit"
 SMALL = (
-    "evaluate.seeds=2", "evaluate.most_prompts=5", "sample.num_inference_steps=2",
+    "evaluate.seeds=2", "evaluate.most_prompts=5", "sample.num_inference_steps=1",
     'objective.keep_prompts=["a red bus", "a dog"]',
 )  # fmt: skip
 
@@ -44,6 +47,14 @@ def some(part: str, count: int, out: Path) -> Path:
     lines = ["file_name,text", *(f"{row['file_name']},{row['text']}" for row in rows)]
     (out / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
     return out
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_captions() -> Iterator[None]:
+    """Eight training captions are drawn in the place of two dozen."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prompts, "FEW", FEW)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +152,7 @@ def test_a_second_call_draws_nothing_and_gives_the_same_scores(content, run, fol
 
 
 def test_training_captions_are_told_from_unseen_ones_by_the_files_that_lie_there(run, folder, tmp_path):
-    settings = ("evaluate.seeds=2", "evaluate.most_prompts=12", "sample.num_inference_steps=2")
+    settings = ("evaluate.seeds=2", "evaluate.most_prompts=10", "sample.num_inference_steps=1")
     given = comparison([str(run)], reference=folder / "goal", out=tmp_path, overrides=settings,
                        kinds=("reference", "training"))  # fmt: skip
     done = carry_out(replace(given, run=None), silent, whole=False)
@@ -163,14 +174,14 @@ def test_training_captions_are_told_from_unseen_ones_by_the_files_that_lie_there
         fresh = likeness(model, "reference", given.references.goal)
         expected = stats.mannwhitneyu(known, fresh).statistic / (len(known) * len(fresh))
         score = card["membership_auc"].scores[model]
-        assert score.value == pytest.approx(expected, abs=1e-9) and score.count == 24
-        assert "12 of pictures that were held back" in score.note
-    assert len(card.redrawn["tuned"].nearest) == 24
+        assert score.value == pytest.approx(expected, abs=1e-9) and score.count == FEW
+        assert "10 of pictures that were held back" in score.note
+    assert len(card.redrawn["tuned"].nearest) == FEW
     assert "Redraws training pictures when asked with their captions?" in [
         one.question for one in done.verdicts["tuned"]
     ]
     page = done.report.read_text(encoding="utf-8")
-    assert "tuned, asked with training captions" in page and page.count("<span>training picture</span>") >= 24
+    assert "tuned, asked with training captions" in page and page.count("<span>training picture</span>") >= FEW
 
 
 def test_what_a_kill_left_is_gone_on_from(run, folder, tmp_path):
@@ -183,15 +194,16 @@ def test_what_a_kill_left_is_gone_on_from(run, folder, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         draw_all(given, dies)
     there = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.png")}
-    # The base's domain, plain and complex pictures and those of 24 training captions, and nine of the tuned model's.
-    assert len(there) == 10 + 4 + 8 + 48 + 9
+    # The base's domain, plain and complex pictures and those of training captions, and nine of the tuned model's.
+    assert len(there) == 10 + 4 + 8 + 2 * FEW + 9
     drawn = draw_all(given, silent)
     assert {file: file.stat().st_mtime_ns for file in there} == there
     assert all(file.is_file() for kinds in drawn.values() for files in kinds.values() for file in files)
 
 
-def test_both_models_draw_the_same_prompts_from_the_same_noise(run, folder, tmp_path):
-    given = comparison([str(run)], reference=folder / "goal", out=tmp_path, overrides=SMALL)
+@pytest.mark.usefixtures("content")
+def test_both_models_draw_the_same_prompts_from_the_same_noise(run, folder):
+    given = comparison([str(run)], reference=folder / "goal", overrides=SMALL)
     drawn = draw_all(given, silent)
     for kind in drawn["base"]:
         base, tuned = ([file.name for file in drawn[model][kind]] for model in ("base", "tuned"))
@@ -219,7 +231,8 @@ def test_what_cannot_be_compared_is_refused_in_words(models, options, problem, t
     assert not list(tmp_path.rglob("*.png"))
 
 
-def test_prompts_are_made_of_captions_where_the_recipe_names_none(run, folder, tmp_path):
+def test_prompts_are_made_of_captions_where_the_recipe_names_none(run, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(prompts, "FEW", USUALLY)
     given = comparison([str(run)], reference=folder / "goal", out=tmp_path, overrides=["evaluate.most_prompts=5"])
     kinds = given.prompts.kinds
     assert len(kinds["reference"]) == 5 and all(text.startswith("8bit illustration of") for text in kinds["reference"])

@@ -3,9 +3,6 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +16,10 @@ import bespoke
 from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
 from bespoke.hardware import Machine, memory_size
-from bespoke.pipeline.fitting import Estimate, Meter, _variants, with_changes
+from bespoke.pipeline.fitting import Meter, _variants, with_changes
 from bespoke.pipeline.plan import fit_in
 from bespoke.pipeline.prepare import prepare
-from bespoke.recipe import Recipe, load
+from bespoke.recipe import load
 from bespoke.training import Trainer, read
 
 DOCS = Path(__file__).parents[2] / "docs" / "training.md"
@@ -39,6 +36,8 @@ early_stopping = false
 num_inference_steps = 1
 sample_every_n_steps = 0
 """
+
+pytestmark = pytest.mark.usefixtures("_each_variant_is_measured_once")
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -62,23 +61,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = folder / "my-style" / "recipe.toml"
     recipe.write_text(recipe.read_text() + SMALL)
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _each_variant_is_measured_once() -> Iterator[None]:
-    """All meters of this module are of one dataset: what one has found, the others find."""
-    found: dict[tuple[Path, str], Estimate] = {}
-    measure = Meter._estimate
-
-    def remembered(meter: Meter, recipe: Recipe) -> Estimate:
-        key = (meter.checkpoint.folder, recipe.model_dump_json(include={"model", "data", "train"}))
-        if key not in found:
-            found[key] = measure(meter, recipe)
-        return found[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Meter, "_estimate", remembered)
-        yield
 
 
 def files(folder: Path) -> set[str]:
@@ -195,10 +177,10 @@ def test_the_commands_of_the_docs(root: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "train.train_batch_size" in run(*shlex.split(fill_plan)[1:])[1].partition("Changed for this size")[2]
     assert re.search(r"time +[\d.]+ minutes, [\d.]+ s a step", run(*shlex.split(timed)[1:])[1])
     made = bespoke.plan("my-style/recipe.toml", fit=shlex.split(trained)[-1])
-    done = subprocess.run([sys.executable, "-m", *shlex.split(trained), "--json"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "gradient_checkpointing = true" in done.stderr
-    run_folder = root / json.loads(done.stdout)["run"]
+    code, out, said = run(*shlex.split(trained)[1:], "--json")
+    assert code == 0, said
+    assert "gradient_checkpointing = true" in said
+    run_folder = root / json.loads(out)["run"]
     assert load(run_folder / "recipe.toml") == made.recipe
     assert "# to fit in" in (run_folder / "recipe.toml").read_text()
     assert [e for e in read(run_folder / "metrics.jsonl") if e["event"] == "step"][-1]["step"] == made.length.steps

@@ -21,8 +21,9 @@ num_class_images = 2
 [validation]
 validation_steps = 4
 strata = 1
+max_items = 4
 [sample]
-num_inference_steps = 2
+num_inference_steps = 1
 [evaluate]
 seeds = 1
 most_prompts = 3

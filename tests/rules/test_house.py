@@ -41,8 +41,13 @@ except SystemExit as done: assert not done.code
 """
 
 
-@pytest.mark.parametrize("code", ["import bespoke", "import bespoke.cli", RUN], ids=["bespoke", "cli", "--help"])
-def test_asking_for_help_loads_nothing_heavy(code):
+IMPORTS = "from bespoke import import_data, shrink_data"
+
+
+@pytest.mark.parametrize(
+    "code", ["import bespoke", "import bespoke.cli", RUN, IMPORTS], ids=["bespoke", "cli", "--help", "data import"]
+)
+def test_what_needs_no_network_loads_nothing_heavy(code):
     done = python(f"import sys\n{code}\nprint('loaded:', *sorted(set(sys.modules) & {HEAVY}))")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "loaded:"

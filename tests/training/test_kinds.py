@@ -34,7 +34,8 @@ def answer(pipeline):
 @every_kind
 def test_it_learns_goes_on_to_the_same_bits_and_is_found_by_name(tmp_path, trainer, recipe, everything, kind):
     model = {"rank": 4, **KINDS[kind]}
-    settings = {"model": model, "train": {"max_train_steps": 4, "checkpointing_steps": 2, "learning_rate": 0.01}}
+    train = {"max_train_steps": 4, "checkpointing_steps": 2, "learning_rate": 0.01}
+    settings = {"model": model, "train": train, "validation": {"validation_steps": 4, "strata": 1, "probe": False}}
     whole = trainer(tmp_path / "runs" / "whole", **settings)
     through = list(whole.fit())
     rates = [event.gradient_norm for event in through if isinstance(event, Step)]

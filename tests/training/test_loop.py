@@ -111,7 +111,7 @@ def test_without_validation_pictures_the_last_adapter_is_kept(tmp_path, trainer,
 
 
 def test_validation_begins_at_nothing_and_does_not_depend_on_the_batch_size(tmp_path, trainer, material):
-    ours = trainer(tmp_path, train={"max_train_steps": 3, "learning_rate": 0.01})
+    ours = trainer(tmp_path, train={"max_train_steps": 3, "learning_rate": 0.01}, validation={"strata": 4})
     first = next(ours.fit())
     assert isinstance(first, Validated) and first.step == 0 and not first.best
     assert first.log_ratio == 0.0 and set(first.bands) == {0.0} and len(first.bands) == 4

@@ -32,7 +32,7 @@ OBJECTIVES = {
     "bands": {"timestep_bias": [1.0, 2.0, 4.0]},
 }
 FEW = {"max_train_steps": 2, "checkpointing_steps": 100, "train_batch_size": 2}
-SELDOM = {"validation_steps": 100, "strata": 2, "max_items": 2}
+SELDOM = {"validation_steps": 100, "strata": 2, "max_items": 2, "probe": False}
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from bespoke.training.weights import Offloaded
 from bespoke.workspace import Run
 
 STEPS = {"max_train_steps": 4, "checkpointing_steps": 2, "learning_rate": 0.01}
+SELDOM = {"validation_steps": 2, "strata": 1, "probe": False}
 CASES = {
     "adamw": {"train": {"gradient_accumulation_steps": 3, "use_ema": True}},
     "adafactor": {"train": {"optimizer": "adafactor"}},
@@ -18,19 +19,26 @@ CASES = {
     "prodigy": {"train": {"optimizer": "prodigy", "learning_rate": 1.0}},
     "schedule_free": {"train": {"optimizer": "schedule_free", "gradient_checkpointing": True}},
     "full": {"model": {"method": "full"}, "train": {"learning_rate": 1e-4, "use_ema": True}},
-    "bf16": {"model": {"method": "full", "weight_dtype": "bf16"}, "train": {"mixed_precision": "bf16"}},
+    "bf16": {
+        "model": {"method": "full", "weight_dtype": "bf16"},
+        "train": {"mixed_precision": "bf16", "train_batch_size": 1},
+    },
     "stages": {
         "stage": [
             {"max_train_steps": 2, "lr_warmup_steps": 0},
             {"max_train_steps": 2, "lr_warmup_steps": 0, "start": "best"},
         ],
-        "validation": {"validation_steps": 1},
+        "validation": {**SELDOM, "validation_steps": 1},
     },
 }
 
 
 def with_offloading(sections, *, offload=True):
-    return {**sections, "train": {**STEPS, **sections.get("train", {}), "offload_optimizer": offload}}
+    return {
+        "validation": SELDOM,
+        **sections,
+        "train": {**STEPS, **sections.get("train", {}), "offload_optimizer": offload},
+    }
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -60,7 +60,10 @@ def test_an_optimizer_does_what_its_library_does(name):
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_stopping_and_going_on_changes_no_bit(name, tmp_path, trainer, everything):
-    settings_ = {"train": {"optimizer": name, "max_train_steps": 6, "learning_rate": 1e-3}}
+    settings_ = {
+        "train": {"optimizer": name, "max_train_steps": 6, "learning_rate": 1e-3},
+        "validation": {"validation_steps": 3, "strata": 1},
+    }
     if name == "prodigy":
         settings_["train"]["learning_rate"] = settings_["train"]["text_encoder_learning_rate"] = 1.0
     whole = trainer(tmp_path / "whole", **settings_)

@@ -23,7 +23,7 @@ SETTINGS = {
         "ema_decay": 0.5,
         "checkpointing_steps": 100,
     },
-    "validation": {"validation_steps": 1},
+    "validation": {"validation_steps": 1, "strata": 1, "probe": False},
 }
 
 

@@ -40,7 +40,7 @@ def demo(
 ) -> None:
     """The whole loop on bundled pictures with pico: minutes on two CPU cores, ends with a report page."""
     with working(debug=debug) as bars:
-        from bespoke.pipeline import demo as run
+        from bespoke.pipeline.demo import demo as run
 
         done = run(out, overrides=tuple(settings or ()), report=bars)
     content = {

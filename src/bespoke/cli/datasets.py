@@ -63,7 +63,7 @@ def inspect_data(
 ) -> None:
     """What the rules of the recipe find fault with; nothing is moved. All that is known stands in facts.parquet."""
     with working(debug=debug) as bars:
-        from bespoke.pipeline.datasets import inspect_data as run
+        from bespoke.pipeline.inspection import inspect_data as run
 
         seen = run(dataset, recipe=recipe, overrides=settings or (), report=bars)
     pictures = [
@@ -103,7 +103,7 @@ def clean_data(
 ) -> None:
     """The rules of the recipe applied to all that a dataset holds; what they set aside no more comes back."""
     with working(debug=debug) as bars:
-        from bespoke.pipeline.datasets import clean_data as run
+        from bespoke.pipeline.inspection import clean_data as run
 
         made = run(dataset, recipe=recipe, overrides=settings or (), report=bars)
     result({"dataset": dataset, **counts(made)}, became(made), as_json=as_json)

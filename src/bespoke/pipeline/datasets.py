@@ -1,39 +1,18 @@
 """A source turned into a dataset with a recipe's settings, a dataset into a better one or into others' layouts."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bespoke import data
 from bespoke import recipe as recipes
-from bespoke.errors import BespokeError
 from bespoke.hardware import memory_size
-from bespoke.models import Checkpoint
-from bespoke.pipeline.naming import base_of
 from bespoke.pipeline.reporting import Reporter, counting, silent
-from bespoke.pipeline.seeing import Asked, ask_models
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset, Picture
 from bespoke.workspace import Project, alone
 
 LOOK = "look at pictures"
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What the rules say about a dataset, which is as it was."""
-
-    dataset: Dataset
-    pictures: tuple[data.Inspected, ...]
-    asked: Asked
-    """The models that looked."""
-
-    @property
-    def findings(self) -> dict[str, int]:
-        """How many pictures each rule found fault with, most frequent first."""
-        counts = Counter(rule for item in self.pictures for rule in item.rules)
-        return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 @dataclass(frozen=True)
@@ -85,41 +64,6 @@ def import_data(
     Raises: BespokeError when the source or the recipe cannot be used, or the folder holds something else.
     """
     return built(source, Path(dataset), settings_of(dataset, recipe, overrides), report)
-
-
-def inspect_data(
-    dataset: str | Path,
-    *,
-    recipe: str | Path | None = None,
-    overrides: Sequence[str] = (),
-    report: Reporter = silent,
-) -> Inspection:
-    """What is known about each picture of a dataset and what the rules say of it; nothing is moved.
-
-    Raises: BespokeError when `dataset` is none or is damaged, or the recipe cannot be used.
-    """
-    settings = settings_of(dataset, recipe, overrides)
-    with alone(Path(dataset)):
-        asked = asked_of(Path(dataset), settings, recipe, report)
-        found, pictures = data.inspect(Path(dataset), settings, counting(report, LOOK))
-    return Inspection(found, tuple(pictures), asked)
-
-
-def clean_data(
-    dataset: str | Path,
-    *,
-    recipe: str | Path | None = None,
-    overrides: Sequence[str] = (),
-    report: Reporter = silent,
-) -> Dataset:
-    """A dataset after the recipe's rules were applied to all that it holds; what they set aside no more comes back.
-
-    Raises: BespokeError when `dataset` is none or is damaged, the recipe cannot be used, or too little would remain.
-    """
-    settings = settings_of(dataset, recipe, overrides)
-    with alone(Path(dataset)):
-        asked_of(Path(dataset), settings, recipe, report)
-        return data.clean(Path(dataset), settings, counting(report, LOOK))
 
 
 def restore_data(
@@ -211,6 +155,8 @@ def shrink_data(
     named, tell = settings.data.file_name_captions, counting(report, "make copies")
     workers = settings.data.workers()
     made = data.shrink(source, Path(out), copies, file_names=named, workers=workers, progress=tell)
+    from bespoke.pipeline.naming import base_at_hand  # models take seconds to load
+
     base = base_at_hand(settings, Path(out).resolve().parent)
     resolution = settings.data.resolution or (base.resolution if base else None)
     return Shrinking(made, sum(short < (resolution or 0) for short in made.shorter), resolution)
@@ -234,23 +180,6 @@ def export_data(
     most = memory_size(shard_size) if shard_size else data.SHARD_BYTES
     counts, unsaid = data.export(Path(dataset), out, layout, most=most, progress=counting(report, "send shards"))
     return Exported(data.here(out) or data.shown(out), counts, unsaid)
-
-
-def asked_of(folder: Path, settings: Recipe, recipe: str | Path | None, report: Reporter) -> Asked:
-    """Which models looked at a dataset, by its settings and where their recipe lies; what they said is kept.
-
-    Raises: BespokeError when a model that is named cannot be had, or `folder` is no dataset or is damaged.
-    """
-    beside = Path(recipe).parent if recipe else folder.resolve().parent
-    return ask_models(folder, settings, beside, base_at_hand(settings, beside), report)
-
-
-def base_at_hand(recipe: Recipe, folder: Path) -> Checkpoint | None:
-    """The base model of a recipe in `folder`, or nothing where it would have to be downloaded or cannot be used."""
-    try:
-        return base_of(recipe, folder, download=False)
-    except BespokeError:
-        return None
 
 
 def built(source: str | Path, folder: Path, recipe: Recipe, report: Reporter) -> Dataset:

@@ -167,12 +167,16 @@ class Filling:
         if self._at(1) > limit:
             return 0
         low, high = self._bracket(limit)
+        poor = 0
         while high - low > 1:
-            middle = min(high - 1, max(low + 1, self._guess(low, high, limit)))
+            # Where a line misleads twice, as at a sharp bend, halves are surer.
+            guess = self._guess(low, high, limit) if poor < 2 else (low + high) // 2
+            middle, width = min(high - 1, max(low + 1, guess)), high - low
             if self._within(middle, limit) or (not self._beyond(middle, limit) and self._at(middle) <= limit):
                 low = middle
             else:
                 high = middle
+            poor += 2 * (high - low) > width
         return low
 
     def _at(self, batch: int) -> int:
@@ -204,7 +208,9 @@ class Filling:
     def _beyond(self, batch: int, limit: int) -> bool:
         """Whether the line through two smaller known batches says that one does not fit."""
         below = [known for known in sorted(self.known) if known < batch][-2:]
-        return len(below) == 2 and self._line(below[0], below[1], batch) > limit + 1  # lines are not exact
+        return (
+            len(below) == 2 and self._line(below[0], below[1], batch) > limit + 0.5
+        )  # bytes are whole, and lines not exact
 
     def _line(self, first: int, last: int, batch: int) -> float:
         """The bytes of a batch on the line through two known ones."""

@@ -23,6 +23,8 @@ OVERHEAD = {"cuda": 3 * 2**29, "mps": 5 * 2**27, "cpu": 5 * 2**27}
 Source: what `benchmarks/memory.py` found: on one H200 0.85 to 1.19 GB; of Python and the libraries on cpu 0.49 to 0.60;
 mps as cpu, not measured.
 """
+UNFELT = {"max_train_steps", "num_train_epochs", "learning_rate", "lr_warmup_steps", "checkpointing_steps", "seed"}
+"""Keys of `[train]` that do not change how much memory a step takes."""
 SMALLER = (0.75, 0.5, 0.375, 0.25)
 """Parts of the resolution that are tried for advice where nothing fits."""
 
@@ -69,7 +71,7 @@ class Meter:
 
     def __call__(self, recipe: Recipe) -> Estimate:
         """The memory that training by a resolved recipe takes."""
-        key = recipe.model_dump_json(include={"model", "data", "train"})
+        key = what_counts(recipe)
         if key not in self._found:
             self._found[key] = self._estimate(recipe)
         return self._found[key]
@@ -85,6 +87,11 @@ class Meter:
             raise BespokeError("Memory is planned in one process.", hint)
         found = memory(network, measured, schedule, recipe, workers, self.here.device)
         return Estimate(found, OVERHEAD[self.here.device], 4 * weights if self.here.device == "cpu" else 0)
+
+
+def what_counts(recipe: Recipe) -> str:
+    """What of a recipe a step's memory depends on; two recipes that say the same of it take the same."""
+    return recipe.model_dump_json(include={"model", "data", "train"}, exclude={"train": UNFELT})
 
 
 def fitted(meter: Meter, recipe: Recipe, limit: int) -> tuple[Recipe, tuple[Change, ...]]:

@@ -145,6 +145,14 @@ def base_of(recipe: recipes.Recipe, folder: Path, *, download: bool = True) -> C
     return start_of(recipe, folder, download=download).checkpoint
 
 
+def base_at_hand(recipe: recipes.Recipe, folder: Path) -> Checkpoint | None:
+    """The base model of a recipe in `folder`, or nothing where it would have to be downloaded or cannot be used."""
+    try:
+        return base_of(recipe, folder, download=False)
+    except BespokeError:
+        return None
+
+
 def begun_with(run: Run, recipe: recipes.Recipe, words: Path | None = None) -> Named:
     """What a run began with, by the copies it has; it knows the words that it began with, or those in a file."""
     file, adapter = words or run.begun, run.begun_adapter

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr  # scipy.stats has it too, and takes a second to load
 
 from bespoke.recipe.training import Validation
 from bespoke.training.validate import Measurement
@@ -63,4 +63,4 @@ def chance_of_none(now: Measurement, before: Measurement) -> float:
     error = each.std(ddof=1) / math.sqrt(len(each))
     if error == 0:
         return 0.0 if each[0] < 0 else 1.0
-    return float(stats.t.cdf(each.mean() / error, len(each) - 1))
+    return float(stdtr(len(each) - 1, each.mean() / error))

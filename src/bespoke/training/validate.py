@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.special import stdtrit
 from torch import Tensor
 
 from bespoke.diffusion import Schedule
@@ -138,5 +138,5 @@ def gap(
     if not sum(parts):
         return middle, middle, middle
     freedom = sum(parts) ** 2 / sum(p**2 / (len(v) - 1) for p, v in zip(parts, (ours, theirs), strict=True))
-    half = float(stats.t.ppf(0.975, freedom) * math.sqrt(sum(parts)))
+    half = float(stdtrit(freedom, 0.975) * math.sqrt(sum(parts)))
     return middle - half, middle, middle + half

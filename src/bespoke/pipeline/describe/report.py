@@ -12,13 +12,14 @@ from statistics import median
 from bespoke import data, page
 from bespoke.data.clean import LOSSY
 from bespoke.page import wording
-from bespoke.pipeline.datasets import LOOK, base_at_hand, settings_of
+from bespoke.pipeline.datasets import LOOK, settings_of
 from bespoke.pipeline.describe import shares, sights
 from bespoke.pipeline.describe.advice import advice
 from bespoke.pipeline.describe.captions import in_tokens, in_words, usual_beginning, word_counts
 from bespoke.pipeline.describe.kinds import kinds
 from bespoke.pipeline.describe.shapes import Shaped, shaped
 from bespoke.pipeline.describe.view import LOOK_ALIKE, View
+from bespoke.pipeline.naming import base_at_hand
 from bespoke.pipeline.reporting import Reporter, counting, silent
 from bespoke.pipeline.seeing import ask_models
 from bespoke.recipe.dataset import Clean
