@@ -1,6 +1,5 @@
 """Every kind of adapter learns, goes on to the same bits, is planned for, and is found by its run's names."""
 
-
 import pytest
 import torch
 

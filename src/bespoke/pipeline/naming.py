@@ -1,5 +1,6 @@
 """A model's name on the command line turned into a checkpoint and an adapter."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
-from bespoke.models import Checkpoint, adapters, find, load_adapter, put_in, quiet
+from bespoke.models import Checkpoint, adapters, find, hub, load_adapter, put_in, quiet
 from bespoke.models.load import PARTS
 from bespoke.models.marks import fingerprint
 from bespoke.models.vocabulary import FILE as WORDS
@@ -135,7 +136,8 @@ def begun_with(run: Run, recipe: recipes.Recipe, words: Path | None = None) -> N
     """What a run began with, by the copies it has; it knows the words that it began with, or those in a file."""
     file, adapter = words or run.begun, run.begun_adapter
     known, begun = (copy if copy.is_file() else None for copy in (file, adapter))
-    return start_of(recipe, run.root.parent.parent, words=known, adapter=begun)
+    commit = json.loads(run.begun_base.read_text(encoding="utf-8"))["commit"] if run.begun_base.is_file() else ""
+    return start_of(recipe, run.root.parent.parent, words=known, adapter=begun, commit=commit)
 
 
 def start_of(
@@ -145,10 +147,12 @@ def start_of(
     download: bool = True,
     words: Path | None = None,
     adapter: Path | None = None,
+    commit: str = "",
 ) -> Named:
     """What a recipe in `folder` begins with: a checkpoint or, where its base is a run, also that run's adapter.
 
     It knows the new words in the file `words` or, without one, in the file that the recipe names; so with `adapter`.
+    Of a base of the hub it is that `commit`, if one is given, whatever has become of it there since.
 
     Raises: BespokeError when there is none, it would have to be downloaded and must not, it cannot be gone on with, or
     it cannot learn by the schedule that the recipe asks for.
@@ -167,8 +171,16 @@ def start_of(
         return _with_file(_as_asked(start, recipe, folder, words), recipe, folder, adapter)
     local = folder / base
     name = str(local) if base != "pico" and local.exists() else base
-    start = Named(name, find(name, download=download))
+    start = Named(name, _found(name, commit, download=download))
     return _with_file(_as_asked(start, recipe, folder, words), recipe, folder, adapter)
+
+
+def _found(name: str, commit: str, *, download: bool) -> Checkpoint:
+    """The checkpoint of that name, which is one of the hub where a commit is given."""
+    known = hub.parsed(name) if commit and not Path(name).exists() else None
+    if known is None:
+        return find(name, download=download)
+    return replace(find(f"{known[0]}@{commit}", download=download), name=name)
 
 
 def _with_file(start: Named, recipe: recipes.Recipe, folder: Path, copy: Path | None) -> Named:

@@ -58,6 +58,8 @@ def _run(source: str) -> Passport:
         "batch": str(train.train_batch_size or ""),
         "seed": str(train.seed),
     }
+    if found.checkpoint.commit:
+        training["base's commit"] = found.checkpoint.commit
     if run.result.is_file():
         training["ended"] = str(json.loads(run.result.read_text(encoding="utf-8")).get("reason", ""))
     return replace(
