@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 from huggingface_hub import constants, hf_api
 from PIL import Image
+from safetensors.torch import save_file
 from tests.flow import drawn
 from tests.models.hub_server import Hub, files_in, serving
 from typer.testing import CliRunner
 
+import bespoke
 from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
-from bespoke.models import PICO, find, hub
+from bespoke.models import PICO, find, hub, singlefile
 from bespoke.pipeline.naming import named
 
 NEEDED = {
@@ -67,7 +69,13 @@ def same_files(folder: Path) -> bool:
 def outside(served: Hub, home: Path, *words: str, **more: str) -> "subprocess.CompletedProcess[str]":
     """The command line in a process of its own, as a person has it, with nothing patched."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-    env = {**kept, "HF_ENDPOINT": served.address, "HF_HOME": str(home), **more}
+    env = {
+        **kept,
+        "PYTHONPATH": str(Path(bespoke.__file__).parents[1]),
+        "HF_ENDPOINT": served.address,
+        "HF_HOME": str(home),
+        **more,
+    }
     command = [sys.executable, "-m", "bespoke", *words]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=240)
 
@@ -255,3 +263,23 @@ def test_the_tests_see_a_copy_without_links_too(there: Hub, tmp_path: Path) -> N
     found = find("someone/pico")
     plain = shutil.copytree(found.folder, tmp_path / "plain")
     hub._check(plain, 0.0, "someone/pico")
+
+
+def test_a_single_file_is_named_by_its_address(there: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = find("pico")
+    save_file(singlefile.content_of(base.unet(), base.vae(), base.text_encoder()), tmp_path / "one.safetensors")
+    content = (tmp_path / "one.safetensors").read_bytes()
+    commit = there.publish("someone/files", {"deep/one.safetensors": content}, "v1")
+    monkeypatch.setenv("BESPOKE_CACHE", str(tmp_path / "cache"))
+    for url in ("hf://someone/files/deep/one.safetensors", f"hf://someone/files@{commit}/deep/one.safetensors"):
+        found = named(url).checkpoint
+        assert found.name == url
+        assert set(found.unet().state_dict()) == set(base.unet().state_dict())
+    assert named("hf://someone/pico").checkpoint.commit
+    for url, problem in (
+        ("hf://someone/files/two.safetensors", "has no file"),
+        ("hf://someone/none/a.safetensors", "no model 'someone/none'"),
+        ("hf://someone", "is no file of a model"),
+    ):
+        with pytest.raises(BespokeError, match=problem):
+            named(url)

@@ -63,7 +63,7 @@ def export_model(
 
 @models_app.command("import")
 def import_file(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="A whole model in one .safetensors file.")],
+    source: Annotated[str, typer.Argument(metavar="FILE", help="A whole model in one .safetensors file.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
     config: Annotated[Path | None, typer.Option(help="A folder whose settings to take, for other shapes.")] = None,
     ckpt: Annotated[bool, typer.Option("--ckpt", help="Read a .ckpt: its tensors, and nothing else in it.")] = False,

@@ -19,6 +19,7 @@ WEIGHED = ("unet", "vae", "text_encoder")
 HINT = "Name `pico`, a folder in diffusers' layout, or a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5."
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 _ID = re.compile(r"(?P<id>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>[^@\s]+))?", re.ASCII)
+_FILE = re.compile(r"(?P<id>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>[^@/\s]+))?/(?P<file>[^@]+)", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -59,6 +60,30 @@ def folder_of(name: str, *, download: bool = True) -> Path:
         problem = f"{name} is not whole on this machine: it lacks the weights of {', '.join(lacking)}."
         raise BespokeError(problem, "Run the same command where the hub can be asked; what is here stays.")
     return folder
+
+
+def file_of(name: str, *, download: bool = True) -> Path:
+    """A single file of the hub on this machine: `OWNER/NAME/FILE` or `OWNER/NAME@REVISION/FILE`.
+
+    Raises: BespokeError as `folder_of`.
+    """
+    known = _FILE.fullmatch(name)
+    if known is None:
+        raise BespokeError(f"hf://{name} is no file of a model.", "Write hf://OWNER/NAME/FILE.safetensors.")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    repository, file, revision = known["id"], known["file"], known["revision"]
+    begun = time.time()
+    try:
+        with quiet():
+            path = Path(hf_hub_download(repository, file, revision=revision, local_files_only=not download))
+    except RemoteEntryNotFoundError:
+        raise BespokeError(f"{repository} has no file {file!r}.", "Look on its page which there are.") from None
+    except Exception as error:
+        raise _refused(error, f"hf://{name}", repository, revision) from error
+    _check(path.parent, begun, f"hf://{name}")
+    return path
 
 
 def commit_of(folder: Path) -> str:

@@ -34,16 +34,19 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
+def cache() -> Path:
+    """This person's cache: `~/.cache/bespoke`, or where the variable BESPOKE_CACHE says."""
+    return Path(os.environ.get("BESPOKE_CACHE", "~/.cache/bespoke")).expanduser()
+
+
 def cached(path: Path) -> Path:
     """The folder of a model in one file, unpacked into this person's cache unless it is there already.
-
-    The cache is `~/.cache/bespoke`, or where the variable BESPOKE_CACHE says.
 
     Raises: BespokeError as `unpack`.
     """
     facts = path.stat()
     mark = hashlib.sha256(f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns}".encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("BESPOKE_CACHE", "~/.cache/bespoke")).expanduser() / "models" / mark
+    folder = cache() / "models" / mark
     if not (folder / "model_index.json").is_file():
         unpack(path, folder)
     return folder

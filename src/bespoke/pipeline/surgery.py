@@ -14,6 +14,7 @@ from bespoke.models.load import TRAINED
 from bespoke.models.lowrank import LowRank, LowRanks
 from bespoke.models.modelspec import Facts, Network
 from bespoke.models.weightless import skeletons
+from bespoke.pipeline.fetching import path_of
 from bespoke.pipeline.naming import Named, named
 from bespoke.workspace import check_new
 
@@ -107,7 +108,7 @@ def resize_lora(source: str | Path, out: str | Path, *, rank: int, base: str = "
 
     Raises: BespokeError when there is no LoRA, `out` is there already, or a file comes without its base.
     """
-    path, file = Path(out), Path(source)
+    path, file = Path(out), path_of(str(source), Path())
     check_new(path)
     if file.is_file() and not base:
         raise BespokeError(f"{source} does not say whose layers it changes.", "Name its base: --base MODEL")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bespoke.errors import BespokeError
 from bespoke.models import unpacking
+from bespoke.pipeline.fetching import path_of
 from bespoke.workspace import check_new
 
 
@@ -25,7 +26,7 @@ def import_model(
 
     Raises: BespokeError when `out` is there already, or the file is no whole model of a known family.
     """
-    file, folder = Path(source), Path(out)
+    file, folder = path_of(str(source), Path()), Path(out)
     check_new(folder, "folder")
     if not file.is_file():
         raise BespokeError(f"There is no file {source}.", "Name a model in one .safetensors file.")
