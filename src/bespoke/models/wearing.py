@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from bespoke.errors import BespokeError
-from bespoke.models import adapterfile, adapters, kohyafile
+from bespoke.models import adapterfile, adapters, kohyafile, workedin
 from bespoke.models.quietly import quiet
 
 
 def load_adapter(pipeline: Any, adapter: Path, model: str, name: str | None = None) -> None:
     """Puts an adapter file into a pipeline, in place: LoRA and DoRA as diffusers does, other kinds as we wrote them.
 
-    `name` is what the pipeline calls it, for LoRA and DoRA.
+    LoHa and LoKr of other programs are worked into the weights. `name` is what the pipeline calls it, for LoRA and
+    DoRA.
 
     Raises: BespokeError when the file is missing, is no adapter, or does not fit the model.
     """
@@ -24,6 +25,9 @@ def load_adapter(pipeline: Any, adapter: Path, model: str, name: str | None = No
         if _own(adapter):
             parts = {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
             adapterfile.wear(parts, adapter)
+            return
+        if workedin.is_lycoris(adapter):
+            workedin.work_in(pipeline, {adapter: 1.0})
             return
         if kohyafile.has_magnitudes(adapter):
             adapterfile.wear_low_ranks({"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}, adapter)
@@ -55,9 +59,13 @@ class Wardrobe:
         if self._alone:
             unload_adapter(self._pipeline)
             self._alone = False
+        worked_in = {path: weight for path, weight in weights.items() if path.is_file() and _is_lycoris(path)}
+        weights = {path: weight for path, weight in weights.items() if path not in worked_in}
         alone = [path for path in weights if path.is_file() and _is_alone(path)]
-        if alone and (len(weights) > 1 or self._own):
-            raise BespokeError(f"{alone[0]} is of a kind that is worn alone.", "Only LoRA and DoRA are worn together.")
+        if alone and (len(weights) > 1 or worked_in or self._own):
+            hint = "Only LoRA, LoHa and LoKr are worn together, and DoRA in diffusers' form."
+            raise BespokeError(f"{alone[0]} is of a kind that is worn alone.", hint)
+        workedin.work_in(self._pipeline, worked_in)
         if alone:
             unload_adapter(self._pipeline)
             load_adapter(self._pipeline, alone[0], self._model)
@@ -84,6 +92,7 @@ class Wardrobe:
 def unload_adapter(pipeline: Any) -> None:
     """Takes the adapter out of a pipeline, in place: its networks are bit for bit what they were without."""
     pipeline.unload_lora_weights()
+    workedin.work_in(pipeline, {})
 
 
 def weigh_adapter(pipeline: Any, weight: float) -> None:
@@ -117,6 +126,14 @@ def _is_alone(adapter: Path) -> bool:
     """Whether a file is of a kind that diffusers does not load."""
     try:
         return _own(adapter) or kohyafile.has_magnitudes(adapter)
+    except ValueError:
+        return False  # `load_adapter` says why it cannot be read
+
+
+def _is_lycoris(adapter: Path) -> bool:
+    """Whether a file is a LoHa or LoKr, of any program."""
+    try:
+        return workedin.is_lycoris(adapter)
     except ValueError:
         return False  # `load_adapter` says why it cannot be read
 
