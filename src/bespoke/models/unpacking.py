@@ -92,14 +92,25 @@ def from_pickle(path: Path, out: Path) -> None:
 
     Raises: BespokeError when it holds anything else.
     """
+    content = unpickled(path)
+    state = content.get("state_dict", content)
+    save_file({k: v.contiguous().clone() for k, v in state.items() if isinstance(v, torch.Tensor)}, out)
+
+
+def unpickled(path: Path) -> dict[str, Any]:
+    """What a pickle of PyTorch holds by name; only tensors and plain values are read, no program in it is run.
+
+    Raises: BespokeError when it holds anything else.
+    """
+    hint = "Ask its maker for a safetensors file."
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        hint = "Ask its maker for a safetensors file."
         first = str(error).splitlines()[0]
         raise BespokeError(f"{path} holds more than tensors, or is damaged: {first}", hint) from None
-    state = content.get("state_dict", content)
-    save_file({k: v.contiguous().clone() for k, v in state.items() if isinstance(v, torch.Tensor)}, out)
+    if not isinstance(content, dict):
+        raise BespokeError(f"{path} holds no tensors by name.", hint)
+    return content
 
 
 def _convert(path: Path, config: Path, dtype: torch.dtype, out: Path) -> None:

@@ -13,6 +13,7 @@ from bespoke.models.load import PARTS
 from bespoke.models.marks import fingerprint
 from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.pipeline.fetching import checkpoint_of, path_of
+from bespoke.pipeline.inversions import knowing
 from bespoke.recipe.tree import Sample
 from bespoke.training.state import WEIGHTS
 from bespoke.workspace import Run, sha256
@@ -210,7 +211,7 @@ def _with_file(start: Named, recipe: recipes.Recipe, adapter: Path | None) -> Na
 
 def _as_asked(start: Named, recipe: recipes.Recipe, words: Path | None) -> Named:
     """What a recipe begins with, knowing its new words and with the schedule that it asks for."""
-    checkpoint = start.checkpoint.with_words(words) if words else start.checkpoint
+    checkpoint = knowing(replace(start.checkpoint, words=None), [words]) if words else start.checkpoint
     if recipe.train.rescale_betas_zero_snr:
         checkpoint = checkpoint.with_rescaled_betas()
     return replace(start, checkpoint=checkpoint)
