@@ -66,11 +66,27 @@ def test_the_docs_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     run = made(tmp_path, "lora").relative_to(tmp_path).as_posix()
     lines = re.findall(r"^bespoke models .*$", DOCS.read_text("utf-8"), re.MULTILINE)
     said = [typed(*line.replace("my-style/runs/RUN", run).split()[2:]) for line in lines]
-    asked, kohya, comfy, model, single, opened, imported, unpacked, merged, mixed, extracted, resized = said
+    (
+        asked,
+        kohya,
+        comfy,
+        model,
+        single,
+        opened,
+        imported,
+        unpacked,
+        merged,
+        mixed,
+        extracted,
+        resized,
+        turned,
+        one_file,
+    ) = said
     assert "LoRA" in asked and "8bit" in asked and "rank 4" in asked
     for one, loader in ((kohya, "load_lora_weights"), (comfy, "load_lora_weights"), (model, "from_pretrained")):
         assert f"Loaded again by diffusers' {loader}" in one
     assert "from_single_file" in single and "models/checkpoints" in single
+    assert "in the form of diffusers" in turned and "(whole model)" in one_file
     assert "whole model" in opened and "Forge" in opened
     assert "pico in fp16 is in unpacked" in imported and "whole model, diffusers names" in unpacked
     # What came out in one file comes in again with the same weights, and can be named itself.

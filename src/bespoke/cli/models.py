@@ -78,6 +78,24 @@ def import_file(
     result(asdict(done), f"{done.family} in {done.dtype} is in {relative(done.path)}", as_json=as_json)
 
 
+@models_app.command("convert")
+def convert_model(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A model's file or folder, or a LoRA's file.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new .safetensors file or folder.")],
+    form: Annotated[str, typer.Option("--as", help="Of a LoRA: kohya or diffusers; by default the other one.")] = "",
+    dtype: Annotated[str, typer.Option("--dtype", help="fp32, fp16 or bf16; by default a file's own.")] = "",
+    base: Annotated[str, typer.Option(help="A LoRA's model, where its layers are of an unknown kind.")] = "",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """A file as a folder, a folder as a file, a LoRA in another program's form; read again before success is said."""
+    with working(debug=debug) as bars:
+        from bespoke.pipeline.convert import convert_model as run
+
+        done = run(source, out, form=form, dtype=dtype, base=base, report=bars)
+    result(asdict(done), f"Written: {relative(done.path)} ({done.what})\n{done.checked}", as_json=as_json)
+
+
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="A new .safetensors file.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run, pico, a folder or a hub id.")]
 

@@ -135,13 +135,13 @@ def _written(
         _write_model(source, path, dtype)
         return {}, ()
     if form == "single-file":
-        content = _rounded(_one_file(source), dtype)
+        content = rounded(_one_file(source), dtype)
         return modelspec.write(content, path, facts, None), _inversions(source, path)
     assert source.adapter
     if form == "diffusers":
         content, own = load_file(source.adapter), dict(header(source.adapter).metadata)  # rank and alpha of each part
         network = network_of(kohyafile.low_ranks(skeletons(source.checkpoint), source.adapter))
-        told = modelspec.write(_rounded(content, dtype), path, facts, network, own)
+        told = modelspec.write(rounded(content, dtype), path, facts, network, own)
         return told, _inversions(source, path)
     if own := adapterfile.facts_of(source.adapter):
         content = load_file(source.adapter)
@@ -151,16 +151,16 @@ def _written(
             frozenset(float(value) for key, value in content.items() if key.endswith(".alpha")),
             {"algo": KINDS[next(iter(own.values()))["peft_type"]]},
         )
-        return modelspec.write(_rounded(content, dtype), path, facts, network), _inversions(source, path)
+        return modelspec.write(rounded(content, dtype), path, facts, network), _inversions(source, path)
     layers = kohyafile.low_ranks(skeletons(source.checkpoint), source.adapter)
     network, content, own = network_of(layers), kohyafile.content_of(layers), {}
     if form == "comfyui" and network.module != "networks.lora":
         parts = {"unet": source.checkpoint.unet(), "text_encoder": source.checkpoint.text_encoder()}
         content, own = formulas.for_comfyui(content, parts), {kohyafile.LENGTHS: kohyafile.COMFYUI}
-    return modelspec.write(_rounded(content, dtype), path, facts, network, own), _inversions(source, path)
+    return modelspec.write(rounded(content, dtype), path, facts, network, own), _inversions(source, path)
 
 
-def _rounded(content: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
+def rounded(content: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
     """The tensors in another format; whole numbers stay.
 
     Raises: BespokeError when a number is too large for it.
@@ -188,9 +188,17 @@ def _write_model(source: Named, path: Path, dtype: str) -> None:
         for name in FILES:
             getattr(pipeline, name).save_pretrained(path / name)
     source.checkpoint.complete(path)
+    round_folder(path, dtype)
+
+
+def round_folder(path: Path, dtype: str) -> None:
+    """Writes the weights of a model's folder in another format, in place.
+
+    Raises: BespokeError when a number is too large for it.
+    """
     for file in sorted(path.rglob("*.safetensors")):
         content = load_file(file)
-        save_file(_rounded(content, dtype), file, {"format": "pt"})
+        save_file(rounded(content, dtype), file, {"format": "pt"})
 
 
 def _inversions(source: Named, path: Path) -> tuple[Path, ...]:
