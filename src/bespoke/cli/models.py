@@ -107,6 +107,9 @@ def merge_models(
     add: Annotated[str, typer.Option(metavar="B", help="Add WEIGHT · (B - C), or B - MODEL without --minus.")] = "",
     minus: Annotated[str, typer.Option(metavar="C", help="What is taken from B first.")] = "",
     weight: Annotated[float, typer.Option(help="How much of it is added.")] = 1.0,
+    blocks: Annotated[
+        str, typer.Option(metavar="W,W,…", help="How much in IN00…IN11,M00,OUT00…OUT11; WEIGHT is the text encoder's.")
+    ] = "",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -114,7 +117,7 @@ def merge_models(
     with working(debug=debug):
         from bespoke.pipeline.surgery import merge_models as run
 
-        done = run(model, out, add=add, minus=minus, weight=weight)
+        done = run(model, out, add=add, minus=minus, weight=weight, blocks=blocks)
     result(asdict(done), f"{done.formula} is in {relative(done.path)}", as_json=as_json)
 
 
