@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from torch.nn import Conv2d, Linear
 from typer.testing import CliRunner
 
+from bespoke import data
 from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, find, kinds
@@ -17,6 +19,7 @@ from bespoke.pipeline import likeness
 from bespoke.pipeline.export import export_model
 from bespoke.pipeline.surgery import extract_lora, merge_models
 from bespoke.recipe.training import Model
+from tests.flow import drawn
 
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
 RECIPE = """
@@ -167,3 +170,23 @@ def test_a_run_that_trained_all_weights(tmp_path: Path) -> None:
     told = extract_lora(str(run), tmp_path / "lora.safetensors", base="pico", rank=2)
     assert 0.5 < told.error < 1 and 0 < told.outside < told.error
     assert set(told.errors) == {f"unet.{n}" for n, m in unet.named_modules() if isinstance(m, Linear | Conv2d)}
+
+
+def test_captions_are_counted_only_when_that_is_asked(tmp_path: Path) -> None:
+    run = made(tmp_path, "lora")
+    drawn.project(tmp_path, 3, "a shape, {} corners, Drawn,")
+    shutil.copytree(tmp_path / "project" / "dataset", tmp_path / "my-style" / "dataset")
+    quiet = export_model(run, tmp_path / "quiet.safetensors")
+    assert not {"ss_tag_frequency", "ss_dataset_dirs"} & quiet.metadata.keys()
+    assert "average" not in quiet.metadata["ss_training_comment"]
+    recipe = run / "recipe.toml"
+    recipe.write_text(recipe.read_text() + "use_ema = true\n")
+    told = export_model(run, tmp_path / "told.safetensors", tags=True).metadata
+    trained = [p for p in data.load(tmp_path / "my-style" / "dataset").pictures if p.split == "train"]
+    counts = json.loads(told["ss_tag_frequency"])["train"]
+    assert counts["a shape"] == counts["drawn"] == len(trained) == int(told["ss_num_train_images"])
+    assert sum(number for tag, number in counts.items() if tag.endswith("corners")) == len(trained) and "" not in counts
+    assert json.loads(told["ss_dataset_dirs"]) == {"train": {"img_count": len(trained), "n_repeats": 1}}
+    assert told["ss_training_comment"].endswith("running average of the weights")
+    with pytest.raises(BespokeError, match="no captions to count"):
+        export_model("pico", tmp_path / "one.safetensors", "single-file", tags=True)

@@ -41,6 +41,10 @@ def export_model(
     form: Annotated[str, typer.Option("--as", help="kohya, comfyui, diffusers, model or single-file.")] = "kohya",
     dtype: Dtype = "fp32",
     licence: Annotated[str, typer.Option("--license", help="What to say of the licence in the file.")] = "",
+    tags: Annotated[
+        bool,
+        typer.Option("--tag-frequency", help="Also write what the captions say, and how often (ss_tag_frequency)."),
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -48,7 +52,7 @@ def export_model(
     with working(debug=debug) as bars:
         from bespoke.pipeline.export import export_model as run
 
-        done = run(source, out, form, dtype=dtype, licence=licence, report=bars)
+        done = run(source, out, form, dtype=dtype, licence=licence, tags=tags, report=bars)
     near = done.likeness
     checked = f"Loaded again by {near.loader}: its pictures are {near.mean:.2f} of 255 levels from the model's own"
     checked += f" (the base's are {near.effect:.1f} away)." if near.effect else "."
@@ -67,6 +71,7 @@ def import_file(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
     config: Annotated[Path | None, typer.Option(help="A folder whose settings to take, for other shapes.")] = None,
     ckpt: Annotated[bool, typer.Option("--ckpt", help="Read a .ckpt: its tensors, and nothing else in it.")] = False,
+    ema: Annotated[bool, typer.Option("--ema", help="Take the running average that the file holds, too.")] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -74,8 +79,13 @@ def import_file(
     with working(debug=debug):
         from bespoke.pipeline.unpack import import_model as run
 
-        done = run(source, out, config=config, ckpt=ckpt)
-    result(asdict(done), f"{done.family} in {done.dtype} is in {relative(done.path)}", as_json=as_json)
+        done = run(source, out, config=config, ckpt=ckpt, ema=ema)
+    both = {
+        "weights": ". Its running average (EMA) was left: --ema takes that",
+        "average": ", its running average (EMA)",
+    }
+    told = f"{done.family} in {done.dtype} is in {relative(done.path)}{both.get(done.which, '')}"
+    result(asdict(done), told, as_json=as_json)
 
 
 @models_app.command("convert")

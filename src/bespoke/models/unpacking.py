@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from bespoke.errors import BespokeError
 from bespoke.models.passport import Passport, header, passport
@@ -31,6 +31,7 @@ TELLING = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.b
 WIDE = 0.09
 """A Stable Diffusion 2 whose numbers there deviate by more predicts v. Source: ComfyUI's comfy/supported_models.py."""
 START, END = "<|startoftext|>", "<|endoftext|>"
+EMA, UNET = "model_ema.", "model.diffusion_model."
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -52,10 +53,11 @@ def cached(path: Path) -> Path:
     return folder
 
 
-def unpack(path: Path, folder: Path, config: Path | None = None) -> Passport:
+def unpack(path: Path, folder: Path, config: Path | None = None, *, ema: bool = False) -> Passport:
     """Writes a model in one file as a folder in diffusers' layout, in the file's number format; what it is.
 
-    `config` is a folder with the settings of its networks; by default those that come with the package.
+    `config` is a folder with the settings of its networks; by default those that come with the package. With `ema` the
+    UNet is the running average that the file holds beside its weights.
 
     Raises: BespokeError when the file is no whole model, of a family whose settings are not there, or does not fit.
     """
@@ -73,9 +75,34 @@ def unpack(path: Path, folder: Path, config: Path | None = None) -> Passport:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacked-") as temporary:
         staged, written = Path(temporary) / "config", Path(temporary) / "model"
         _stage(settings, staged, header(path).metadata.get("modelspec.prediction_type", ""))
+        if ema:
+            path = _averaged(path, Path(temporary) / "averaged.safetensors")
         _convert(path, staged, DTYPES.get(found.dtype, torch.float32), written)
         os.replace(written, folder)
     return found
+
+
+def has_average(path: Path) -> bool:
+    """Whether a model in one file holds a running average (EMA) of its UNet beside the weights."""
+    return any(key.startswith(EMA) for key in header(path).tensors)
+
+
+def _averaged(path: Path, out: Path) -> Path:
+    """A file whose UNet is the running average in another. Source: CompVis's ldm/modules/ema.py (names without dots).
+
+    Raises: BespokeError when there is none, or it lacks a layer.
+    """
+    content = load_file(path)
+    names = {key: EMA + "".join(key.split(".")[1:]) for key in content if key.startswith(UNET)}
+    lacking = [key for key, name in names.items() if name not in content]
+    if lacking:
+        problem = (
+            f"{path} holds no running average (EMA) of {'its UNet' if len(lacking) == len(names) else lacking[0]}."
+        )
+        raise BespokeError(problem, "Leave --ema out.")
+    averages = {key: content[name] for key, name in names.items()}
+    save_file({key: value for key, value in content.items() if not key.startswith(EMA)} | averages, out)
+    return out
 
 
 def predicts_v(path: Path) -> bool:
