@@ -282,6 +282,11 @@ class Run:
         """The adapter that it began with, where `model.adapter_file` named one."""
         return self.root / "begun" / "adapter.safetensors"
 
+    @property
+    def begun_base(self) -> Path:
+        """The hub's commit that it began with, as JSON, where its base came from there."""
+        return self.root / "begun" / "base.json"
+
     def checkpoint(self, epoch: int) -> Path:
         """The folder of the weights after an epoch, counted from 1."""
         return self.root / "checkpoints" / f"epoch-{epoch}"

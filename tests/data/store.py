@@ -27,6 +27,8 @@ class Store:
     """The file that nobody may write."""
     asked: list[str] = field(default_factory=list[str])
     """Methods and paths, without what only lists."""
+    ranges: list[str] = field(default_factory=list[str])
+    """The parts of files that were asked for."""
     halts: dict[str, int] = field(default_factory=dict[str, int])
     """Files of which only so many bytes are sent before the answer stops, until `go` is set."""
     halted: threading.Event = field(default_factory=threading.Event)
@@ -87,6 +89,7 @@ class Answers(BaseHTTPRequestHandler):
         content, asked = self.store.files[path], self.headers.get("Range", "")
         if not asked:
             return self._say(200, content, about=path)
+        self.store.ranges.append(asked)
         first, _, last = asked.removeprefix("bytes=").partition("-")
         end = min(int(last), len(content) - 1) if last else len(content) - 1
         headers = {"Content-Range": f"bytes {first}-{end}/{len(content)}"}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from torch.nn import Conv2d, Linear
 from typer.testing import CliRunner
 
+from bespoke import data
 from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, find, kinds
@@ -17,6 +19,7 @@ from bespoke.pipeline import likeness
 from bespoke.pipeline.export import export_model
 from bespoke.pipeline.surgery import extract_lora, merge_models
 from bespoke.recipe.training import Model
+from tests.flow import drawn
 
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
 RECIPE = """
@@ -66,11 +69,27 @@ def test_the_docs_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     run = made(tmp_path, "lora").relative_to(tmp_path).as_posix()
     lines = re.findall(r"^bespoke models .*$", DOCS.read_text("utf-8"), re.MULTILINE)
     said = [typed(*line.replace("my-style/runs/RUN", run).split()[2:]) for line in lines]
-    asked, kohya, comfy, model, single, opened, imported, unpacked, merged, mixed, extracted, resized = said
+    (
+        asked,
+        kohya,
+        comfy,
+        model,
+        single,
+        opened,
+        imported,
+        unpacked,
+        merged,
+        mixed,
+        extracted,
+        resized,
+        turned,
+        one_file,
+    ) = said
     assert "LoRA" in asked and "8bit" in asked and "rank 4" in asked
     for one, loader in ((kohya, "load_lora_weights"), (comfy, "load_lora_weights"), (model, "from_pretrained")):
         assert f"Loaded again by diffusers' {loader}" in one
     assert "from_single_file" in single and "models/checkpoints" in single
+    assert "in the form of diffusers" in turned and "(whole model)" in one_file
     assert "whole model" in opened and "Forge" in opened
     assert "pico in fp16 is in unpacked" in imported and "whole model, diffusers names" in unpacked
     # What came out in one file comes in again with the same weights, and can be named itself.
@@ -151,3 +170,23 @@ def test_a_run_that_trained_all_weights(tmp_path: Path) -> None:
     told = extract_lora(str(run), tmp_path / "lora.safetensors", base="pico", rank=2)
     assert 0.5 < told.error < 1 and 0 < told.outside < told.error
     assert set(told.errors) == {f"unet.{n}" for n, m in unet.named_modules() if isinstance(m, Linear | Conv2d)}
+
+
+def test_captions_are_counted_only_when_that_is_asked(tmp_path: Path) -> None:
+    run = made(tmp_path, "lora")
+    drawn.project(tmp_path, 3, "a shape, {} corners, Drawn,")
+    shutil.copytree(tmp_path / "project" / "dataset", tmp_path / "my-style" / "dataset")
+    quiet = export_model(run, tmp_path / "quiet.safetensors")
+    assert not {"ss_tag_frequency", "ss_dataset_dirs"} & quiet.metadata.keys()
+    assert "average" not in quiet.metadata["ss_training_comment"]
+    recipe = run / "recipe.toml"
+    recipe.write_text(recipe.read_text() + "use_ema = true\n")
+    told = export_model(run, tmp_path / "told.safetensors", tags=True).metadata
+    trained = [p for p in data.load(tmp_path / "my-style" / "dataset").pictures if p.split == "train"]
+    counts = json.loads(told["ss_tag_frequency"])["train"]
+    assert counts["a shape"] == counts["drawn"] == len(trained) == int(told["ss_num_train_images"])
+    assert sum(number for tag, number in counts.items() if tag.endswith("corners")) == len(trained) and "" not in counts
+    assert json.loads(told["ss_dataset_dirs"]) == {"train": {"img_count": len(trained), "n_repeats": 1}}
+    assert told["ss_training_comment"].endswith("running average of the weights")
+    with pytest.raises(BespokeError, match="no captions to count"):
+        export_model("pico", tmp_path / "one.safetensors", "single-file", tags=True)

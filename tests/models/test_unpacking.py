@@ -65,3 +65,27 @@ def test_what_predicts_v_is_what_it_says_or_looks_like(tmp_path: Path) -> None:
     unpacking._stage(PICO, staged, "epsilon")
     config = json.loads((staged / "scheduler" / "scheduler_config.json").read_text())
     assert config["prediction_type"] == "epsilon" and not list(staged.rglob("*.safetensors"))
+
+
+def test_a_file_with_an_average_gives_either(tmp_path: Path) -> None:
+    """CompVis's checkpoints hold the UNet twice; the average's names have no dots."""
+    content = in_one(PICO, tmp_path / "plain.safetensors")
+    names = {
+        key: "model_ema." + key.removeprefix("model.").replace(".", "") for key in content if key.startswith("model.")
+    }
+    averages = {name: content[key] + 0.5 for key, name in names.items()}
+    save_file(content | averages, tmp_path / "both.safetensors")
+    assert "model_ema.diffusion_modelinput_blocks00weight" in averages
+    own = find("pico").unet().state_dict()
+    for ema, which, added in ((False, "weights", 0.0), (True, "average", 0.5)):
+        done = import_model(tmp_path / "both.safetensors", tmp_path / which, ema=ema)
+        assert done.which == which
+        found = find(str(tmp_path / which)).unet().state_dict()
+        assert all(torch.equal(found[key], own[key] + added) for key in own)
+    assert import_model(tmp_path / "plain.safetensors", tmp_path / "alone").which == ""
+    with pytest.raises(BespokeError, match=r"no running average \(EMA\) of its UNet"):
+        import_model(tmp_path / "plain.safetensors", tmp_path / "none", ema=True)
+    save_file(content | dict(list(averages.items())[1:]), tmp_path / "part.safetensors")
+    with pytest.raises(BespokeError, match="no running average"):
+        import_model(tmp_path / "part.safetensors", tmp_path / "none", ema=True)
+    assert not (tmp_path / "none").exists()

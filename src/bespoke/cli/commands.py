@@ -178,6 +178,9 @@ def sample(
     preview: Annotated[
         bool, typer.Option("--preview", help="Show what is being drawn in preview.png, written anew each second.")
     ] = False,
+    words: Annotated[
+        list[str] | None, typer.Option("--words", metavar="FILE", help="New words, or a textual inversion; repeatable.")
+    ] = None,
     safety_checker: Annotated[bool, typer.Option(help="Use the model's safety checker, where it has one.")] = True,
     settings: Set = None,
     as_json: Json = False,
@@ -190,8 +193,8 @@ def sample(
 
         wanted = [*(prompts or []), *(read_prompts(file) if file else [])]
         how: dict[str, Any] = {
-            "out": out, "image": image, "mask": mask, "loras": loras, "overrides": tuple(settings or ()),
-            "preview": preview, "safety_checker": safety_checker, "report": bars,
+            "out": out, "image": image, "mask": mask, "loras": loras, "words": words or (),
+            "overrides": tuple(settings or ()), "preview": preview, "safety_checker": safety_checker, "report": bars,
         }  # fmt: skip
         if again is not None:
             if wanted or seed is not None or n != 1:
@@ -201,8 +204,8 @@ def sample(
             raise BespokeError("Name a model to draw with.", 'bespoke sample pico "a red apple"')
         else:
             done = run(model, wanted, n=n, seed=seed, wildcards=wildcards, **how)
-    words = f"{len(done.pictures)} pictures in {relative(out)}; together: {relative(done.grid)}"
-    result({"pictures": list(done.pictures), "grid": done.grid}, words, as_json=as_json)
+    told = f"{len(done.pictures)} pictures in {relative(out)}; together: {relative(done.grid)}"
+    result({"pictures": list(done.pictures), "grid": done.grid}, told, as_json=as_json)
 
 
 app.command()(grid)

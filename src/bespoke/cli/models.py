@@ -41,6 +41,10 @@ def export_model(
     form: Annotated[str, typer.Option("--as", help="kohya, comfyui, diffusers, model or single-file.")] = "kohya",
     dtype: Dtype = "fp32",
     licence: Annotated[str, typer.Option("--license", help="What to say of the licence in the file.")] = "",
+    tags: Annotated[
+        bool,
+        typer.Option("--tag-frequency", help="Also write what the captions say, and how often (ss_tag_frequency)."),
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -48,7 +52,7 @@ def export_model(
     with working(debug=debug) as bars:
         from bespoke.pipeline.export import export_model as run
 
-        done = run(source, out, form, dtype=dtype, licence=licence, report=bars)
+        done = run(source, out, form, dtype=dtype, licence=licence, tags=tags, report=bars)
     near = done.likeness
     checked = f"Loaded again by {near.loader}: its pictures are {near.mean:.2f} of 255 levels from the model's own"
     checked += f" (the base's are {near.effect:.1f} away)." if near.effect else "."
@@ -63,10 +67,11 @@ def export_model(
 
 @models_app.command("import")
 def import_file(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="A whole model in one .safetensors file.")],
+    source: Annotated[str, typer.Argument(metavar="FILE", help="A whole model in one .safetensors file.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
     config: Annotated[Path | None, typer.Option(help="A folder whose settings to take, for other shapes.")] = None,
     ckpt: Annotated[bool, typer.Option("--ckpt", help="Read a .ckpt: its tensors, and nothing else in it.")] = False,
+    ema: Annotated[bool, typer.Option("--ema", help="Take the running average that the file holds, too.")] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -74,8 +79,31 @@ def import_file(
     with working(debug=debug):
         from bespoke.pipeline.unpack import import_model as run
 
-        done = run(source, out, config=config, ckpt=ckpt)
-    result(asdict(done), f"{done.family} in {done.dtype} is in {relative(done.path)}", as_json=as_json)
+        done = run(source, out, config=config, ckpt=ckpt, ema=ema)
+    both = {
+        "weights": ". Its running average (EMA) was left: --ema takes that",
+        "average": ", its running average (EMA)",
+    }
+    told = f"{done.family} in {done.dtype} is in {relative(done.path)}{both.get(done.which, '')}"
+    result(asdict(done), told, as_json=as_json)
+
+
+@models_app.command("convert")
+def convert_model(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A model's file or folder, or a LoRA's file.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new .safetensors file or folder.")],
+    form: Annotated[str, typer.Option("--as", help="Of a LoRA: kohya or diffusers; by default the other one.")] = "",
+    dtype: Annotated[str, typer.Option("--dtype", help="fp32, fp16 or bf16; by default a file's own.")] = "",
+    base: Annotated[str, typer.Option(help="A LoRA's model, where its layers are of an unknown kind.")] = "",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """A file as a folder, a folder as a file, a LoRA in another program's form; read again before success is said."""
+    with working(debug=debug) as bars:
+        from bespoke.pipeline.convert import convert_model as run
+
+        done = run(source, out, form=form, dtype=dtype, base=base, report=bars)
+    result(asdict(done), f"Written: {relative(done.path)} ({done.what})\n{done.checked}", as_json=as_json)
 
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="A new .safetensors file.")]
@@ -89,6 +117,9 @@ def merge_models(
     add: Annotated[str, typer.Option(metavar="B", help="Add WEIGHT · (B - C), or B - MODEL without --minus.")] = "",
     minus: Annotated[str, typer.Option(metavar="C", help="What is taken from B first.")] = "",
     weight: Annotated[float, typer.Option(help="How much of it is added.")] = 1.0,
+    blocks: Annotated[
+        str, typer.Option(metavar="W,W,…", help="How much in IN00…IN11,M00,OUT00…OUT11; WEIGHT is the text encoder's.")
+    ] = "",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -96,7 +127,7 @@ def merge_models(
     with working(debug=debug):
         from bespoke.pipeline.surgery import merge_models as run
 
-        done = run(model, out, add=add, minus=minus, weight=weight)
+        done = run(model, out, add=add, minus=minus, weight=weight, blocks=blocks)
     result(asdict(done), f"{done.formula} is in {relative(done.path)}", as_json=as_json)
 
 

@@ -74,3 +74,28 @@ def export_words(
     result(
         content, "\n".join((f"{what} in {relative(done.folder)}", *(f"  {line}" for line in done.how))), as_json=as_json
     )
+
+
+@words_app.command("import")
+def import_words(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE… OUT", help="Textual inversions, then a new .safetensors.")
+    ],
+    base: Annotated[str, typer.Option(help="The model that they were made for.")] = "pico",
+    surface: Annotated[str, typer.Option("--as", metavar="WORD", help="What a single one is called in prompts.")] = "",
+    pickled: Annotated[
+        bool, typer.Option("--pickled", help="Read .pt and .bin, too: their tensors, and nothing else in them.")
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Textual inversions of A1111, kohya and diffusers as new words, to train and to draw with."""
+    with working(debug=debug):
+        from bespoke.errors import BespokeError
+        from bespoke.pipeline.inversions import import_words as run
+
+        if len(files) < 2:
+            raise BespokeError("There is nothing to import.", "bespoke words import FILE OUT.safetensors --base MODEL")
+        done = run(files[:-1], files[-1], base=base, surface=surface, pickled=pickled)
+    what = f"{relative(done.file)}: {', '.join(done.words)}, for {done.base}."
+    result(asdict(done), f"{what}\nDraw with: bespoke sample {base} --words {relative(done.file)} …", as_json=as_json)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bespoke.errors import BespokeError
 from bespoke.models.load import Checkpoint
+from bespoke.models.unpacking import unpickled
 from bespoke.models.vocabulary import ENCODER, NewWords, Word
 from bespoke.workspace import atomic_file
 
@@ -54,20 +55,31 @@ def write_inversions(words: NewWords, folder: Path, form: Form) -> dict[str, Pat
     return found
 
 
-def read_inversion(path: Path, checkpoint: Checkpoint, surface: str = "") -> NewWords:
+def is_ours(path: Path) -> bool:
+    """Whether a file holds new words as bespoke writes them, or is none that can be read: reading it says why."""
+    try:
+        with safe_open(path, "pt") as file:
+            return "words" in json.loads((file.metadata() or {}).get("bespoke", "{}"))
+    except (SafetensorError, ValueError):
+        return False
+    except OSError:
+        return True
+
+
+def read_inversion(path: Path, checkpoint: Checkpoint, surface: str = "", *, pickled: bool = False) -> NewWords:
     """A textual inversion made elsewhere, or by us, as new words of a checkpoint's base.
 
-    It is called `surface` or, where that is left out, what its key says, or else its file's name.
+    It is called `surface` or, where that is left out, what its key says, or else its file's name. `pickled` allows a
+    .pt of A1111 or kohya and a .bin of diffusers, of which only tensors are read.
 
     Raises: BespokeError when it is no safetensors file with one inversion, or was made for another kind of base.
     """
-    hint = "Name a textual inversion in one .safetensors file. A .pt or .bin can hold programs, and is not read."
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dictionary
-            own = json.loads((file.metadata() or {}).get("bespoke", "{}")).get("word", {})
-    except (SafetensorError, OSError, ValueError):
-        raise BespokeError(f"{path} gives no textual inversion.", hint) from None
+    hint = "Name a textual inversion in one .safetensors file. A .pt or .bin can hold programs:"
+    hint += " only `bespoke words import FILE OUT --pickled` reads one, and of it only tensors."
+    if pickled and path.suffix != ".safetensors":
+        tensors, own = _unpickled(path), dict[str, Any]()
+    else:
+        tensors, own = _opened(path, hint)
     key, rows = _only(path, tensors, hint)
     name = surface or own.get("surface") or (path.stem if key in (*NAMELESS, ENCODER) else key)
     rows, width = rows.reshape(-1, rows.shape[-1]), checkpoint.text_shape[1]
@@ -78,6 +90,23 @@ def read_inversion(path: Path, checkpoint: Checkpoint, surface: str = "") -> New
     pieces = tuple(own.get("pieces", ()))
     word = Word(name, pieces=pieces, method=own.get("method", "textual inversion"), **told)
     return NewWords.of(checkpoint.base, [(word, rows)])
+
+
+def _opened(path: Path, hint: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a safetensors file, and what it says of its word where it is ours."""
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dictionary
+            return tensors, json.loads((file.metadata() or {}).get("bespoke", "{}")).get("word", {})
+    except (SafetensorError, OSError, ValueError):
+        raise BespokeError(f"{path} gives no textual inversion.", hint) from None
+
+
+def _unpickled(path: Path) -> dict[str, Tensor]:
+    """The tensors of an inversion in a .pt or .bin. Source: A1111's modules/textual_inversion (`string_to_param`)."""
+    content = unpickled(path)
+    found: Any = content.get("string_to_param", content)
+    return {key: value.detach() for key, value in found.items() if isinstance(value, Tensor)}
 
 
 def write_plain(checkpoint: Checkpoint, folder: Path) -> None:

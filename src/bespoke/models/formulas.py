@@ -25,23 +25,43 @@ def work_in(parts: Mapping[str, Any], path: Path, *, as_comfyui: bool = False) -
 
     Raises: BespokeError when something of the file has no place in the networks, or has a form not known here.
     """
+    places = _places(parts)
+    layers = read(path, places)
+    for name, found in layers.items():
+        weight = places[name].weight
+        weight.add_(change(found, weight.float().cpu(), path, as_comfyui=as_comfyui).to(weight))
+    return len(layers)
+
+
+def read(path: Path, places: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
+    """A file's tensors in float32 by kohya's names of their layers, all of which are among `places`.
+
+    Raises: BespokeError when some are not.
+    """
     layers: dict[str, dict[str, Tensor]] = {}
     for key, value in load_file(path).items():
         name, _, what = key.partition(".")
         layers.setdefault(name, {})[what] = value.float()
-    places = {
-        kohyafile.name_of(n, layer): module for n, part in parts.items() for layer, module in part.named_modules()
-    }
     if strange := sorted(layers.keys() - places.keys()):
         raise BespokeError(f"{path} changes {strange[0]}, which this model has not.", "Use it with its own base.")
-    for name, found in layers.items():
-        weight = places[name].weight
-        new = weight.float().cpu() + delta(found, tuple(weight.shape))
-        if "dora_scale" in found:
-            of = weight.float().cpu() if as_comfyui else new
-            new = new * found["dora_scale"] / _lengths(of)
-        weight.copy_(new)
-    return len(layers)
+    return layers
+
+
+def change(found: Mapping[str, Tensor], weight: Tensor, path: Path, *, as_comfyui: bool = False) -> Tensor:
+    """What the tensors of one layer add to its weights, which are in float32 on the CPU.
+
+    Raises: BespokeError when they are for weights of another shape, or of a kind not known here.
+    """
+    try:
+        added = delta(found, tuple(weight.shape))
+    except (RuntimeError, KeyError) as error:
+        problem = f"{path} is not whole, or has other shapes than this model: {str(error).splitlines()[0]}"
+        raise BespokeError(problem, "Use it with its own base.") from None
+    if "dora_scale" not in found:
+        return added
+    if len(found["dora_scale"]) != len(weight):
+        raise BespokeError(f"{path} is a DoRA with magnitudes of a layer's inputs.", "Use one made with wd_on_output.")
+    return (weight + added) * found["dora_scale"] / _lengths(weight if as_comfyui else weight + added) - weight
 
 
 @torch.no_grad()
@@ -74,16 +94,16 @@ def _lengths(weight: Tensor) -> Tensor:
 def delta(found: Mapping[str, Tensor], shape: tuple[int, ...]) -> Tensor:
     """What the tensors of one layer add to weights of that shape, before what DoRA does.
 
-    Raises: BespokeError when they are of a kind not known here, such as one with a core.
+    Raises: BespokeError when they are of a kind not known here, such as whole differences.
     """
     kind = next((key for key in DELTAS if key in found), "")
-    if not kind or any(key.endswith(("_t1", "_t2", "lora_mid.weight")) for key in found):
+    if not kind:
         raise BespokeError(f"A layer holds {', '.join(sorted(found))}.", "Known are LoRA, DoRA, LoHa and LoKr.")
     if kind == "lora_down.weight":
-        down, up = found[kind], found["lora_up.weight"]
-        whole, rank = up.flatten(1) @ down.flatten(1), len(down)
+        down, up, core = found[kind].flatten(1), found["lora_up.weight"].flatten(1), found.get("lora_mid.weight")
+        whole, rank = up @ down if core is None else _with_core(core, up.T, down), len(down)
     elif kind == "hada_w1_a":
-        whole = (found["hada_w1_a"] @ found["hada_w1_b"]) * (found["hada_w2_a"] @ found["hada_w2_b"])
+        whole = _hadamard_factor(found, 1) * _hadamard_factor(found, 2)
         rank = len(found["hada_w1_b"])
     else:
         (first, one), (second, two) = (_factor(found, name) for name in ("lokr_w1", "lokr_w2"))
@@ -96,4 +116,19 @@ def _factor(found: Mapping[str, Tensor], name: str) -> tuple[Tensor, int]:
     """One of LoKr's factors, and its rank, which is 0 where it is whole."""
     if name in found:
         return found[name], 0
-    return found[f"{name}_a"] @ found[f"{name}_b"].flatten(1), len(found[f"{name}_b"])
+    a, b, core = found[f"{name}_a"], found[f"{name}_b"], found.get(name.replace("_w", "_t"))
+    return a @ b.flatten(1) if core is None else _with_core(core, a, b), len(b)
+
+
+def _hadamard_factor(found: Mapping[str, Tensor], number: int) -> Tensor:
+    """One of LoHa's two factors."""
+    a, b, core = found[f"hada_w{number}_a"], found[f"hada_w{number}_b"], found.get(f"hada_t{number}")
+    return a @ b if core is None else _with_core(core, a, b)
+
+
+def _with_core(core: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """A convolution's weights [out in h w] from a core [r r h w] between a [r out] and b [r in].
+
+    Source: `rebuild_tucker` in LyCORIS's functional/general.py.
+    """
+    return torch.einsum("ijhw,ip,jr->prhw", core, a, b).contiguous()

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from bespoke.errors import BespokeError
+from bespoke.models import hub
 from bespoke.models.families import Family, family_of
 from bespoke.models.marks import fingerprint
 from bespoke.models.quietly import quiet
@@ -49,6 +50,8 @@ class Checkpoint:
     """A file of new words, which its tokenizer and text encoder know."""
     rescaled: bool = False
     """Whether its schedule leaves nothing of a picture at the last timestep."""
+    commit: str = ""
+    """The hub's commit that it came from."""
 
     def part(self, name: str) -> Path:
         """The folder of one part."""
@@ -243,14 +246,17 @@ def _apart(entry: Path) -> bool:
 def find(name: str, *, download: bool = True) -> Checkpoint:
     """The checkpoint of that name: `pico`, a folder, a model in one .safetensors file, or a hub id.
 
+    A hub id may end with a branch, tag or commit: `OWNER/NAME@REVISION`.
+
     Raises: BespokeError when there is no such model, or it is of a kind that is not known; without `download` also when
     it is not on this machine.
     """
-    folder = PICO if name == "pico" else Path(name)
+    folder, commit = PICO if name == "pico" else Path(name), ""
     if name != "pico" and folder.is_file():
         folder = cached(folder)
     elif name != "pico" and not folder.is_dir():
-        folder = _from_hub(name, download=download)
+        folder = hub.folder_of(name, download=download)
+        commit = hub.commit_of(folder)
     index = folder / "model_index.json"
     if not index.is_file():
         hint = "A model folder holds model_index.json and the folders unet, vae, text_encoder, tokenizer, scheduler."
@@ -266,7 +272,7 @@ def find(name: str, *, download: bool = True) -> Checkpoint:
     if missing:
         hint = "Copy or download the whole model again."
         raise BespokeError(f"{folder} lacks the folders of: {', '.join(missing)}.", hint)
-    return Checkpoint(name, folder, family)
+    return Checkpoint(name, folder, family, commit=commit)
 
 
 def shipped(name: str | Path) -> str | Path:
@@ -286,27 +292,6 @@ def sought(name: str | Path, kind: str, *known: str) -> Generator[None, None, No
     except (OSError, ValueError) as error:
         hint = f"Name {known[0]}, a folder, or a hub id such as {known[1]}."
         raise BespokeError(f"{name} gives no {kind}: {str(error).splitlines()[0]}", hint) from None
-
-
-def _from_hub(name: str, *, download: bool) -> Path:
-    """The folder of a hub model, downloaded, if that is allowed, unless it is there already."""
-    hint = (
-        "Name `pico`, a folder in diffusers' layout, or a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5."
-    )
-    if name.count("/") != 1 or name.startswith((".", "/", "~")) or os.sep * 2 in name:
-        raise BespokeError(f"There is no model {name!r}.", hint)
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    with quiet():
-        from diffusers import StableDiffusionPipeline
-
-        try:
-            return Path(StableDiffusionPipeline.download(name, local_files_only=not download))
-        except (RepositoryNotFoundError, HFValidationError):
-            raise BespokeError(f"The hub has no model {name!r}.", hint) from None
-        except (LocalEntryNotFoundError, OSError) as error:
-            problem = f"{name!r} is no folder here, and the hub could not be asked: {str(error).splitlines()[0]}"
-            raise BespokeError(problem, hint) from None
 
 
 def _frozen(kind: Any, folder: Path) -> Any:

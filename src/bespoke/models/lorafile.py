@@ -1,5 +1,8 @@
 """LoRA and DoRA in diffusers' form: a network's adapter turned into its tensors, and back."""
 
+import json
+import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from torch import Tensor
 
 from bespoke.errors import BespokeError
 from bespoke.models import adapters
+from bespoke.models.lowrank import LowRanks
 from bespoke.models.quietly import quiet
 
 Parts = Mapping[str, Any]
@@ -89,6 +93,31 @@ def halves(part: Any, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]
             raise BespokeError(f"{path} was not begun with these first weights.", hint)
         state[keys[0]], state[keys[1]] = whole[0][:rank].contiguous(), whole[1][:, :rank].contiguous()
     return state
+
+
+def content_of(layers: LowRanks) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a file in diffusers' form, by peft's names, in float32, and what its metadata must say.
+
+    Source: diffusers' loaders/lora_base.py (`LORA_ADAPTER_METADATA_KEY`), peft's LoraConfig.
+    """
+    found: dict[str, Tensor] = {}
+    told: dict[str, Any] = {}
+    for part, those in layers.items():
+        for layer, low in those.items():
+            name = f"{part}.{TEXT if part != 'unet' and not layer.startswith(TEXT) else ''}{layer}"
+            found |= {f"{name}.lora_A.weight": low.down, f"{name}.lora_B.weight": low.up}
+            found |= {} if low.magnitude is None else {f"{name}.lora_magnitude_vector": low.magnitude}
+        ranks = {layer: low.rank for layer, low in those.items()}
+        alphas = {layer: low.alpha for layer, low in those.items()}
+        rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
+        config = {"r": rank, "lora_alpha": alpha, "target_modules": sorted(those)}
+        config |= {"use_dora": True} if any(low.magnitude is not None for low in those.values()) else {}
+        patterns = {"rank_pattern": (ranks, rank), "alpha_pattern": (alphas, alpha)}
+        for key, (values, usual) in patterns.items():
+            other = {re.escape(layer): value for layer, value in values.items() if value != usual}
+            config |= {key: other} if other else {}
+        told |= {f"{part}.{key}": value for key, value in config.items()}
+    return found, {"lora_adapter_metadata": json.dumps(told, sort_keys=True)}
 
 
 def peft_keys(name: str, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -81,10 +81,20 @@ def write(
     if network:
         told["sshs_model_hash"], told["sshs_legacy_hash"] = kohya_hashes(tensors, told)
     told["modelspec.hash_sha256"] = f"0x{_data_hash(tensors)}"
+    _save(tensors, path, told)
+    return told
+
+
+def store(content: Mapping[str, Tensor], path: Path, told: Mapping[str, str]) -> None:
+    """Writes tensors that keep what their file said of them, with a new hash, atomically."""
+    tensors = {key: value.contiguous() for key, value in content.items()}
+    _save(tensors, path, {**told, "format": "pt", "modelspec.hash_sha256": f"0x{_data_hash(tensors)}"})
+
+
+def _save(tensors: dict[str, Tensor], path: Path, told: dict[str, str]) -> None:
     with atomic_file(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, told)
         settle(temporary)
-    return told
 
 
 def kohya_hashes(content: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[str, str]:

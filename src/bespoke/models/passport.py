@@ -45,8 +45,8 @@ LOADS = {
     ("DoRA", "kohya"): ("ComfyUI", "LyCORIS", "bespoke"),
     ("DoRA", "diffusers"): ("diffusers", "bespoke"),
     ("DoRA", "peft"): ("diffusers", "bespoke"),
-    ("LoHa", "LyCORIS"): ("ComfyUI", "A1111", "Forge"),
-    ("LoKr", "LyCORIS"): ("ComfyUI", "A1111", "Forge"),
+    ("LoHa", "LyCORIS"): ("ComfyUI", "A1111", "Forge", "bespoke"),
+    ("LoKr", "LyCORIS"): ("ComfyUI", "A1111", "Forge", "bespoke"),
     ("OFT", "peft"): (),
     ("BOFT", "peft"): (),
     ("textual inversion", "one key"): ("diffusers", "ComfyUI", "A1111", "Forge", "bespoke"),
@@ -161,7 +161,7 @@ def passport(path: Path) -> Passport:
         about = {}
     family = _family(head)
     loads = LOADS.get((what, form), ()) if family else ()
-    if what in ("LoHa", "LoKr", "OFT", "BOFT") and "bespoke_adapter" in head.metadata:
+    if what in ("OFT", "BOFT") and "bespoke_adapter" in head.metadata:
         loads = (*loads, "bespoke")
     if family not in TUNED:
         loads = tuple(name for name in loads if name != "bespoke")

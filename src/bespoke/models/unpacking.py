@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from bespoke.errors import BespokeError
 from bespoke.models.passport import Passport, header, passport
@@ -31,28 +31,33 @@ TELLING = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.b
 WIDE = 0.09
 """A Stable Diffusion 2 whose numbers there deviate by more predicts v. Source: ComfyUI's comfy/supported_models.py."""
 START, END = "<|startoftext|>", "<|endoftext|>"
+EMA, UNET = "model_ema.", "model.diffusion_model."
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def cache() -> Path:
+    """This person's cache: `~/.cache/bespoke`, or where the variable BESPOKE_CACHE says."""
+    return Path(os.environ.get("BESPOKE_CACHE", "~/.cache/bespoke")).expanduser()
 
 
 def cached(path: Path) -> Path:
     """The folder of a model in one file, unpacked into this person's cache unless it is there already.
 
-    The cache is `~/.cache/bespoke`, or where the variable BESPOKE_CACHE says.
-
     Raises: BespokeError as `unpack`.
     """
     facts = path.stat()
     mark = hashlib.sha256(f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns}".encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("BESPOKE_CACHE", "~/.cache/bespoke")).expanduser() / "models" / mark
+    folder = cache() / "models" / mark
     if not (folder / "model_index.json").is_file():
         unpack(path, folder)
     return folder
 
 
-def unpack(path: Path, folder: Path, config: Path | None = None) -> Passport:
+def unpack(path: Path, folder: Path, config: Path | None = None, *, ema: bool = False) -> Passport:
     """Writes a model in one file as a folder in diffusers' layout, in the file's number format; what it is.
 
-    `config` is a folder with the settings of its networks; by default those that come with the package.
+    `config` is a folder with the settings of its networks; by default those that come with the package. With `ema` the
+    UNet is the running average that the file holds beside its weights.
 
     Raises: BespokeError when the file is no whole model, of a family whose settings are not there, or does not fit.
     """
@@ -70,9 +75,34 @@ def unpack(path: Path, folder: Path, config: Path | None = None) -> Passport:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacked-") as temporary:
         staged, written = Path(temporary) / "config", Path(temporary) / "model"
         _stage(settings, staged, header(path).metadata.get("modelspec.prediction_type", ""))
+        if ema:
+            path = _averaged(path, Path(temporary) / "averaged.safetensors")
         _convert(path, staged, DTYPES.get(found.dtype, torch.float32), written)
         os.replace(written, folder)
     return found
+
+
+def has_average(path: Path) -> bool:
+    """Whether a model in one file holds a running average (EMA) of its UNet beside the weights."""
+    return any(key.startswith(EMA) for key in header(path).tensors)
+
+
+def _averaged(path: Path, out: Path) -> Path:
+    """A file whose UNet is the running average in another. Source: CompVis's ldm/modules/ema.py (names without dots).
+
+    Raises: BespokeError when there is none, or it lacks a layer.
+    """
+    content = load_file(path)
+    names = {key: EMA + "".join(key.split(".")[1:]) for key in content if key.startswith(UNET)}
+    lacking = [key for key, name in names.items() if name not in content]
+    if lacking:
+        problem = (
+            f"{path} holds no running average (EMA) of {'its UNet' if len(lacking) == len(names) else lacking[0]}."
+        )
+        raise BespokeError(problem, "Leave --ema out.")
+    averages = {key: content[name] for key, name in names.items()}
+    save_file({key: value for key, value in content.items() if not key.startswith(EMA)} | averages, out)
+    return out
 
 
 def predicts_v(path: Path) -> bool:
@@ -89,14 +119,25 @@ def from_pickle(path: Path, out: Path) -> None:
 
     Raises: BespokeError when it holds anything else.
     """
+    content = unpickled(path)
+    state = content.get("state_dict", content)
+    save_file({k: v.contiguous().clone() for k, v in state.items() if isinstance(v, torch.Tensor)}, out)
+
+
+def unpickled(path: Path) -> dict[str, Any]:
+    """What a pickle of PyTorch holds by name; only tensors and plain values are read, no program in it is run.
+
+    Raises: BespokeError when it holds anything else.
+    """
+    hint = "Ask its maker for a safetensors file."
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        hint = "Ask its maker for a safetensors file."
         first = str(error).splitlines()[0]
         raise BespokeError(f"{path} holds more than tensors, or is damaged: {first}", hint) from None
-    state = content.get("state_dict", content)
-    save_file({k: v.contiguous().clone() for k, v in state.items() if isinstance(v, torch.Tensor)}, out)
+    if not isinstance(content, dict):
+        raise BespokeError(f"{path} holds no tensors by name.", hint)
+    return content
 
 
 def _convert(path: Path, config: Path, dtype: torch.dtype, out: Path) -> None:

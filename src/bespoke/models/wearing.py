@@ -10,14 +10,15 @@ from typing import Any
 import torch
 
 from bespoke.errors import BespokeError
-from bespoke.models import adapterfile, adapters, kohyafile
+from bespoke.models import adapterfile, adapters, kohyafile, workedin
 from bespoke.models.quietly import quiet
 
 
 def load_adapter(pipeline: Any, adapter: Path, model: str, name: str | None = None) -> None:
     """Puts an adapter file into a pipeline, in place: LoRA and DoRA as diffusers does, other kinds as we wrote them.
 
-    `name` is what the pipeline calls it, for LoRA and DoRA.
+    LoHa and LoKr of other programs are worked into the weights. `name` is what the pipeline calls it, for LoRA and
+    DoRA.
 
     Raises: BespokeError when the file is missing, is no adapter, or does not fit the model.
     """
@@ -27,6 +28,9 @@ def load_adapter(pipeline: Any, adapter: Path, model: str, name: str | None = No
         if _own(adapter):
             parts = {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
             adapterfile.wear(parts, adapter)
+            return
+        if workedin.is_lycoris(adapter):
+            workedin.work_in(pipeline, {adapter: 1.0})
             return
         if kohyafile.has_magnitudes(adapter):
             adapterfile.wear_low_ranks({"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}, adapter)
@@ -52,6 +56,7 @@ class Wardrobe:
     def __init__(self, pipeline: Any, model: str) -> None:
         self._pipeline, self._model = pipeline, model
         self._own, self._alone = _names(pipeline), False
+        self._worked_in = workedin.worn(pipeline)
 
     def __enter__(self) -> "Wardrobe":
         return self
@@ -66,6 +71,7 @@ class Wardrobe:
             self._pipeline.delete_adapters(more)
         elif more:
             unload_adapter(self._pipeline)
+        workedin.work_in(self._pipeline, self._worked_in)
 
     def wear(self, weights: Mapping[Path, float]) -> None:
         """Lets the pipeline wear exactly these files, each with its weight, in place.
@@ -75,9 +81,13 @@ class Wardrobe:
         if self._alone:
             unload_adapter(self._pipeline)
             self._alone = False
+        added = {path: weight for path, weight in weights.items() if path.is_file() and _is_lycoris(path)}
+        weights = {path: weight for path, weight in weights.items() if path not in added}
         alone = [path for path in weights if path.is_file() and _is_alone(path)]
-        if alone and (len(weights) > 1 or self._own):
-            raise BespokeError(f"{alone[0]} is of a kind that is worn alone.", "Only LoRA and DoRA are worn together.")
+        if alone and (len(weights) > 1 or added or self._own or self._worked_in):
+            hint = "Only LoRA, LoHa and LoKr are worn together, and DoRA in diffusers' form."
+            raise BespokeError(f"{alone[0]} is of a kind that is worn alone.", hint)
+        workedin.work_in(self._pipeline, {**self._worked_in, **added})
         if alone:
             unload_adapter(self._pipeline)
             load_adapter(self._pipeline, alone[0], self._model)
@@ -104,6 +114,7 @@ class Wardrobe:
 def unload_adapter(pipeline: Any) -> None:
     """Takes the adapter out of a pipeline, in place: its networks are bit for bit what they were without."""
     pipeline.unload_lora_weights()
+    workedin.work_in(pipeline, {})
 
 
 def weigh_adapter(pipeline: Any, weight: float) -> None:
@@ -166,6 +177,14 @@ def _is_alone(adapter: Path) -> bool:
     """Whether a file is of a kind that diffusers does not load."""
     try:
         return _own(adapter) or kohyafile.has_magnitudes(adapter)
+    except ValueError:
+        return False  # `load_adapter` says why it cannot be read
+
+
+def _is_lycoris(adapter: Path) -> bool:
+    """Whether a file is a LoHa or LoKr, of any program."""
+    try:
+        return workedin.is_lycoris(adapter)
     except ValueError:
         return False  # `load_adapter` says why it cannot be read
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from bespoke import data
 from bespoke.errors import BespokeError
+from bespoke.pipeline.fetching import brought, is_url
 from bespoke.sampling import Request
 from bespoke.text.called import called
 from bespoke.text.wildcards import expanded
@@ -42,10 +43,12 @@ def asked(
 
 
 def adapter_at(name: str, folder: Path) -> Path:
-    """The adapter file that a name means: a file, a run, or a file of that name anywhere in a folder.
+    """The adapter file that a name means: a file, a run, a URL, or a file of that name anywhere in a folder.
 
     Raises: BespokeError when there is none, saying which there are, or several.
     """
+    if is_url(name):
+        return brought(name)
     for path in (Path(name), folder / name, folder / f"{name}.safetensors"):
         if path.is_file():
             return path

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import get_args
 
 from bespoke.errors import BespokeError
-from bespoke.models import NewWords, find
+from bespoke.models import NewWords
 from bespoke.models.formats import Form, write_inversions
 from bespoke.models.vocabulary import FILE
+from bespoke.pipeline.fetching import checkpoint_of
 from bespoke.pipeline.vocabulary import FOLDER
 from bespoke.workspace import check_new
 
@@ -44,7 +45,7 @@ def export_words(source: str | Path, out: str | Path, form: str = "a1111", *, ba
     words = NewWords.read(file)
     surfaces = tuple(surface for word in words.words for surface in word.surfaces)
     if form == MODEL:
-        checkpoint = find(base or words.base.name, download=False).with_words(file)
+        checkpoint = checkpoint_of(base or words.base.name, download=False).with_words(file)
         folder.mkdir(parents=True)
         checkpoint.complete(folder)
         return ExportedWords(folder, form, {}, surfaces, _how(form, folder, surfaces, {}))

@@ -1,5 +1,6 @@
 """A run or model turned into files that other programs load; each is loaded again and drawn with before it counts."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bespoke import data
 from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, elsewhere, formulas, kohyafile, modelspec, singlefile
 from bespoke.models.formats import FOLDER, write_inversions
@@ -56,9 +58,13 @@ def export_model(
     *,
     dtype: str = "fp32",
     licence: str = "",
+    tags: bool = False,
     report: Reporter = silent,
 ) -> Exported:
     """A run's adapter, or a whole model, as a file or folder that other programs load.
+
+    With `tags` an adapter's metadata tell what the captions of its pictures say, and how often: whoever has the file
+    can read it.
 
     Raises: BespokeError when there is no such form, the form does not know this kind of adapter, `out` is there
     already, or the file draws other pictures than the model: then nothing is left at `out`.
@@ -67,6 +73,7 @@ def export_model(
     _check(source, path, form, dtype)
     path.parent.mkdir(parents=True, exist_ok=True)
     facts = replace(_facts(source, path.stem), licence=licence)
+    facts = replace(facts, training={**facts.training, **(_counted(source) if tags else {})})
     report("write", 0, 1)
     try:
         metadata, words = _written(source, path, form, dtype, facts)
@@ -115,7 +122,8 @@ def _facts(source: Named, title: str) -> Facts:
         "ss_lr_scheduler": train.lr_scheduler,
         "ss_optimizer": train.optimizer,
         "ss_zero_terminal_snr": train.rescale_betas_zero_snr,
-        "ss_training_comment": f"trained by bespoke: {recipe.model.method} of {recipe.model.base}",
+        "ss_training_comment": f"trained by bespoke: {recipe.model.method} of {recipe.model.base}"
+        + (", running average of the weights" if train.use_ema else ""),
     }
     training = {key: str(value) for key, value in told.items() if value is not None}
     base = Path(source.checkpoint.name)
@@ -127,6 +135,32 @@ def _facts(source: Named, title: str) -> Facts:
     return replace(facts, trigger=recipe.text.trigger or "", date=date, training=training)
 
 
+def _counted(source: Named) -> dict[str, str]:
+    """What the captions of a run's pictures say, by kohya's keys: pieces between commas, counted by folder.
+
+    Source: kohya's library/train_util.py (`tag_frequency`, `ss_dataset_dirs`).
+
+    Raises: BespokeError when there is no run, or its dataset is not there any more.
+    """
+    run = run_of(source.name)
+    if run is None or source.recipe is None:
+        raise BespokeError(f"{source.name} is no run: it has no captions to count.", "Leave --tag-frequency out.")
+    dataset = data.load(run.root.parent.parent / source.recipe.data.path)
+    trained = [picture for picture in dataset.pictures if picture.split == "train"]
+    counts: dict[str, dict[str, int]] = {}
+    for picture in trained:
+        there = counts.setdefault(Path(picture.file).parent.name or data.TRAIN, {})
+        for tag in filter(None, (piece.strip() for piece in picture.text.lower().split(","))):
+            there[tag] = there.get(tag, 0) + 1
+    folders: dict[str, dict[str, int]] = {}
+    for picture in trained:
+        one = folders.setdefault(Path(picture.file).parent.name or data.TRAIN, {"n_repeats": 1, "img_count": 0})
+        one["img_count"] += 1
+    told: dict[str, Any] = {"ss_tag_frequency": counts, "ss_dataset_dirs": folders}
+    said = {key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in told.items()}
+    return said | {"ss_num_train_images": str(len(trained))}
+
+
 def _written(
     source: Named, path: Path, form: str, dtype: str, facts: Facts
 ) -> tuple[Mapping[str, str], tuple[Path, ...]]:
@@ -135,13 +169,13 @@ def _written(
         _write_model(source, path, dtype)
         return {}, ()
     if form == "single-file":
-        content = _rounded(_one_file(source), dtype)
+        content = rounded(_one_file(source), dtype)
         return modelspec.write(content, path, facts, None), _inversions(source, path)
     assert source.adapter
     if form == "diffusers":
         content, own = load_file(source.adapter), dict(header(source.adapter).metadata)  # rank and alpha of each part
         network = network_of(kohyafile.low_ranks(skeletons(source.checkpoint), source.adapter))
-        told = modelspec.write(_rounded(content, dtype), path, facts, network, own)
+        told = modelspec.write(rounded(content, dtype), path, facts, network, own)
         return told, _inversions(source, path)
     if own := adapterfile.facts_of(source.adapter):
         content = load_file(source.adapter)
@@ -151,16 +185,16 @@ def _written(
             frozenset(float(value) for key, value in content.items() if key.endswith(".alpha")),
             {"algo": KINDS[next(iter(own.values()))["peft_type"]]},
         )
-        return modelspec.write(_rounded(content, dtype), path, facts, network), _inversions(source, path)
+        return modelspec.write(rounded(content, dtype), path, facts, network), _inversions(source, path)
     layers = kohyafile.low_ranks(skeletons(source.checkpoint), source.adapter)
     network, content, own = network_of(layers), kohyafile.content_of(layers), {}
     if form == "comfyui" and network.module != "networks.lora":
         parts = {"unet": source.checkpoint.unet(), "text_encoder": source.checkpoint.text_encoder()}
         content, own = formulas.for_comfyui(content, parts), {kohyafile.LENGTHS: kohyafile.COMFYUI}
-    return modelspec.write(_rounded(content, dtype), path, facts, network, own), _inversions(source, path)
+    return modelspec.write(rounded(content, dtype), path, facts, network, own), _inversions(source, path)
 
 
-def _rounded(content: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
+def rounded(content: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
     """The tensors in another format; whole numbers stay.
 
     Raises: BespokeError when a number is too large for it.
@@ -188,9 +222,17 @@ def _write_model(source: Named, path: Path, dtype: str) -> None:
         for name in FILES:
             getattr(pipeline, name).save_pretrained(path / name)
     source.checkpoint.complete(path)
+    round_folder(path, dtype)
+
+
+def round_folder(path: Path, dtype: str) -> None:
+    """Writes the weights of a model's folder in another format, in place.
+
+    Raises: BespokeError when a number is too large for it.
+    """
     for file in sorted(path.rglob("*.safetensors")):
         content = load_file(file)
-        save_file(_rounded(content, dtype), file, {"format": "pt"})
+        save_file(rounded(content, dtype), file, {"format": "pt"})
 
 
 def _inversions(source: Named, path: Path) -> tuple[Path, ...]:

@@ -1,5 +1,6 @@
 """A model's name on the command line turned into a checkpoint and an adapter."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Any
 
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
-from bespoke.models import Checkpoint, adapters, find, load_adapter, put_in, quiet
+from bespoke.models import Checkpoint, adapters, find, hub, load_adapter, put_in, quiet
 from bespoke.models.load import PARTS
 from bespoke.models.marks import fingerprint
 from bespoke.models.tuned import DTYPES
 from bespoke.models.vocabulary import FILE as WORDS
+from bespoke.pipeline.fetching import checkpoint_of, path_of
+from bespoke.pipeline.inversions import knowing
 from bespoke.recipe.tree import Sample
 from bespoke.training.state import WEIGHTS
 from bespoke.workspace import Run, sha256
@@ -76,11 +79,14 @@ class Named:
 def named(model: str) -> Named:
     """The model called `pico`, a hub id, a folder, a .safetensors file, a run, `RUN@last`, `@epoch-27` or `@step-400`.
 
+    Folders and files may be behind a URL.
+
     Raises: BespokeError when nothing is called so.
     """
     run = run_of(model)
     if run is None:
-        return Named(model, find(model))
+        checkpoint = checkpoint_of(model)
+        return Named(checkpoint.name, checkpoint)
     _, at, which = model.rpartition("@")
     return _of_run(run, model, which if at else "best")
 
@@ -157,7 +163,8 @@ def begun_with(run: Run, recipe: recipes.Recipe, words: Path | None = None) -> N
     """What a run began with, by the copies it has; it knows the words that it began with, or those in a file."""
     file, adapter = words or run.begun, run.begun_adapter
     known, begun = (copy if copy.is_file() else None for copy in (file, adapter))
-    return start_of(recipe, run.root.parent.parent, words=known, adapter=begun)
+    commit = json.loads(run.begun_base.read_text(encoding="utf-8"))["commit"] if run.begun_base.is_file() else ""
+    return start_of(recipe, run.root.parent.parent, words=known, adapter=begun, commit=commit)
 
 
 def start_of(
@@ -167,10 +174,12 @@ def start_of(
     download: bool = True,
     words: Path | None = None,
     adapter: Path | None = None,
+    commit: str = "",
 ) -> Named:
     """What a recipe in `folder` begins with: a checkpoint or, where its base is a run, also that run's adapter.
 
     It knows the new words in the file `words` or, without one, in the file that the recipe names; so with `adapter`.
+    Of a base of the hub it is that `commit`, if one is given, whatever has become of it there since.
 
     Raises: BespokeError when there is none, it would have to be downloaded and must not, it cannot be gone on with, or
     it cannot learn by the schedule that the recipe asks for.
@@ -186,27 +195,45 @@ def start_of(
         if start.adapter and recipe.model.method == "full":
             hint = 'Set model.method = "lora", or name the model that the adapter belongs to.'
             raise BespokeError(f"{base} is an adapter; all weights cannot be trained from there.", hint)
-        return _with_file(_as_asked(start, recipe, folder, words), recipe, folder, adapter)
+        return _with_copies(start, recipe, folder, words, adapter, download=download)
     local = folder / base
     name = str(local) if base != "pico" and local.exists() else base
-    start = Named(name, find(name, download=download))
-    return _with_file(_as_asked(start, recipe, folder, words), recipe, folder, adapter)
+    start = Named(name, _found(name, commit, download=download))
+    return _with_copies(start, recipe, folder, words, adapter, download=download)
 
 
-def _with_file(start: Named, recipe: recipes.Recipe, folder: Path, copy: Path | None) -> Named:
-    """The same start with the adapter in the file that a recipe names, if it names one, or in the copy of it."""
+def _found(name: str, commit: str, *, download: bool) -> Checkpoint:
+    """The checkpoint of that name, which is one of the hub where a commit is given."""
+    known = hub.parsed(name) if commit and not Path(name).exists() else None
+    if known is None:
+        return checkpoint_of(name, download=download)
+    return replace(find(f"{known[0]}@{commit}", download=download), name=name)
+
+
+def _with_copies(
+    start: Named, recipe: recipes.Recipe, folder: Path, words: Path | None, adapter: Path | None, *, download: bool
+) -> Named:
+    """The same start with the words and the adapter in the files that a recipe names, or in the copies of them."""
+    if not words and recipe.words.file:
+        words = path_of(recipe.words.file, folder, download=download)
+    if not adapter and recipe.model.adapter_file:
+        adapter = path_of(recipe.model.adapter_file, folder, download=download)
+    return _with_file(_as_asked(start, recipe, words), recipe, adapter)
+
+
+def _with_file(start: Named, recipe: recipes.Recipe, adapter: Path | None) -> Named:
+    """The same start with the adapter in a file, if the recipe names one."""
     if not recipe.model.adapter_file:
         return start
     if start.adapter or not recipe.model.adapts:
         what = f"{recipe.model.base} has an adapter already" if start.adapter else "no adapter is trained"
         raise BespokeError(f"model.adapter_file gives an adapter, and {what}.", "Take model.adapter_file out.")
-    return replace(start, adapter=copy or folder / recipe.model.adapter_file)
+    return replace(start, adapter=adapter)
 
 
-def _as_asked(start: Named, recipe: recipes.Recipe, folder: Path, words: Path | None) -> Named:
+def _as_asked(start: Named, recipe: recipes.Recipe, words: Path | None) -> Named:
     """What a recipe begins with, knowing its new words and with the schedule that it asks for."""
-    file = words or (folder / recipe.words.file if recipe.words.file else None)
-    checkpoint = start.checkpoint.with_words(file) if file else start.checkpoint
+    checkpoint = knowing(replace(start.checkpoint, words=None), [words]) if words else start.checkpoint
     if recipe.train.rescale_betas_zero_snr:
         checkpoint = checkpoint.with_rescaled_betas()
     return replace(start, checkpoint=checkpoint)

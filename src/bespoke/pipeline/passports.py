@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from bespoke import recipe as recipes
-from bespoke.models import Checkpoint, NewWords, find
+from bespoke.models import Checkpoint, NewWords
 from bespoke.models.passport import WIDTHS, Passport, header, passport
+from bespoke.pipeline.fetching import brought, checkpoint_of, is_url
 from bespoke.pipeline.naming import named, run_of
 
 WEIGHED = ("unet", "vae", "text_encoder")
@@ -18,12 +19,12 @@ def inspect_model(source: str | Path) -> Passport:
 
     Raises: BespokeError when there is nothing of that name, or it cannot be read.
     """
-    path = Path(source)
+    path = brought(str(source)) if is_url(source) else Path(source)
     if path.is_file():
         return passport(path)
     if run_of(str(source)):
         return _run(str(source))
-    return _model(find(str(source), download=False))
+    return _model(checkpoint_of(str(source), download=False))
 
 
 def _model(checkpoint: Checkpoint) -> Passport:
@@ -58,6 +59,8 @@ def _run(source: str) -> Passport:
         "batch": str(train.train_batch_size or ""),
         "seed": str(train.seed),
     }
+    if found.checkpoint.commit:
+        training["base's commit"] = found.checkpoint.commit
     if run.result.is_file():
         training["ended"] = str(json.loads(run.result.read_text(encoding="utf-8")).get("reason", ""))
     return replace(

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from bespoke.hardware import machine
 from bespoke.models import Checkpoint
 from bespoke.models.wearing import Wardrobe, worked_in
 from bespoke.pipeline.asked import Asked, adapter_at, asked, lists_in, opened, said_in
+from bespoke.pipeline.fetching import path_of
+from bespoke.pipeline.inversions import knowing
 from bespoke.pipeline.naming import named
 from bespoke.pipeline.previews import Previews
 from bespoke.pipeline.reporting import Reporter, silent
@@ -47,6 +49,7 @@ def sample(
     mask: str | Path | None = None,
     wildcards: str | Path | None = None,
     loras: str | Path = ".",
+    words: Sequence[str] = (),
     preview: bool = False,
     safety_checker: bool = True,
     report: Reporter = silent,
@@ -56,14 +59,17 @@ def sample(
     A run draws as its recipe says, unless `settings` say something else; `overrides` change single ones of them.
     Pictures may begin with an `image`, of which a `mask` leaves all but what is white as it is. Prompts may hold
     choices, `{red|blue} __place__`, with lists in the folder `wildcards`, and call adapters, `<lora:style:0.8>`, that
-    lie below the folder `loras`. With `preview`, `preview.png` in `out` shows what is being drawn. The model stays in
-    memory for the next call.
+    lie below the folder `loras`. `words` are files of new words, or textual inversions of any program, that the model
+    is to know. With `preview`, `preview.png` in `out` shows what is being drawn. The model stays in memory for the next
+    call.
 
     Raises: BespokeError when there is no such model, setting, picture, list or adapter, or no prompt.
     """
     if not prompts or n < 1:
         raise BespokeError("There is nothing to draw.", 'Give at least one prompt: bespoke sample pico "a red apple"')
     source = named(model)
+    files = [path_of(file, Path()) for file in words]
+    source = replace(source, checkpoint=knowing(source.checkpoint, files))
     settings = settled(settings or source.settings, source.checkpoint, overrides)
     first = settings.seed if seed is None else seed
     begun = opened(*(Path(file) if file else None for file in (image, mask)))
@@ -81,7 +87,7 @@ def sample(
 
 def sample_again(
     picture: str | Path, model: str = "", *, out: str | Path = "drawn", overrides: Sequence[str] = (),
-    image: str | Path | None = None, mask: str | Path | None = None, loras: str | Path = ".",
+    image: str | Path | None = None, mask: str | Path | None = None, loras: str | Path = ".", words: Sequence[str] = (),
     preview: bool = False, safety_checker: bool = True, report: Reporter = silent,
 ) -> Sampled:  # fmt: skip
     """The picture in a file drawn again, as the file says it was made, or by another `model` or with `overrides`.
@@ -94,7 +100,8 @@ def sample_again(
     settings = recipes.parse({"sample": dict(found.settings)}, str(picture)).sample
     return sample(
         model or found.model, [escaped_calls(found.prompt)], out=out, seed=found.seed, settings=settings,
-        overrides=overrides, image=image, mask=mask, loras=loras, preview=preview, safety_checker=safety_checker,
+        overrides=overrides, image=image, mask=mask, loras=loras, words=words, preview=preview,
+        safety_checker=safety_checker,
         report=report,
     )  # fmt: skip
 

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from bespoke.errors import BespokeError
 from bespoke.models import Checkpoint, kohyafile, modelspec
+from bespoke.models import blocks as blocks_of
 from bespoke.models.load import TRAINED
 from bespoke.models.lowrank import LowRank, LowRanks
 from bespoke.models.modelspec import Facts, Network
 from bespoke.models.weightless import skeletons
+from bespoke.pipeline.fetching import path_of
 from bespoke.pipeline.naming import Named, named
 from bespoke.workspace import check_new
 
@@ -41,25 +43,33 @@ class Fitted:
     """The part of the error that lies in what no LoRA holds: biases, norms, embeddings."""
 
 
-def merge_models(model: str, out: str | Path, *, add: str = "", minus: str = "", weight: float = 1.0) -> Merged:
+def merge_models(
+    model: str, out: str | Path, *, add: str = "", minus: str = "", weight: float = 1.0, blocks: str = ""
+) -> Merged:
     """A whole model: `model` with its adapter worked in and, with `add`, model + weight · (add - minus).
 
     Without `minus` it is the weighted sum (1 - weight) · model + weight · add. All parts that training may change are
-    added up; the others are the model's own. Adapters are worked in first, exact but for float32's rounding.
+    added up; the others are the model's own. Adapters are worked in first, exact but for float32's rounding. `blocks`
+    are weights of the UNet's blocks, 25 numbers with commas; `weight` is the text encoder's then.
 
-    Raises: BespokeError when `out` is there already, or the models have other layers.
+    Raises: BespokeError when `out` is there already, the models have other layers, or blocks and weights do not match.
     """
     path = Path(out)
     check_new(path)
+    if blocks and not add:
+        raise BespokeError("Weights of blocks are for what is added.", "Say --add B.")
     source, formula = named(model), model
     first = _weights(source)
     if add:
         second, third = _weights(named(add)), _weights(named(minus)) if minus else first
-        formula = f"{model} + {weight:g} · ({add} - {minus or model})"
+        formula = f"{model} + {'w' if blocks else f'{weight:g}'} · ({add} - {minus or model})"
+        formula += f", w = {weight:g} in the text encoder, {blocks} in the UNet's blocks" if blocks else ""
+        much = _by_block(source.checkpoint, blocks) if blocks else dict[str, float]()
         for part, own in first.items():
             _same_layers(own, second[part], add)
             _same_layers(own, third[part], minus or model)
-            moved = {key: own[key] + weight * (second[part][key] - third[part][key]) for key in own}
+            by = much if part == "unet" else {}
+            moved = {key: own[key] + by.get(key, weight) * (second[part][key] - third[part][key]) for key in own}
             first = {**first, part: moved}
     _write(source.checkpoint, first, path)
     return Merged(path, formula)
@@ -107,7 +117,7 @@ def resize_lora(source: str | Path, out: str | Path, *, rank: int, base: str = "
 
     Raises: BespokeError when there is no LoRA, `out` is there already, or a file comes without its base.
     """
-    path, file = Path(out), Path(source)
+    path, file = Path(out), path_of(str(source), Path())
     check_new(path)
     if file.is_file() and not base:
         raise BespokeError(f"{source} does not say whose layers it changes.", "Name its base: --base MODEL")
@@ -148,6 +158,13 @@ def merged_pipeline(source: Named):  # noqa: ANN201 - diffusers' pipelines have 
         if getattr(part, "peft_config", None):
             adapters.merge(part)
     return pipeline
+
+
+def _by_block(checkpoint: Checkpoint, text: str) -> dict[str, float]:
+    """The weight of each tensor of a UNet, by the weights of its blocks."""
+    unet = skeletons(checkpoint)["unet"]
+    much = blocks_of.weights(text, unet.config)
+    return {key: much[blocks_of.block_of(key, unet.config)] for key in unet.state_dict()}
 
 
 def _weights(source: Named) -> dict[str, dict[str, Tensor]]:

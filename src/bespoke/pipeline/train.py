@@ -99,6 +99,9 @@ def begun(prepared: Prepared) -> Run:
         if source:
             with atomic_file(copy) as temporary:
                 shutil.copyfile(source, temporary)
+    base = prepared.start.checkpoint
+    if base.commit:
+        write_json(run.begun_base, {"name": base.name, "commit": base.commit})
     return run
 
 

@@ -159,6 +159,7 @@ def _tags(run: Run, dataset: Path, recipe: Recipe, checkpoint: Checkpoint) -> di
         "bespoke.version": importlib.metadata.version("bespoke"),
         "mlflow.source.name": "bespoke train",
     }
+    tags |= {"bespoke.base_commit": checkpoint.commit} if checkpoint.commit else {}
     commit = _commit()
     return tags | ({"mlflow.source.git.commit": commit} if commit else {})
 
