@@ -13,7 +13,7 @@ class Model(Section):
     """`[model]`: what is customised, and how."""
 
     base: str = "pico"
-    """`pico`, a diffusers folder or a hub id."""
+    """`pico`, a diffusers folder, one file, a hub id (`OWNER/NAME`, also `@REVISION`), a run, or the URL of a model."""
     method: Method = "lora"
     """What is trained: an adapter of one of six kinds, all weights, or only the rows of new words."""
     targets: Prompts = ("attention",)
@@ -40,7 +40,8 @@ class Model(Section):
     dropout: BelowOne = 0.0
     """Part of what reaches the adapter, or of its parts, that is left out at random."""
     adapter_file: str = ""
-    """An adapter to begin with, a `.safetensors` file from the recipe's folder, ours, diffusers' or kohya's."""
+    """An adapter to begin with, a `.safetensors` file from the recipe's folder or a URL, ours, diffusers' or
+    kohya's."""
     weight_dtype: Literal["fp32", "bf16", "fp16"] | None = None
     """Number format of the weights that stay frozen; by default that of mixed_precision on a GPU, else fp32."""
     quantization: Literal["int8", "nf4"] | None = None
@@ -102,7 +103,7 @@ class Words(Section):
     """`[words]`: new words of the tokenizer, and what they are found and made from."""
 
     file: str = ""
-    """New words to train and to draw with, as `bespoke words build` writes them; empty: none."""
+    """New words to train and to draw with, by `bespoke words build`, or a textual inversion; empty: none."""
     train: bool = False
     """Train the new words' rows, too (pivotal tuning); all other rows of the tokenizer's words stay as they are."""
     learning_rate: Rate | None = None
