@@ -1,4 +1,4 @@
-"""Another trainer's settings turned into a project: the pictures that they name imported, the recipe settled on them."""
+"""Another trainer's settings turned into a project: the pictures they name imported, the recipe settled on them."""
 
 import math
 import re

@@ -5,5 +5,6 @@ from bespoke.recipe.peers.table import Carried, Epochs, Line, Part, Source
 from bespoke.recipe.peers.telling import account, as_json, reasons, summary, told
 
 __all__ = [
-    "Carried", "Epochs", "Line", "Part", "Source", "account", "as_json", "nearby", "read_settings", "reasons", "summary", "told",
+    "Carried", "Epochs", "Line", "Part", "Source", "account", "as_json", "nearby", "read_settings", "reasons",
+    "summary", "told",
 ]  # fmt: skip

@@ -119,7 +119,7 @@ TABLE: Table = {
     **every("revision variant non_ema_revision", left("the base's main revision is used; name a folder for another")),
     "pretrained_vae_model_name_or_path": left("the base's own autoencoder is used"),
     "tokenizer_name": left("the base's own tokenizer is used"),
-    **every("train_data_dir instance_data_dir dataset_name", folder), "repeats": needless("it counts with the pictures"),
+    **every("train_data_dir instance_data_dir dataset_name", folder), "repeats": needless("it counts with them"),
     "dataset_config_name": left("bespoke data import reads what a repository holds"),
     "image_column": one_of("", {"image": Needless("it is found")}, "call the column image"),
     "caption_column": one_of("", {name: Needless("it is found") for name in ("text", "caption", "prompt")},

@@ -84,7 +84,6 @@ TABLE: Table = {
     "adaptive_noise_scale": noise("adaptive_noise_scale", "Original"),
     "multires_noise_iterations": noise("multires_noise_iterations", "Multires"),
     "multires_noise_discount": noise("multires_noise_discount", "Multires"),
-    "max_train_steps": lambda value, options: kohya.TABLE["max_train_steps"](value, options),
     "train_dir": needless("each run has its folder in runs/"), "image_folder": kohya.TABLE["train_data_dir"],
     "batch_size": needless("it is for preparing files"),
     **every("caption_metadata_filename latent_metadata_filename full_path create_caption create_buckets "

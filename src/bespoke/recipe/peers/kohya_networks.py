@@ -70,13 +70,13 @@ def network(value: Any, options: Options) -> Result:
     why = ALIKE.get(module, "")
     if kind == "lora" and truth(said.get("dora_wd", False)):
         kind = "dora"
-    targets = layers(module == "lycoris.kohya", said)
+    targets = layers(said, lycoris=module == "lycoris.kohya")
     if kind in ("oft", "boft"):
         targets = [name for name in targets if name != "convolutions"]
     return Put({"model.method": kind, "model.targets": targets}, why)
 
 
-def layers(lycoris: bool, said: dict[str, str]) -> list[str]:
+def layers(said: dict[str, str], *, lycoris: bool) -> list[str]:
     """The layers that an adapter sits on."""
     if lycoris:
         return PRESETS.get(said.get("preset", "full"), PRESETS["full"])
@@ -137,7 +137,7 @@ NETWORK_ROWS: Table = {
     **every("network_args.loraplus_lr_ratio network_args.loraplus_unet_lr_ratio "
             "network_args.loraplus_text_encoder_lr_ratio", left("both matrices learn at one rate")),
     **every("network_args.down_lr_weight network_args.mid_lr_weight network_args.up_lr_weight "
-            "network_args.block_lr_zero_threshold block_lr", left("train.layer_decay lets blocks learn at other rates")),
+            "network_args.block_lr_zero_threshold block_lr", left("train.layer_decay gives blocks other rates")),
     **every("network_args.block_dims network_args.block_alphas network_args.conv_block_dims "
             "network_args.conv_block_alphas", left("model.rank_pattern and alpha_pattern give layers other ranks")),
     **every("network_args.full_matrix network_args.use_tucker network_args.use_cp network_args.use_scalar "

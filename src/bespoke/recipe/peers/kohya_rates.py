@@ -6,7 +6,19 @@ Source: kohya-ss/sd-scripts, library/train_util.py, get_optimizer and get_schedu
 from typing import Any
 
 from bespoke.recipe.peers.table import Left, Needless, Options, Put, Result, Table
-from bespoke.recipe.peers.values import above_zero, count_or_part, every, left, number, off, text, to, truth, whole
+from bespoke.recipe.peers.values import (
+    above_zero,
+    count_or_part,
+    every,
+    left,
+    needless,
+    number,
+    off,
+    text,
+    to,
+    truth,
+    whole,
+)
 
 SAME = {
     "adamw": "adamw", "adamw8bit": "adamw8bit", "lion": "lion", "prodigy": "prodigy", "adafactor": "adafactor",
@@ -104,7 +116,7 @@ RATES: Table = {
     "optimizer_type": optimizer,
     "use_8bit_adam": lambda value, _: optimizer("adamw8bit", {}) if truth(value) else Needless("it is off"),
     "use_lion_optimizer": lambda value, _: optimizer("lion", {}) if truth(value) else Needless("it is off"),
-    "optimizer_args": lambda value, _: Needless("each of them is listed"),
+    "optimizer_args": needless("each of them is listed"),
     "optimizer_args.weight_decay": to("train.adam_weight_decay"), "optimizer_args.betas": betas,
     "optimizer_args.eps": to("train.adam_epsilon"),
     "unet_lr": above_zero("train.learning_rate"), "learning_rate": general,
