@@ -63,9 +63,13 @@ def dataset_of(carried: Carried, wanted: Wanted, project: Project, report: Repor
     recipe = recipe_of(carried, wanted)
     folder, dataset = project.root / recipe.data.path, Dataset()
     own = [source for source in carried.sources if not source.regularisation]
+    seen = set[str]()
     for source, place in _places(own, wanted):
-        also = _otherwise(source, place, recipe)
-        dataset = built(place, folder, recipe, report, also)
+        if str(place) in seen:
+            carried = carried.missing(source, "these pictures are there once, in one resolution")
+            continue
+        seen.add(str(place))
+        dataset = built(place, folder, recipe, report, _otherwise(source, place, recipe))
     for source in (source for source in carried.sources if source.regularisation):
         carried = _regular(carried, source, wanted, project, report)
     return carried, dataset
@@ -137,14 +141,12 @@ def _regular(carried: Carried, source: Source, wanted: Wanted, project: Project,
     place = peers.nearby(source.path, wanted.file)
     if place is None or not _count(place):
         return carried.missing(source, "there are no pictures here; the base draws plain ones, if it is to")
-    built(place, project.root / REGULAR, recipe_of(carried, wanted), report, _otherwise_regular(source))
+    also = data.Otherwise(source.caption, source.repeats)
+    if not built(place, project.root / REGULAR, recipe_of(carried, wanted), report, also).pictures:
+        return carried.missing(source, "its pictures have no captions, and set-aside/ of regularisation/ holds them")
     why = "the regularisation set is in its place"
     drawn: dict[str, str] = {"train.num_class_images": why, "train.class_prompts": why}
     return carried.without(drawn).naming(source, {f"data.{REGULAR}": REGULAR})
-
-
-def _otherwise_regular(source: Source) -> data.Otherwise:
-    return data.Otherwise(source.caption, source.repeats)
 
 
 def _found(said: dict[str, Any], name: str) -> Any:

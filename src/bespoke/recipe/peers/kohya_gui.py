@@ -78,7 +78,10 @@ TABLE: Table = {
     "LyCORIS_preset": lambda value, _: Needless("all layers of the kind") if text(value) in ("", "full") else Left(
         "model.targets names the layers"),
     "unit": left("LoRAs of all ranks at once are not had here"), "constrain": left("peft's adapters have none"),
-    "epoch": epochs, "lr_warmup": warmup, "text_encoder_lr": text_rate,
+    "epoch": epochs, "lr_warmup": warmup,
+    "lr_warmup_steps": lambda value, options: kohya.TABLE["lr_warmup_steps"](value, options) if not off(
+        value) else Needless("it is off in the file"),
+    "text_encoder_lr": text_rate,
     "noise_offset_type": needless("it counts with the noise"),
     "noise_offset": noise("noise_offset", "Original"),
     "adaptive_noise_scale": noise("adaptive_noise_scale", "Original"),
@@ -134,5 +137,5 @@ def peer(options: Options) -> Peer:
     return replace(below, name=NAME, table=TABLE, defaults=chosen, groups=(*groups, *below.groups))
 
 
-UNSAID = ("network_module", "network_train_unet_only", "max_train_steps")
+UNSAID = ("network_module", "network_train_unet_only", "max_train_steps", "lr_warmup_steps")
 """What the pages always say, in other fields."""

@@ -3,8 +3,10 @@
 Source: Nerogar/OneTrainer (23df383), modules/util/config.
 """
 
-from bespoke.recipe.peers.table import Table
-from bespoke.recipe.peers.values import every, left, needless
+from typing import Any
+
+from bespoke.recipe.peers.table import Left, Needless, Options, Result, Table
+from bespoke.recipe.peers.values import every, left, needless, truth
 
 SEEN_TO = needless("bespoke sees to it")
 OPTIMIZER = (
@@ -20,7 +22,7 @@ OPTIMIZER = (
     "beta1_warmup min_beta1 Simplified_AdEMAMix kourkoutas_beta schedulefree_c ns_steps MuonWithAuxAdam "
     "muon_hidden_layers muon_adam_regex muon_adam_lr muon_te1_adam_lr muon_te2_adam_lr muon_adam_config "
     "rms_rescaling normuon_variant beta2_normuon low_rank_ortho ortho_rank accelerated_ns cautious_wd approx_mars "
-    "auto_kappa_p compile weight_decouple"
+    "auto_kappa_p compile "
 )
 PARTS = (
     "unet prior transformer unconditional_transformer text_encoder text_encoder_2 text_encoder_3 text_encoder_4 vae "
@@ -47,8 +49,19 @@ def under(before: str, names: str) -> str:
     return " ".join(f"{before}.{name}" for name in names.split())
 
 
+ON = "stochastic_rounding weight_decay_by_lr split_groups split_groups_mean factored factored_fp32 use_stableadamw "
+ON_TOO = "d_limiter use_schedulefree rms_rescaling fused"
+"""What optimizers that have them do there by default."""
+
+
+def usual(value: Any, _: Options) -> Result:
+    """A setting of optimizers that is on unless somebody switched it off."""
+    return Needless("it is the default there") if truth(value) else Left("the optimizer's own default is used")
+
+
 GENERIC: Table = {
     **every(under("optimizer", OPTIMIZER), left("the optimizer's own default is used")),
+    **every(under("optimizer", ON + ON_TOO), usual),
     **{name: row for part in PARTS.split() for name, row in every(under(part, PART_FIELDS), SEEN_TO).items()},
     **every(under("embedding", EMBEDDING), needless("it counts with the new word")),
     **every(under("quantization", QUANTIZATION), SEEN_TO),

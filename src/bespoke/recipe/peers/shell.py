@@ -20,6 +20,8 @@ SCRIPTS = re.compile(
 SETTING = re.compile(r"(?:export\s+|set\s+|\$env:)?([A-Za-z_]\w*)\s?=\s?(.*)", re.DOTALL)
 VARIABLE = re.compile(r"\$env:(\w+)|\$\{(\w+)(?::?-([^}]*))?\}|\$(\w+)|%(\w+)%")
 NUMBER = re.compile(r"-[\d.]")
+WORD = r"""(?:[^\s'";&|\\]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")+"""
+WINDOWS_WORD = r"""(?:[^\s'";&|]|'[^']*'|"[^"]*")+"""
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,11 @@ def commands(script: str) -> list[Command]:
     """
     known: dict[str, str] = {}
     found: list[Command] = []
-    windows = re.search(r"[\^`][ \t]*$", script, re.MULTILINE) is not None
+    windows = re.search(r"[\^`][ \t]*$|^(?:@echo|set )", script, re.MULTILINE) is not None
     for line in _lines(script):
         setting = SETTING.fullmatch(line)
-        if setting and not SCRIPTS.search(line.split("--")[0]):
-            known[setting[1]] = _bare(_put_in(setting[2].strip(), known))
+        if setting and (line.startswith(("set ", "$env:")) or len(next(_split(setting[2], windows=windows))) <= 1):
+            known[setting[1]] = _bare(_put_in(setting[2].strip(), known), windows=windows)
             continue
         for words in _split(_put_in(line, known), windows=windows):
             at = next((n for n, word in enumerate(words) if SCRIPTS.fullmatch(_name(word))), None)
@@ -80,37 +82,35 @@ def _put_in(line: str, known: Mapping[str, str]) -> str:
     return "".join(part if part.startswith("'") else VARIABLE.sub(value, part) for part in parts)
 
 
-def _bare(value: str) -> str:
+def _bare(value: str, *, windows: bool) -> str:
     """A setting's value without its quotation marks and what stands behind it."""
     if "$(" in value or value.startswith("`"):
-        return value.replace("`", "$`")
-    try:
-        words = shlex.split(value, comments=True)
-    except ValueError:
-        return value
+        return value.replace("`", "$`")  # a command's answer: as unknown as a variable
+    if windows:
+        return value.strip("\"'")
+    words = next(_split(value, windows=windows))
     return words[0] if words else ""
 
 
 def _split(line: str, *, windows: bool) -> Iterator[list[str]]:
-    """The words of each command of a line."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
-    lexer.whitespace_split, lexer.commenters = True, ""
-    if windows:
-        lexer.escape = ""
+    """The words of each command of a line, up to a comment."""
+    token = re.compile(rf"\s+|(?P<end>[;&|]+)|(?P<word>{WINDOWS_WORD if windows else WORD})", re.DOTALL)
     words: list[str] = []
-    try:
-        for word in lexer:
-            if set(word) <= set(";&|"):
-                yield words
-                words = []
-            elif word.startswith("#"):
+    at = 0
+    while at < len(line):
+        match = token.match(line, at)
+        if match is None:
+            raise BespokeError(
+                f"A quotation mark is never closed in: {line[:80]}…", "Close it, or take that line out of the file."
+            )
+        at = match.end()
+        if match["end"]:
+            yield words
+            words = []
+        elif match["word"]:
+            if match["word"].startswith("#"):
                 break
-            else:
-                words.append(word)
-    except ValueError:
-        raise BespokeError(
-            f"A quotation mark is never closed in: {line[:80]}…", "Close it, or take that line out of the file."
-        ) from None
+            words.append(re.sub(r"[\"']", "", match["word"]) if windows else "".join(shlex.split(match["word"])))
     yield words
 
 

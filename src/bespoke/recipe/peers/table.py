@@ -187,7 +187,7 @@ class Carried:
 
         return replace(self, lines=tuple(map(line, self.lines)))
 
-    def settled(self, steps_an_epoch: float, steps: float) -> "Carried":
+    def settled(self, steps_an_epoch: int, steps: int) -> "Carried":
         """The same with epochs and parts counted in steps, at least one of each."""
 
         def count(value: Any) -> Any:
