@@ -153,7 +153,7 @@ NETWORK_ROWS: Table = {
             "" if truth(value) else "sd-scripts trains the text encoder unless told not to"),
     "network_train_text_encoder_only": only_text,
     "network_weights": above_zero("model.adapter_file", text),
-    "dim_from_weights": left("write the file's rank into model.rank; bespoke models show says it"),
+    "dim_from_weights": left("write the file's rank into model.rank; bespoke models inspect says it"),
     "scale_weight_norms": above_zero("train.max_adapter_norm"),
     **every("base_weights base_weights_multiplier", left(
         "bespoke models merge puts adapters into a base; then name that")),
