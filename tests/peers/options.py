@@ -1,6 +1,7 @@
 """The names of other trainers' options, read from their sources: an oracle for the tables in `bespoke.recipe.peers`.
 
-`python -m tests.peers.options SD_SCRIPTS KOHYA_SS ONETRAINER DIFFUSERS > tests/peers/options.json`, each a checkout.
+`python -m tests.peers.options SD_SCRIPTS KOHYA_SS ONETRAINER DIFFUSERS EVERYDREAM2 > tests/peers/options.json`, each of
+which is a checkout.
 """
 
 import ast
@@ -21,6 +22,7 @@ DIFFUSERS = (
     "text_to_image/train_text_to_image_lora_sdxl", "text_to_image/train_text_to_image_sdxl",
     "dreambooth/train_dreambooth_lora_sdxl", "advanced_diffusion_training/train_dreambooth_lora_sd15_advanced",
 )  # fmt: skip
+EVERYDREAM2 = "train.py"
 GUI = ("lora_gui", "dreambooth_gui", "finetune_gui", "textual_inversion_gui")
 ONETRAINER = ("TrainConfig", "ConceptConfig", "SampleConfig", "CloudConfig")
 
@@ -37,9 +39,10 @@ def called(module: ast.AST, method: str) -> list[ast.Call]:
     return [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == method]
 
 
-def arguments(checkout: Path, *files: str) -> list[str]:
-    """The options of argument parsers."""
-    made = (node for f in files for node in ast.walk(tree(checkout, f)) if isinstance(node, ast.FunctionDef))
+def arguments(checkout: Path, *files: str, anywhere: bool = False) -> list[str]:
+    """The options of argument parsers, of those that functions make."""
+    kinds = ast.Module if anywhere else ast.FunctionDef
+    made = (node for f in files for node in ast.walk(tree(checkout, f)) if isinstance(node, kinds))
     texts = (a.value for node in made for c in called(node, "add_argument") for a in c.args
              if isinstance(a, ast.Constant))  # fmt: skip
     return sorted({str(text).lstrip("-") for text in texts})
@@ -73,12 +76,15 @@ def appended(checkout: Path, name: str) -> dict[str, list[str]]:
     return found
 
 
-def listing(sd_scripts: Path, kohya_ss: Path, onetrainer: Path, diffusers: Path) -> dict[str, list[str]]:
+def listing(
+    sd_scripts: Path, kohya_ss: Path, onetrainer: Path, diffusers: Path, everydream2: Path
+) -> dict[str, list[str]]:
     """All of them, by trainer and, for OneTrainer, by class."""
     scripts = (f"examples/{name}.py" for name in DIFFUSERS)
     return {
         "sd-scripts": arguments(sd_scripts, *SD_SCRIPTS), "datasets": schemas(sd_scripts),
         "kohya_ss": parameters(kohya_ss), "diffusers": arguments(diffusers, *scripts),
+        "EveryDream2": arguments(everydream2, EVERYDREAM2, anywhere=True),
     } | {k: v for name in ONETRAINER for k, v in appended(onetrainer, name).items()}  # fmt: skip
 
 

@@ -37,6 +37,10 @@ def test_words_are_taken_as_a_shell_would(script, options):
     assert only(script).options == options
 
 
+def test_prose_around_a_command_does_not_matter():
+    assert only("Don't forget:\n\npython train_network.py --a 1\n\nIt isn't long").options == {"a": "1"}
+
+
 def test_the_launcher_speaks_for_itself():
     command = only("accelerate launch --num_processes 2 path/to/train_dreambooth.py --a 1")
     assert command.script == "train_dreambooth.py"

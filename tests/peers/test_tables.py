@@ -10,7 +10,7 @@ from tests.peers.options import LISTED
 
 from bespoke.errors import BespokeError
 from bespoke.recipe import parse
-from bespoke.recipe.peers import diffusers, kohya, kohya_gui, onetrainer
+from bespoke.recipe.peers import diffusers, everydream, kohya, kohya_gui, onetrainer
 from bespoke.recipe.peers.kohya_datasets import ROWS
 from bespoke.recipe.peers.onetrainer_concepts import CONCEPT, SAMPLE
 from bespoke.recipe.peers.onetrainer_names import PARTS
@@ -22,6 +22,7 @@ NESTED = {"optimizer", "quantization", "embedding", "cloud", "secrets"} | set(PA
 PEERS = {
     "sd-scripts": kohya.peer({}, "train_network.py"), "kohya_ss": kohya_gui.peer({"LoRA_type": "Standard"}),
     "diffusers": diffusers.peer("train_text_to_image_lora.py"), "OneTrainer": onetrainer.reading({}).peer,
+    "EveryDream2": everydream.reading({}).peer,
 }  # fmt: skip
 SOME = st.one_of(st.booleans(), st.integers(-9, 9999), st.floats(allow_nan=False), st.text(max_size=9), st.none(),
                  st.lists(st.text(max_size=4), max_size=3))  # fmt: skip
@@ -50,10 +51,17 @@ def test_every_option_of_diffusers_scripts_is_known_and_no_other():
     assert len(REAL["diffusers"]) == 117
 
 
+def test_every_option_of_everydream2_is_known_and_no_other():
+    of_its_files_only = {"notebook", "lowvram", "disable_xformers", "scale_lr"}
+    assert settings(everydream.TABLE) - of_its_files_only == REAL["EveryDream2"]
+
+
 def test_every_setting_of_onetrainer_is_known_and_no_other():
-    assert settings(onetrainer.TABLE) - {"__version", "cloud", "secrets"} == REAL["TrainConfig"] - NESTED
+    assert (
+        settings(onetrainer.TABLE) - {"__version", "weight_dtype", "cloud", "secrets"} == REAL["TrainConfig"] - NESTED
+    )
     optimizers = {name.partition(".")[2] for name in onetrainer.TABLE if name.startswith("optimizer.")}
-    assert optimizers == REAL["TrainOptimizerConfig"]
+    assert optimizers - {"__version"} == REAL["TrainOptimizerConfig"]
     for part in PARTS.split():
         assert {f"{part}.{name}" for name in REAL["TrainModelPartConfig"]} <= onetrainer.TABLE.keys()
     assert {f"embedding.{name}" for name in REAL["TrainEmbeddingConfig"]} <= onetrainer.TABLE.keys()
@@ -120,7 +128,7 @@ def test_values_are_read_as_files_write_them():
     assert truth("True") and truth(1) and not truth("false") and not truth("")
     assert off("None") and off(0) and off("0.0") and off([]) and not off("0.1") and not off(True)
     assert count_or_part("0.1") == Part(0.1) and count_or_part(100) == 100
-    assert pairs("a=1 b=x=y") == {"a": "1", "b": "x=y"} and pairs(["c=(0.9,0.99)"]) == {"c": "(0.9,0.99)"}
+    assert pairs('a=1 "b=x=y"') == {"a": "1", "b": "x=y"} and pairs(["c=(0.9,0.99)"]) == {"c": "(0.9,0.99)"}
     with pytest.raises(ValueError, match="key=value"):
         pairs(["nothing"])
 

@@ -62,7 +62,7 @@ def new(
     base: Annotated[str | None, typer.Option(help="pico (the default), a diffusers folder or a hub id.")] = None,
     settings_from: Annotated[
         Path | None,
-        typer.Option("--from", metavar="FILE", help="Settings of kohya's, OneTrainer or diffusers' scripts."),
+        typer.Option("--from", metavar="FILE", help="Settings of another trainer: kohya's, OneTrainer's, …"),
     ] = None,
     caption: Annotated[bool, typer.Option("--caption", help="Put into words what has no caption.")] = False,
     settings: Set = None,

@@ -38,6 +38,13 @@ def kind(value: Any, options: Options) -> Result:
     return Put({"model.method": method, "model.targets": targets}, why)
 
 
+def ranks(value: Any, options: Options) -> Result:
+    """How DyLoRA trains several ranks at once."""
+    if "DyLoRA" not in text(options.get("LoRA_type")):
+        return Needless("it is for DyLoRA")
+    return Left("LoRAs of all ranks at once are not had here")
+
+
 def epochs(value: Any, options: Options) -> Result:
     """The epochs, where neither of the fields that are heard before them says anything."""
     for other in ("max_train_epochs", "max_train_steps"):
@@ -77,7 +84,11 @@ TABLE: Table = {
     "LoRA_type": kind, "dora_wd": needless("it counts with LoRA_type"),
     "LyCORIS_preset": lambda value, _: Needless("all layers of the kind") if text(value) in ("", "full") else Left(
         "model.targets names the layers"),
-    "unit": left("LoRAs of all ranks at once are not had here"), "constrain": left("peft's adapters have none"),
+    "unit": ranks, "constrain": left("peft's adapters have none"),
+    "train_on_input": needless("it is for IA3"), "lora_network_weights": NETWORK_ROWS["network_weights"],
+    "stop_text_encoder_training_pct": kohya.TABLE["stop_text_encoder_training"],
+    **every("conv_dims conv_alphas generate_caption_database generate_image_buckets", OTHERS),
+ "constrain": left("peft's adapters have none"),
     "epoch": epochs, "lr_warmup": warmup,
     "lr_warmup_steps": lambda value, options: kohya.TABLE["lr_warmup_steps"](value, options) if not off(
         value) else Needless("it is off in the file"),

@@ -112,7 +112,17 @@ def stop_text(value: Any, options: Options) -> Result:
     return left("the text encoder is trained to the end, or not (train.train_text_encoder)")(value, options)
 
 
+def scheduler_class(value: Any, options: Options) -> Result:
+    """The schedule of a class of torch's."""
+    name = CLASSES.get(text(value).rpartition(".")[2].lower())
+    if name is None:
+        return left("classes of one's own are not loaded; train.lr_scheduler has five shapes")(value, options)
+    return Put({"train.lr_scheduler": name, "train.lr_warmup_steps": 0}, "over all steps, whatever its arguments say")
+
+
+CLASSES = {"cosineannealinglr": "cosine", "cosineannealingwarmrestarts": "cosine_with_restarts"}
 RATES: Table = {
+    "lr_scheduler_type": scheduler_class,
     "optimizer_type": optimizer,
     "use_8bit_adam": lambda value, _: optimizer("adamw8bit", {}) if truth(value) else Needless("it is off"),
     "use_lion_optimizer": lambda value, _: optimizer("lion", {}) if truth(value) else Needless("it is off"),
@@ -126,7 +136,6 @@ RATES: Table = {
     "max_grad_norm": lambda value, _: Put({"train.max_grad_norm": 1e9}, "so high that nothing is shortened") if off(
         value) else Put({"train.max_grad_norm": number(value)}),
     "lr_scheduler": schedule, "lr_warmup_steps": warmup,
-    "lr_scheduler_type": left("classes of one's own are not loaded; train.lr_scheduler has five shapes"),
     "lr_scheduler_args": left("classes of one's own are not loaded; train.lr_scheduler has five shapes"),
     "lr_scheduler_num_cycles": above_zero("train.lr_num_cycles", whole),
     "lr_scheduler_power": above_zero("train.lr_power"),

@@ -154,7 +154,8 @@ TABLE: Table = {
             "lora_weight_dtype optimizer_defaults sample_skip_first sample_video_format sample_audio_format "
             "samples_to_tensorboard non_ema_sampling rolling_backup backup_before_save save_skip_first "
             "save_filename_prefix text_encoder_sequence_length text_encoder_2_layer_skip "
-            "text_encoder_2_sequence_length text_encoder_3_layer_skip text_encoder_4_layer_skip __version concepts "
+            "text_encoder_2_sequence_length text_encoder_3_layer_skip text_encoder_4_layer_skip __version "
+            "optimizer.__version weight_dtype concepts "
             "samples", SEEN_TO),
     "force_circular_padding": left("pictures that tile are not had here"),
 }  # fmt: skip

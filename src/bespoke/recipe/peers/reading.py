@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from bespoke.errors import BespokeError
-from bespoke.recipe.peers import diffusers, kohya, kohya_datasets, kohya_gui, onetrainer
+from bespoke.recipe.peers import diffusers, everydream, kohya, kohya_datasets, kohya_gui, onetrainer
 from bespoke.recipe.peers.kohya_samples import Lines
 from bespoke.recipe.peers.shell import Command, commands
 from bespoke.recipe.peers.table import Carried, Left, Line, Options, Peer, Reading, Table
@@ -16,8 +16,8 @@ from bespoke.recipe.peers.values import needless, off, text, to
 from bespoke.recipe.tree import Recipe
 
 KNOWN = (
-    "Known are kohya's sd-scripts (TOML, its file of datasets, a command), kohya_ss (JSON), OneTrainer (JSON) and "
-    "diffusers' scripts (a command)."
+    "Known are kohya's sd-scripts (TOML, its file of datasets, a command), kohya_ss (JSON), OneTrainer (JSON), "
+    "EveryDream2 (JSON) and diffusers' scripts (a command)."
 )  # fmt: skip
 LARGEST = 4_000_000
 """Bytes; no file of settings is larger."""
@@ -72,6 +72,8 @@ def _of_json(content: Any, path: Path) -> Carried:
             return _of_toml(options, path)
         if onetrainer.is_one(options):
             return onetrainer.reading(_with_files(options, path, onetrainer.FILES)).all(path.name)
+        if everydream.is_one(options):
+            return everydream.reading(_with_files(options, path, everydream.FILES)).all(path.name)
         if sum(map(kohya_gui.is_option, options)) >= max(1, len(options) / 2):
             return _of_kohya(kohya_gui.told(options), path, gui=True)
     raise BespokeError(f"{path} is of no trainer that bespoke knows.", KNOWN)

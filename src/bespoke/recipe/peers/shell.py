@@ -48,8 +48,10 @@ def commands(script: str) -> list[Command]:
     windows = re.search(r"[\^`][ \t]*$|^(?:@echo|set )", script, re.MULTILINE) is not None
     for line in _lines(script):
         setting = SETTING.fullmatch(line)
-        if setting and (line.startswith(("set ", "$env:")) or len(next(_split(setting[2], windows=windows))) <= 1):
+        if setting and (line.startswith(("set ", "$env:")) or not SCRIPTS.search(line)):
             known[setting[1]] = _bare(_put_in(setting[2].strip(), known), windows=windows)
+            continue
+        if not SCRIPTS.search(line):
             continue
         for words in _split(_put_in(line, known), windows=windows):
             at = next((n for n, word in enumerate(words) if SCRIPTS.fullmatch(_name(word))), None)

@@ -221,7 +221,7 @@ class Reading:
         for option, value in self.peer.defaults.items():
             if option not in self.options:
                 line = self._line(option, value)
-                if line.keys:
+                if line.keys or line.fate == "left":
                     self.lines.append(replace(line, default=True))
         for key, value, why in self.peer.also:
             if key not in self._taken:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from bespoke.recipe.peers.table import Carried, Line
@@ -34,7 +35,7 @@ def told(carried: Carried) -> list[str]:
     """The account in lines: what is carried to where, what is not and why; what is needless is counted only."""
     lines = [summary(carried)]
     lines += [f"  {line.option} = {shown(line)}  →  {_here(line)}" for line in carried.of("carried")]
-    others = [*carried.of("left"), *carried.of("unknown")]
+    others = _lost(carried)
     lines += ["Not carried over:"] * bool(others)
     return lines + [f"  {line.option} = {shown(line)}: {line.why}" for line in others]
 
@@ -42,7 +43,7 @@ def told(carried: Carried) -> list[str]:
 def account(carried: Carried) -> str:
     """The account of every option as a page in Markdown."""
     parts = [f"# Settings from {carried.peer}", summary(carried)]
-    left = [*carried.of("left"), *carried.of("unknown")]
+    left = _lost(carried)
     if left:
         rows = [(_code(line.option), _code(shown(line)), line.why) for line in left]
         parts += ["## Not carried over", _table(("option", "value", "why, or what to do"), rows)]
@@ -75,6 +76,12 @@ def as_json(carried: Carried) -> dict[str, Any]:
     lines: dict[str, list[dict[str, Any]]] = {fate: [_object(line) for line in carried.of(fate)] for fate in FATES}
     defaults = [_object(line) for line in carried.lines if line.default and line.keys]
     return {"from": carried.peer, "file": carried.file, **lines, "defaults": defaults}
+
+
+def _lost(carried: Carried) -> list[Line]:
+    """What is not carried over, and what the other trainer does by itself that cannot be."""
+    defaults = [replace(line, why=f"its default: {line.why}") for line in carried.lines if line.default]
+    return [*carried.of("left"), *carried.of("unknown"), *(line for line in defaults if line.fate == "left")]
 
 
 def _object(line: Line) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Values of other trainers' options read, and the usual ways in which one becomes ours: the words of tables."""
 
 import math
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -120,7 +121,7 @@ def every(names: str, convert: Convert) -> dict[str, Convert]:
 
 def pairs(said: Any) -> dict[str, str]:
     """`key=value` texts, in a list or divided by spaces, as a dictionary. Raises: ValueError for other forms."""
-    words: Iterable[str] = said.split() if isinstance(said, str) else map(str, said or ())
+    words: Iterable[str] = shlex.split(said) if isinstance(said, str) else map(str, said or ())
     found: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
