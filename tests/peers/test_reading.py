@@ -97,8 +97,11 @@ def test_a_file_of_datasets_says_which_pictures_and_how_often():
     ]  # fmt: skip
     assert recipe["data"]["resolution"] == 64 and recipe["train"]["train_batch_size"] == 4
     assert recipe["augment"]["keep_first"] == 2, "the inner table is heard"
-    assert fates(carried, "general.keep_tokens", "datasets[1].resolution", "datasets[1].batch_size") == ["left"] * 3
-    assert fates(carried, "datasets[0].subsets[1].flip_aug") == ["carried"]
+    assert fates(carried, "datasets[1].resolution", "datasets[1].batch_size") == ["left"] * 2
+    assert fates(carried, "datasets[0].subsets[1].flip_aug", "datasets[0].subsets[1].keep_tokens") == [
+        "carried",
+        "needless",
+    ]
     assert recipe["train"]["prior_loss_weight"] == 1.0, "as sd-scripts weighs regularisation pictures"
 
 
@@ -161,6 +164,7 @@ def test_kohya_ss_says_a_part_of_it_in_other_fields():
     assert train["train_text_encoder"] is False and train["optimizer"] == "prodigy"
     assert recipe["model"]["rank"] == 32 and recipe["model"]["alpha"] == 16
     assert [line.option for line in carried.of("left")] == ["optimizer_args.d_coef"], "what is off is no news"
+    assert fates(carried, "conv_dim", "factor") == ["needless", "needless"], "of other kinds of adapters"
 
 
 def test_onetrainer_keeps_its_meaning():
@@ -189,6 +193,7 @@ def test_onetrainer_keeps_its_meaning():
         == ["left"] * 3
     )
     assert "whole here; it was 2.5" in why(carried, "lora_alpha")
+    assert fates(carried, "concepts[1].name", "concepts[1].balancing") == ["needless", "needless"]
     assert fates(carried, "samples[1].seed", "concepts[2].path") == ["needless", "needless"]
 
 

@@ -112,6 +112,8 @@ def save_parts(value: Any, options: Options) -> Result:
 def log_with(value: Any, _: Options) -> Result:
     """Where figures go."""
     chosen = text(value).lower()
+    if off(value):
+        return Needless("figures are kept in any case")
     return Put({"track.tensorboard": chosen in ("tensorboard", "all"), "track.wandb": chosen in ("wandb", "all")})
 
 

@@ -9,13 +9,15 @@ from typing import Any, cast
 
 from bespoke.errors import BespokeError
 from bespoke.recipe.peers.kohya import DATA, RUN
-from bespoke.recipe.peers.table import Convert, Left, Needless, Options, Pictures, Result, Source, Table
+from bespoke.recipe.peers.table import Convert, Left, Needless, Options, Pictures, Put, Result, Source, Table
 from bespoke.recipe.peers.values import needless, number, off, text, truth
 
 NAMES = {"batch_size": "train_batch_size", "num_repeats": "dataset_repeats"}
 """Options that are called otherwise there. Source: config_util.py, ARGPARSE_OPTNAME_TO_CONFIG_OPTNAME."""
 OF_SUBSETS = ("image_dir", "num_repeats", "class_tokens", "is_reg", "metadata_file", "conditioning_data_dir")
 """Options that each subset may have its own value of here, too."""
+FOLDED = ("keep_tokens",)
+"""Options that count with another's row."""
 INSTEAD = ("train_data_dir", "reg_data_dir", "in_json")
 ROWS: Table = {
     **DATA, "train_batch_size": RUN["train_batch_size"], "validation_split": RUN["validation_split"],
@@ -69,9 +71,10 @@ def _row(place: Place, name: str, main: Options) -> Convert | None:
     heard = {NAMES.get(key, key): value for key, value in main.items()}
 
     def convert(value: Any, _: Options) -> Result:
-        if name in main and main[name] != value:
+        found = row(value, heard)
+        if (isinstance(found, Put) or name in FOLDED) and name in main and main[name] != value:
             return Left(f"it is one for all here: {main[name]}, as of the first pictures")
-        return row(value, heard)
+        return found
 
     return convert
 

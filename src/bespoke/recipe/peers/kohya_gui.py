@@ -33,9 +33,28 @@ def kind(value: Any, options: Options) -> Result:
     method, why = KINDS[text(value)]
     if method == "lora" and truth(options.get("dora_wd", False)):
         method = "dora"
-    wide = text(value).startswith(("LyCORIS", "LoCon", "Kohya LoCon")) and method not in ("oft", "boft")
-    targets = [*LINEAR, "convolutions"] if wide and not off(options.get("conv_dim")) else LINEAR
+    everywhere = wide(options) and not off(options.get("conv_dim"))
+    targets = [*LINEAR, "convolutions"] if everywhere else LINEAR
     return Put({"model.method": method, "model.targets": targets}, why)
+
+
+def wide(options: Options) -> bool:
+    """Whether the adapter sits on convolutions, too."""
+    chosen = text(options.get("LoRA_type"))
+    return chosen.startswith(("LyCORIS", "LoCon", "Kohya LoCon")) and "OFT" not in chosen
+
+
+def on_convolutions(name: str) -> Convert:
+    """A field that counts for adapters on convolutions only."""
+    row = NETWORK_ROWS[f"network_args.{name}"]
+    return lambda value, options: row(value, options) if wide(options) else Needless("it is for convolutions")
+
+
+def of_lokr(name: str) -> Convert:
+    """A field that counts for LoKr only."""
+    row = NETWORK_ROWS[f"network_args.{name}"]
+    return lambda value, options: row(value, {"network_args": ["algo=lokr"]}) if "LoKr" in text(
+        options.get("LoRA_type")) else Needless("it is for LoKr")  # fmt: skip
 
 
 def ranks(value: Any, options: Options) -> Result:
@@ -81,6 +100,8 @@ def noise(name: str, of: str) -> Convert:
 TABLE: Table = {
     **kohya.TABLE, **{name.partition(".")[2]: row for name, row in NETWORK_ROWS.items() if "." in name},
     "optimizer": kohya.TABLE["optimizer_type"], "max_resolution": kohya.TABLE["resolution"],
+    "conv_dim": on_convolutions("conv_dim"), "conv_alpha": on_convolutions("conv_alpha"),
+    "factor": of_lokr("factor"), "decompose_both": of_lokr("decompose_both"),
     "LoRA_type": kind, "dora_wd": needless("it counts with LoRA_type"),
     "LyCORIS_preset": lambda value, _: Needless("all layers of the kind") if text(value) in ("", "full") else Left(
         "model.targets names the layers"),
@@ -88,7 +109,6 @@ TABLE: Table = {
     "train_on_input": needless("it is for IA3"), "lora_network_weights": NETWORK_ROWS["network_weights"],
     "stop_text_encoder_training_pct": kohya.TABLE["stop_text_encoder_training"],
     **every("conv_dims conv_alphas generate_caption_database generate_image_buckets", OTHERS),
- "constrain": left("peft's adapters have none"),
     "epoch": epochs, "lr_warmup": warmup,
     "lr_warmup_steps": lambda value, options: kohya.TABLE["lr_warmup_steps"](value, options) if not off(
         value) else Needless("it is off in the file"),

@@ -4,9 +4,10 @@ Source: kohya-ss/sd-scripts, networks/lora.py (which layers; alpha 0 or none is 
 presets (convolutions of the same rank unless `conv_dim` says otherwise).
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
-from bespoke.recipe.peers.table import Left, Needless, Options, Put, Result, Table
+from bespoke.recipe.peers.table import Convert, Left, Needless, Options, Put, Result, Table
 from bespoke.recipe.peers.values import above_zero, every, left, needless, number, off, pairs, text, truth, whole
 
 Script = Literal["network", "dreambooth", "fine-tune", "words"]
@@ -118,6 +119,14 @@ def convolutions_alpha(value: Any, options: Options) -> Result:
     return Put({"model.alpha_pattern": dict.fromkeys(THREE_BY_THREE, max(1, round(number(value))))})
 
 
+def of_lokr(key: str, read: Callable[[Any], Any]) -> Convert:
+    """A setting of LoKr's, which is none of others'."""
+    row = above_zero(key, read)
+    return lambda value, options: (
+        row(value, options) if arguments(options).get("algo") == "lokr" else Needless("it is for LoKr")
+    )
+
+
 def only_text(value: Any, _: Options) -> Result:
     """A text encoder trained alone."""
     return left('an adapter of the UNet is always trained; model.method = "words" trains words alone')(value, _)
@@ -130,8 +139,8 @@ NETWORK_ROWS: Table = {
     "network_args.preset": needless("it counts with network_module"),
     "network_args.dora_wd": needless("it counts with network_module"),
     "network_args.conv_dim": convolutions, "network_args.conv_alpha": convolutions_alpha,
-    "network_args.factor": above_zero("model.decompose_factor", whole),
-    "network_args.decompose_both": above_zero("model.decompose_both", truth),
+    "network_args.factor": of_lokr("model.decompose_factor", whole),
+    "network_args.decompose_both": of_lokr("model.decompose_both", truth),
     "network_args.dropout": above_zero("model.dropout"),
     **every("network_args.rank_dropout network_args.module_dropout", left("model.dropout leaves out values")),
     **every("network_args.loraplus_lr_ratio network_args.loraplus_unet_lr_ratio "

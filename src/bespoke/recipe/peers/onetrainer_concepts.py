@@ -111,6 +111,8 @@ SAMPLE: Table = {
             "text_encoder_4_layer_skip transformer_attention_mask force_last_timestep", needless("bespoke sees to it")),
     **every("sample_inpainting base_image_path mask_image_path", left("pictures are drawn from words while training")),
 }  # fmt: skip
+FOLDED = ("text.keep_tags_count", "image.resolution_override")
+"""Options that count with another's row."""
 OFF = needless("it is switched off")
 
 
@@ -156,9 +158,14 @@ def _of_concept(name: str, item: Options, main: Options) -> Convert | None:
     row = CONCEPT.get(name)
     if row is None:
         return None
-    if name not in ("path", "type", "balancing_strategy") and main.get(name) != item[name]:
-        return lambda _value, _options: Left(f"it is one for all here: {main.get(name)}, as of the first concept")
-    return lambda value, _: row(value, item)
+
+    def convert(value: Any, _: Options) -> Result:
+        found = row(value, item)
+        if (isinstance(found, Put) or name in FOLDED) and name != "type" and main.get(name) != value:
+            return Left(f"it is one for all here: {main.get(name)}, as of the first concept")
+        return found
+
+    return convert
 
 
 def _tables(content: object) -> list[Mapping[str, Any]]:

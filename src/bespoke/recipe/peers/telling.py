@@ -11,6 +11,8 @@ SECRET = re.compile(r"api_key|hub_token|huggingface_token|password|secrets?\.")
 """Options whose values are written down nowhere."""
 LONGEST = 60
 """Letters of a value that are shown."""
+MOST = 4
+"""Keys that one printed line names."""
 FATES = ("carried", "left", "unknown", "needless")
 
 
@@ -98,7 +100,9 @@ def _here(line: Line) -> str:
     if not line.keys:
         return "; ".join(filter(None, ("the dataset", line.why)))
     same = len(line.keys) == 1 and str(next(iter(line.keys.values()))) == str(line.value)
-    keys = next(iter(line.keys)) if same else ", ".join(f"{key} = {_value(value)}" for key, value in line.keys.items())
+    said = [f"{key} = {_value(value)}" for key, value in line.keys.items()]
+    more = [f"{len(said) - MOST + 1} more"] if len(said) > MOST else []
+    keys = next(iter(line.keys)) if same else ", ".join((said[: MOST - 1] + more) if more else said)
     return f"{keys} ({line.why})" if line.why else keys
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from bespoke.recipe.peers.table import Convert, Epochs, Left, Needless, Options, Part, Put, Result
 
-OFF = ("", "none", "null", "false", "0", "0.0", "off", "[]", "{}", "never")
+OFF = ("", "none", "null", "false", "0", "-0", "0.0", "off", "[]", "{}", "never")
 OFF_THERE = "it is off in the file"
 
 
 def off(value: Any) -> bool:
     """Whether a value says nothing, or no."""
-    return value is None or str(value).strip().lower() in OFF or value in ([], {}, ())
+    return value is None or str(value).strip().lower() in OFF or value in ([], {}, (), 0)
 
 
 def number(value: Any) -> float:
