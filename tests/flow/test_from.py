@@ -17,6 +17,7 @@ FILES = Path(__file__).parents[1] / "peers" / "files"
 QUICK = (
     "train.max_train_steps=2", "train.optimizer=adamw", "validation.strata=1", "sample.sample_every_n_steps=0",
     "track.mlflow=false", "track.tensorboard=false", "track.wandb=false", "augment.variants=1",
+    "validation.validation_steps=2", "validation.max_items=2", "validation.probe=false", "train.save_every_n_epochs=0",
 )  # fmt: skip
 
 

@@ -98,10 +98,8 @@ def test_a_file_of_datasets_says_which_pictures_and_how_often():
     assert recipe["data"]["resolution"] == 64 and recipe["train"]["train_batch_size"] == 4
     assert recipe["augment"]["keep_first"] == 2, "the inner table is heard"
     assert fates(carried, "datasets[1].resolution", "datasets[1].batch_size") == ["left"] * 2
-    assert fates(carried, "datasets[0].subsets[1].flip_aug", "datasets[0].subsets[1].keep_tokens") == [
-        "carried",
-        "needless",
-    ]
+    assert fates(carried, "datasets[0].subsets[1].flip_aug", "general.keep_tokens") == ["carried", "left"]
+    assert fates(carried, "datasets[0].subsets[1].keep_tokens") == ["left"]
     assert recipe["train"]["prior_loss_weight"] == 1.0, "as sd-scripts weighs regularisation pictures"
 
 
