@@ -328,3 +328,11 @@ def test_what_adds_can_be_weighed_and_what_turns_cannot(tmp_path, pico, checkpoi
                 assert 0 < apart(answer(pipeline.unet), answer(pico)) < apart(whole, answer(pico))
         finally:
             unload_adapter(pipeline)
+
+
+def test_layers_that_only_the_unet_has_are_none_of_the_text_encoder(checkpoint):
+    groups, encoder = checkpoint.family.groups("text_encoder"), checkpoint.text_encoder()
+    both = kinds.layers_of(encoder, ("attention", "projections", "convolutions"), groups)
+    assert both == checkpoint.family.text_lora_targets
+    with pytest.raises(BespokeError, match="names no layer of the CLIPTextModel"):
+        kinds.config_of(Model(rank=4, targets=("projections",)), encoder, groups)

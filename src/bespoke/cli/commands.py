@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bespoke.cli.blind import compare
+from bespoke.cli.carried import carried_content, carried_words
 from bespoke.cli.datasets import became, counts, dataset_app
 from bespoke.cli.display import explained, result
 from bespoke.cli.models import models_app
@@ -56,9 +57,13 @@ def demo(
 def new(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.")],
     images: Annotated[
-        str, typer.Option(help="Pictures, captions: a folder, archive, shards, table of URLs, URL or hub id.")
-    ],
-    base: Annotated[str, typer.Option(help="pico, a diffusers folder or a hub id.")] = "pico",
+        str | None, typer.Option(help="Pictures, captions: a folder, archive, shards, table of URLs, URL or hub id.")
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="pico (the default), a diffusers folder or a hub id.")] = None,
+    settings_from: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Settings of another trainer: kohya's, OneTrainer's, …"),
+    ] = None,
     caption: Annotated[bool, typer.Option("--caption", help="Put into words what has no caption.")] = False,
     settings: Set = None,
     as_json: Json = False,
@@ -68,9 +73,13 @@ def new(
     with working(debug=debug) as bars:
         from bespoke.pipeline.new import new as run
 
-        made = run(folder, images, base=base, caption=caption, overrides=tuple(settings or ()), report=bars)
+        how: dict[str, Any] = {"base": base, "caption": caption, "settings_from": settings_from}
+        made = run(folder, images, **how, overrides=tuple(settings or ()), report=bars)
     content = {"project": made.project, "recipe": made.recipe, **counts(made.dataset)}
     words = f"{became(made.dataset)}\nTrain with:\n  bespoke train {relative(made.recipe)}"
+    if made.carried is not None:
+        content["carried"] = carried_content(made)
+        words = f"{carried_words(made)}\n{words}"
     result(content, words, as_json=as_json)
 
 

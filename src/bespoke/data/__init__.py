@@ -6,7 +6,7 @@ from bespoke.data.copies import Copies, Shrunk, shrink
 from bespoke.data.dataset import ASIDE, TRAIN, load
 from bespoke.data.export import export
 from bespoke.data.groups import Group
-from bespoke.data.importing import build
+from bespoke.data.importing import Otherwise, build
 from bespoke.data.inspect import Facts
 from bespoke.data.intake.links import is_table
 from bespoke.data.intake.remote import here, shown
@@ -20,7 +20,7 @@ from bespoke.data.transforms import Fitted, Transform, fit, least_part, plain, v
 
 __all__ = [
     "ASIDE", "NO_CAPTION", "SHARD_BYTES", "TRAIN",
-    "Balanced", "Buckets", "Copies", "Facts", "Fitted", "Group", "Inspected", "Pixels", "Reading",
+    "Balanced", "Buckets", "Copies", "Facts", "Fitted", "Group", "Inspected", "Otherwise", "Pixels", "Reading",
     "Share", "Shrunk", "Size", "Transform", "Unreadable",
     "area_mean", "balance", "build", "check_enough", "clean", "export", "fit", "grouped", "here", "inspect", "is_table",
     "kept", "least_part", "load", "mask_of", "plain", "preview", "read", "read_mask", "restore", "shown", "shrink",

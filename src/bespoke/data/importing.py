@@ -32,6 +32,16 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Otherwise:
+    """What holds for all pictures of a source."""
+
+    caption: str = ""
+    """The caption of those that come without one."""
+    repeats: float = 1.0
+    """How often they count, times what their own folder says."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Copy:
     """A file of the source, and its name in the dataset."""
 
@@ -71,8 +81,11 @@ def build(
     recipe: Recipe,
     progress: Progress | None = None,
     arriving: Progress | None = None,
+    otherwise: Otherwise | None = None,
 ) -> Dataset:
     """The dataset in `folder` with what `source` holds: a folder, archives, Parquet files, shards, a URL, links.
+
+    `otherwise` is what holds for all its pictures where nothing beside them says more.
 
     `source` itself is never changed. A dataset that is there already is added to. Importing the same again mends files
     that were damaged or lost and keeps captions that were edited in `train/metadata.csv`. After a kill it goes on where
@@ -89,7 +102,8 @@ def build(
         before = _before(folder)
         try:
             known = Known(folder)
-            entries = list(_looked_at((*inside.found, *walked), known, recipe.data.workers(), progress))
+            found = [_said(item, otherwise) for item in (*inside.found, *walked)]
+            entries = list(_looked_at(found, known, recipe.data.workers(), progress))
             entries = list(_masked(entries, recipe.data.workers()))
             pictures, broken, copies = _with_entries(before, entries, inside)
             after = sorted_out(pictures, broken, known, recipe, before)
@@ -108,6 +122,13 @@ def build(
         except OSError as error:
             hint = "Check that you may write there and that the pictures are still where they were, then import again."
             raise BespokeError(f"The dataset {folder} could not be written: {error}.", hint) from error
+
+
+def _said(found: Found, otherwise: Otherwise | None) -> Found:
+    if otherwise is None:
+        return found
+    caption = found.text or ("" if found.trouble else otherwise.caption)
+    return replace(found, text=caption, repeats=found.repeats * otherwise.repeats)
 
 
 def _before(folder: Path) -> Dataset:

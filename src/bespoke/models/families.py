@@ -20,9 +20,13 @@ class Family:
     """Further groups of layers for each part, by the names that recipes call them."""
 
     def groups(self, part: str) -> dict[str, tuple[str, ...]]:
-        """The layers of a part that recipes have names for: ends of the layers' own names."""
+        """The layers of a part that recipes have names for: ends of the layers' own names; none where only others have.
+
+        So a recipe that names the UNet's projections can train the text encoder, too.
+        """
         attention = self.lora_targets if part == "unet" else self.text_lora_targets
-        return {"attention": attention, **self.others[part]}
+        elsewhere: dict[str, tuple[str, ...]] = {name: () for groups in self.others.values() for name in groups}
+        return {"attention": attention, **elsewhere, **self.others[part]}
 
 
 OTHERS = {

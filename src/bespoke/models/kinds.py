@@ -83,6 +83,9 @@ def config_of(model: Model, network: nn.Module, groups: Groups) -> Any:
     """
     targets = layers_of(network, checked(model).targets, groups)
     layers = {name: part for name, part in network.named_modules() if any(_ends(name, end) for end in targets)}
+    if not layers:
+        problem = f"model.targets, {', '.join(model.targets)}, names no layer of the {type(network).__name__}."
+        raise BespokeError(problem, "Add attention to it, or train that network no more.")
     _fitting(model, layers)
     return _config(model, list(targets))
 

@@ -182,11 +182,13 @@ def export_data(
     return Exported(data.here(out) or data.shown(out), counts, unsaid)
 
 
-def built(source: str | Path, folder: Path, recipe: Recipe, report: Reporter) -> Dataset:
-    """The dataset made in a folder with a recipe's settings."""
+def built(
+    source: str | Path, folder: Path, recipe: Recipe, report: Reporter, otherwise: data.Otherwise | None = None
+) -> Dataset:
+    """The dataset made in a folder with a recipe's settings; `otherwise` is what holds for all its pictures."""
     arriving = counting(report, "fetch pictures" if data.is_table(source) else "read sources")
     with alone(folder):
-        return data.build(source, folder, recipe, counting(report, "check pictures"), arriving)
+        return data.build(source, folder, recipe, counting(report, "check pictures"), arriving, otherwise)
 
 
 def settings_of(dataset: str | Path, recipe: str | Path | None, overrides: Sequence[str]) -> Recipe:
