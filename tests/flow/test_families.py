@@ -69,7 +69,7 @@ def test_the_recipes_that_come_along_train(recipe: Path, pictures: Path, tmp_pat
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' Euler scheduler
-@pytest.mark.parametrize("kind", ["sdxl", "sd3"])
+@pytest.mark.parametrize("kind", ["sd3"])
 def test_a_kind_that_cannot_be_tuned_yet_draws_in_diffusers_and_is_refused_here(kind: str, tmp_path: Path) -> None:
     families.write(kind, tmp_path / kind)
     pipeline: Any = DiffusionPipeline.from_pretrained(tmp_path / kind)

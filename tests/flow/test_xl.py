@@ -13,6 +13,7 @@ from diffusers import DDPMScheduler, StableDiffusionXLImg2ImgPipeline, StableDif
 from peft import LoraConfig
 from pico import families
 from PIL import Image
+from safetensors import safe_open
 
 import bespoke
 from bespoke.errors import BespokeError
@@ -251,6 +252,26 @@ def test_other_ways_to_fine_tune_work_too(project, base, method, tmp_path):
         assert trained.model is not None
         whole = plain_of(trained.model)
         assert np.abs(by_diffusers(whole)[0] - ours).max() <= 1
+
+
+@pytest.mark.parametrize("form", ["kohya", "diffusers", "model"])
+def test_exports_are_loaded_again_and_draw_the_same(run, form, tmp_path):
+    out = tmp_path / ("out" if form == "model" else "out.safetensors")
+    done = bespoke.export_model(str(run.run), out, form)
+    assert done.likeness.mean <= 0.5 and (done.likeness.effect > 1 or form == "model")
+    if form == "kohya":
+        assert done.metadata["ss_base_model_version"] == "sdxl_base_v1-0"
+        assert done.metadata["modelspec.architecture"] == "stable-diffusion-xl-v1-base/lora"
+        with safe_open(out, "pt") as file:
+            assert all(key.startswith("lora_unet_") for key in file.keys())  # noqa: SIM118 - it is no dictionary
+
+
+def test_one_file_and_new_words_are_refused_with_what_to_do_instead(run, base, tmp_path):
+    with pytest.raises(BespokeError, match="one file") as told:
+        bespoke.export_model(str(run.run), tmp_path / "out.safetensors", "single-file")
+    assert "--as model" in told.value.hint
+    with pytest.raises(BespokeError, match="new words"):
+        find(str(base)).with_words(tmp_path / "words.safetensors")
 
 
 @pytest.mark.parametrize("wish", ["train.train_text_encoder=true", "words.train=true"])

@@ -31,6 +31,9 @@ class Family:
     text_trained: bool = True
     """Whether text encoders can be trained here, and know new words."""
 
+    one_file: bool = True
+    """Whether whole models can be written in one file here."""
+
     @property
     def parts(self) -> tuple[str, ...]:
         """The folders of a whole model."""
@@ -57,7 +60,7 @@ FAMILIES = (
         "StableDiffusionXLPipeline", "Stable Diffusion XL",
         image_to_image="StableDiffusionXLImg2ImgPipeline", inpainting="StableDiffusionXLInpaintPipeline",
         readers=(("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")),
-        sized=True, checked=False, text_trained=False,
+        sized=True, checked=False, text_trained=False, one_file=False,
     ),
 )  # fmt: skip
 
