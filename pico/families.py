@@ -120,10 +120,11 @@ def of_xl(
             (CLIPTextModel, CLIPTextModelWithProjection), widths, layers, heads, ("quick_gelu", "gelu"), strict=True
         )
     )
+    with torch.device("cpu"):  # it reads its numbers, which an outline's tensors do not have
+        scheduler = EulerDiscreteScheduler(**BETAS, steps_offset=1)
     return StableDiffusionXLPipeline(
         vae=vae, text_encoder=first, text_encoder_2=second, tokenizer=clip.load_tokenizer(),
-        tokenizer_2=clip.load_tokenizer(), unet=network, scheduler=EulerDiscreteScheduler(**BETAS, steps_offset=1),
-        add_watermarker=False,
+        tokenizer_2=clip.load_tokenizer(), unet=network, scheduler=scheduler, add_watermarker=False,
     )  # fmt: skip
 
 

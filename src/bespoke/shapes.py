@@ -12,6 +12,8 @@ Pixels = Float[Tensor, "b 3 H W"]
 TextStates = Float[Tensor, "b l d"]
 TextRows = Float[Tensor, "b l rows"]
 """Tokens and, where captions have weights, the weight of each and the tokens of the empty caption."""
+Sizes = Float[Tensor, "b 6"]
+"""Of each picture the size it was read in, where it was cut out, and the size it has: each (height, width), pixels."""
 Timesteps = Int[Tensor, " b"]
 Places = Float[Tensor, "b 1 h w"]
 """One number for each row and column of the latents."""

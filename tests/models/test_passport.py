@@ -108,6 +108,6 @@ def test_what_is_written_is_what_is_published_and_is_read_back(tmp_path):
 def test_a_base_says_its_own_kind():
     facts = Facts.of(find("pico"), "pico")
     assert (facts.architecture, facts.prediction, facts.resolution) == ("stable-diffusion-v1", "v_prediction", 64)
-    v2 = Facts("x", "y", second=True, prediction="v_prediction", resolution=768)
+    v2 = Facts("x", "y", kind="2", prediction="v_prediction", resolution=768)
     assert v2.architecture == "stable-diffusion-v2-768-v"
     assert json.dumps(dict(facts.training)) == "{}"

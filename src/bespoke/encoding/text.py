@@ -45,14 +45,14 @@ class TextEncoder:
 
     def __call__(self, captions: Sequence[str]) -> TextStates:
         """The states of captions, one at a time so that no row depends on its neighbours; fitted to one another."""
-        return fitted([self._weighed(caption) for caption in captions])
+        return fitted([self.weighed(caption) for caption in captions])
 
-    def _weighed(self, caption: str) -> Tensor:
+    def weighed(self, caption: str) -> Tensor:
         """The states of a caption, [windows × tokens, features]. Source: ComfyUI's weights, which A1111's resemble."""
         return torch.cat([self._window(window) for window in windows(self.tokenizer, read(caption))])
 
     def _window(self, window: Window) -> Tensor:
-        states = self._states(_whole(self.tokenizer, window.ids))
+        states = self.states(window.ids)
         if set(window.weights) <= {1.0}:
             return states
         weights = torch.tensor(_framed(window.weights, len(states)))
@@ -60,11 +60,12 @@ class TextEncoder:
 
     @cached_property
     def _empty(self) -> Tensor:
-        return self._states(_whole(self.tokenizer, ()))
+        return self.states(())
 
     @torch.no_grad()
-    def _states(self, ids: Tensor) -> Tensor:
-        row = ids[None].to(self.device)
+    def states(self, ids: Sequence[int]) -> Tensor:
+        """The states of a window's tokens, [tokens, features]."""
+        row = _whole(self.tokenizer, ids)[None].to(self.device)
         if not self.skip:
             return self.encoder(row)[0][0].float().cpu()
         hidden = self.encoder(row, output_hidden_states=True).hidden_states[-1 - self.skip]
@@ -72,14 +73,63 @@ class TextEncoder:
         return inner.final_layer_norm(hidden)[0].float().cpu()
 
 
-def fitted(rows: Sequence[Tensor]) -> Tensor:
+class PairedTextEncoder:
+    """Encodes captions as SDXL does: the states of two text encoders side by side, and a summary in a row of its own.
+
+    Both are read before their last layer, without its normalisation. The summary, what the second encoder says of the
+    caption as a whole, is that of the first window, and knows no weights; it is filled up with zeros.
+    Source: Podell et al. 2023, arXiv 2307.01952, section 2.1; the windows' summary is ComfyUI's.
+    """
+
+    def __init__(self, readers: Sequence[tuple[Any, Any]], device: torch.device, skip: int = 0) -> None:
+        """`readers` are tokenizers with their text encoders; `skip` more layers of each are left out."""
+        self._parts = [_Inner(tokenizer, encoder, device, skip) for tokenizer, encoder in readers]
+
+    def __call__(self, captions: Sequence[str]) -> TextStates:
+        """The states of captions with the summary last, each [windows × tokens + 1, features], fitted."""
+        return fitted([self._row(caption) for caption in captions], summarised=True)
+
+    def _row(self, caption: str) -> Tensor:
+        states = torch.cat([part.weighed(caption) for part in self._parts], dim=1)
+        last = self._parts[-1]
+        summary = last.summary(windows(last.tokenizer, read(caption))[0].ids)
+        return torch.cat([states, torch.nn.functional.pad(summary, (0, states.shape[1] - len(summary)))[None]])
+
+
+class _Inner(TextEncoder):
+    """One of several text encoders, read before its last layer."""
+
+    @torch.no_grad()
+    def states(self, ids: Sequence[int]) -> Tensor:
+        """The states of a window's tokens, [tokens, features], not normalised."""
+        row = _whole(self.tokenizer, ids)[None].to(self.device)
+        return self.encoder(row, output_hidden_states=True).hidden_states[-2 - self.skip][0].float().cpu()
+
+    @torch.no_grad()
+    def summary(self, ids: Sequence[int]) -> Tensor:
+        """What the encoder says of a window as a whole, [features]."""
+        return self.encoder(_whole(self.tokenizer, ids)[None].to(self.device)).text_embeds[0].float().cpu()
+
+
+def text_encoder(
+    readers: Sequence[tuple[Any, Any]], device: torch.device, skip: int = 0
+) -> TextEncoder | PairedTextEncoder:
+    """What encodes captions for a model with these tokenizers and text encoders."""
+    return TextEncoder(*readers[0], device, skip) if len(readers) == 1 else PairedTextEncoder(readers, device, skip)
+
+
+def fitted(rows: Sequence[Tensor], *, summarised: bool = False) -> Tensor:
     """Rows of equal or unequal numbers of windows, each [tokens ...], stacked: [n tokens ...].
 
     Shorter ones are repeated whole. To what attends to them that is the same as once: every key is there equally often,
-    and shares of attention add up. So no caption depends on those beside it. Source: ComfyUI's `CONDCrossAttn`.
+    and shares of attention add up. So no caption depends on those beside it. A last row that is a summary stays one.
+    Source: ComfyUI's `CONDCrossAttn`.
     """
-    length = math.lcm(*(len(row) for row in rows))
-    return torch.stack([row.repeat(length // len(row), *[1] * (row.dim() - 1)) for row in rows])
+    last = [row[-1:] for row in rows] if summarised else [row[:0] for row in rows]
+    states = [row[:-1] for row in rows] if summarised else rows
+    length = math.lcm(*map(len, states))
+    longer = [each.repeat(length // len(each), *[1] * (each.dim() - 1)) for each in states]
+    return torch.stack([torch.cat(pair) for pair in zip(longer, last, strict=True)])
 
 
 def windows(tokenizer: Any, prompt: Prompt) -> list[Window]:

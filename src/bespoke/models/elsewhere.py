@@ -1,5 +1,6 @@
 """Files of models and adapters loaded as other programs load them, each with the name of what loaded it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,17 @@ import torch
 from bespoke.models import adapterfile, formulas
 from bespoke.models.load import RESCALED, Checkpoint
 
-UNCHECKED: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False, "local_files_only": True}
+ALONE: dict[str, Any] = {"local_files_only": True}
+UNCHECKED: dict[str, Any] = ALONE | {"safety_checker": None, "requires_safety_checker": False}
 
 
 def folder(path: Path) -> tuple[Any, str]:
     """A model's folder, by plain diffusers."""
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DiffusionPipeline
 
-    return StableDiffusionPipeline.from_pretrained(path, dtype=torch.float32, **UNCHECKED), "diffusers' from_pretrained"
+    index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
+    options = UNCHECKED if "safety_checker" in index else ALONE
+    return DiffusionPipeline.from_pretrained(path, dtype=torch.float32, **options), "diffusers' from_pretrained"
 
 
 def single_file(path: Path, checkpoint: Checkpoint) -> tuple[Any, str]:

@@ -18,6 +18,27 @@ class Family:
     """The text encoder's."""
     others: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=lambda: OTHERS)
     """Further groups of layers for each part, by the names that recipes call them."""
+    image_to_image: str = "StableDiffusionImg2ImgPipeline"
+    """The pipeline that begins with a picture."""
+    inpainting: str = "StableDiffusionInpaintPipeline"
+    """The pipeline that draws a part of a picture anew."""
+    readers: tuple[tuple[str, str], ...] = (("tokenizer", "text_encoder"),)
+    """The tokenizers and text encoders that read a prompt; of two, the states stand side by side."""
+    sized: bool = False
+    """Whether the network is told a picture's size, and where it was cut out of a larger one."""
+    checked: bool = True
+    """Whether its pipeline has room for a safety checker."""
+    text_trained: bool = True
+    """Whether text encoders can be trained here, and know new words."""
+
+    one_file: bool = True
+    """Whether whole models can be written in one file here."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The folders of a whole model."""
+        tokenizers, encoders = zip(*self.readers, strict=True)
+        return ("unet", "vae", *encoders, *tokenizers, "scheduler")
 
     def groups(self, part: str) -> dict[str, tuple[str, ...]]:
         """The layers of a part that recipes have names for: ends of the layers' own names; none where only others have.
@@ -37,7 +58,15 @@ OTHERS = {
     },
     "text_encoder": {"feed-forward": ("fc1", "fc2")},
 }
-FAMILIES = (Family("StableDiffusionPipeline", "Stable Diffusion 1.x / 2.x"),)
+FAMILIES = (
+    Family("StableDiffusionPipeline", "Stable Diffusion 1.x / 2.x"),
+    Family(
+        "StableDiffusionXLPipeline", "Stable Diffusion XL",
+        image_to_image="StableDiffusionXLImg2ImgPipeline", inpainting="StableDiffusionXLInpaintPipeline",
+        readers=(("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")),
+        sized=True, checked=False, text_trained=False, one_file=False,
+    ),
+)  # fmt: skip
 
 
 def family_of(pipeline: str, name: str) -> Family:

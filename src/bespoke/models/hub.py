@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from bespoke.errors import BespokeError
-from bespoke.models.families import family_of
+from bespoke.models.families import Family, family_of
 from bespoke.models.quietly import quiet
 from bespoke.workspace import sha256
 
 INDEX = "model_index.json"
-WEIGHED = ("unet", "vae", "text_encoder")
-"""The parts that no model can do without."""
+WEIGHTLESS = ("tokenizer", "tokenizer_2", "scheduler")
+"""The parts of a model that have no weights."""
 HINT = "Name `pico`, a folder in diffusers' layout, or a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5."
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 _ID = re.compile(r"(?P<id>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>[^@\s]+))?", re.ASCII)
@@ -93,20 +93,26 @@ def commit_of(folder: Path) -> str:
 
 def _downloaded(repository: str, commit: str, *, download: bool) -> Path:
     """The folder of a commit; the hub is asked only where something of it is not here."""
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DiffusionPipeline
 
     options: dict[str, Any] = {"revision": commit, "use_safetensors": True}
     if download:
         with contextlib.suppress(OSError):  # what diffusers and huggingface_hub say where files are missing
-            folder = Path(StableDiffusionPipeline.download(repository, local_files_only=True, **options))
+            folder = Path(DiffusionPipeline.download(repository, local_files_only=True, **options))
             if not _lacking(folder):
                 return folder
-    return Path(StableDiffusionPipeline.download(repository, local_files_only=not download, **options))
+    return Path(DiffusionPipeline.download(repository, local_files_only=not download, **options))
 
 
 def _lacking(folder: Path) -> list[str]:
     """The parts whose weights are not in a folder; a link to what was thrown away is nothing."""
-    return [part for part in WEIGHED if not any(file.exists() for file in (folder / part).glob("*.safetensors"))]
+    needed = [part for part in _family(folder).parts if part not in WEIGHTLESS]
+    return [part for part in needed if not any(file.exists() for file in (folder / part).glob("*.safetensors"))]
+
+
+def _family(folder: Path) -> Family:
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    return family_of(index["_class_name"], folder.name)
 
 
 def _check(folder: Path, since: float, name: str) -> None:

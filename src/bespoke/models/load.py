@@ -28,7 +28,6 @@ HERE = Path(__file__).parent
 PICO = HERE / "pico"
 SHIPPED = ("pico-CLIP", "pico-BLIP", "pico-YOLOS")
 """Names of the small models beside pico."""
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 TRAINED = ("unet", "text_encoder")
 """The parts that training may change."""
 WORDED = ("tokenizer", "text_encoder")
@@ -65,8 +64,9 @@ class Checkpoint:
     def with_words(self, path: Path) -> "Checkpoint":
         """The same checkpoint with the new words in a file.
 
-        Raises: BespokeError when the file holds none, or was made for another base.
+        Raises: BespokeError when the file holds none, was made for another base, or the family knows none.
         """
+        self.check_text_trained("new words")
         NewWords.read(path).fits(self.base)
         return replace(self, words=path)
 
@@ -88,6 +88,12 @@ class Checkpoint:
             hint = "Save the model with diffusers' DDIMScheduler, or leave out train.rescale_betas_zero_snr."
             raise BespokeError(f"{self.name} is drawn by {kind}, which has no rescaled betas.", hint)
         return replace(self, rescaled=True)
+
+    def check_text_trained(self, what: str) -> None:
+        """Raises: BespokeError when text encoders of this family cannot be trained here yet, naming what for."""
+        if not self.family.text_trained:
+            problem = f"{self.name} is a {self.family.name}, whose text encoders bespoke cannot train yet: {what}."
+            raise BespokeError(problem, "Train the UNet alone: take what asks for the text encoder out of the recipe.")
 
     @property
     def base(self) -> Base:
@@ -135,6 +141,27 @@ class Checkpoint:
         encoder = _frozen(CLIPTextModel, self.part("text_encoder"))
         return words.extend(encoder) if (words := self.new_words) else encoder
 
+    def readers(self) -> list[tuple[Any, Any]]:
+        """The tokenizers with their frozen text encoders, in float32; more than one in some families."""
+        import transformers
+
+        found = [(self.tokenizer(), self.text_encoder())]
+        for tokenizer, encoder in self.family.readers[1:]:
+            kind = getattr(transformers, self._index[encoder][1])
+            words = transformers.CLIPTokenizer.from_pretrained(self.part(tokenizer))
+            found.append((words, _frozen(kind, self.part(encoder))))
+        return found
+
+    @property
+    def _index(self) -> dict[str, Any]:
+        """What the model's index says: for each part the library and the class."""
+        return json.loads((self.folder / "model_index.json").read_text(encoding="utf-8"))
+
+    @property
+    def empty_is_zero(self) -> bool:
+        """Whether the states of an empty prompt are zeros, as the model learnt to be guided away from."""
+        return bool(self._index.get("force_zeros_for_empty_prompt", False))
+
     def vae(self) -> Any:
         """The frozen autoencoder, in float32."""
         with quiet():
@@ -159,15 +186,16 @@ class Checkpoint:
         Raises: BespokeError when the adapter does not fit the model.
         """
         with quiet():
-            from diffusers import StableDiffusionPipeline
+            import diffusers
 
             options: dict[str, Any] = {}
-            if not safety_checker:
+            if self.family.checked and not safety_checker:
                 options = {"safety_checker": None, "requires_safety_checker": False}
             own = [part for part in TRAINED if self.trained and (self.trained / part).is_dir()]
             own += WORDED if self.words else ()
             options |= {part: getattr(self, part)() for part in dict.fromkeys(own)} | dict(parts or {})
-            pipeline = StableDiffusionPipeline.from_pretrained(self.folder, dtype=torch.float32, **options)
+            kind = getattr(diffusers, self.family.pipeline)
+            pipeline = kind.from_pretrained(self.folder, dtype=torch.float32, **options)
             pipeline.set_progress_bar_config(disable=True)
             if self.rescaled:
                 pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **RESCALED)
@@ -194,9 +222,9 @@ class Checkpoint:
 
     @property
     def text_shape(self) -> tuple[int, int]:
-        """How many tokens a caption has, and how many features each of its states."""
-        text = json.loads((self.part("text_encoder") / "config.json").read_text())
-        return int(text["max_position_embeddings"]), int(text["hidden_size"])
+        """How many tokens a caption has, and how many features each of its states: those of all text encoders."""
+        texts = [json.loads((self.part(part) / "config.json").read_text()) for _, part in self.family.readers]
+        return int(texts[0]["max_position_embeddings"]), sum(int(text["hidden_size"]) for text in texts)
 
     @property
     def resolution(self) -> int:
@@ -268,7 +296,7 @@ def find(name: str, *, download: bool = True) -> Checkpoint:
     except (ValueError, KeyError, TypeError):
         raise BespokeError(f"{index} is damaged: it names no pipeline.", "Copy or download the model again.") from None
     family = family_of(pipeline, name)
-    missing = [part for part in PARTS if not (folder / part).is_dir()]
+    missing = [part for part in family.parts if not (folder / part).is_dir()]
     if missing:
         hint = "Copy or download the whole model again."
         raise BespokeError(f"{folder} lacks the folders of: {', '.join(missing)}.", hint)

@@ -16,6 +16,8 @@ from bespoke.workspace import atomic_file
 VERSION = "1.0.0"
 DIFFUSERS, STABILITY = "diffusers", "https://github.com/Stability-AI/generative-models"
 """ModelSpec's words for whose code defines a layout."""
+KINDS = {"1": "sd_v1", "2": "sd_v2", "xl": "sdxl_base_v1-0"}
+"""Kinds of bases by kohya's names. Source: kohya's sdxl_train_network.py and library/sai_model_spec.py."""
 BLOCK = 0x100000
 """Where kohya's older mark of a file begins."""
 
@@ -26,8 +28,8 @@ class Facts:
 
     title: str
     base: str
-    second: bool
-    """Whether the base is a Stable Diffusion 2.x."""
+    kind: str
+    """The base's kind, as `KINDS` has it."""
     prediction: str
     """`epsilon` or `v_prediction`."""
     resolution: int
@@ -45,15 +47,15 @@ class Facts:
         """What a checkpoint's own files say."""
         text = json.loads((checkpoint.part("text_encoder") / "config.json").read_text(encoding="utf-8"))
         prediction = str(checkpoint.scheduler_config.get("prediction_type", "epsilon"))
-        second = text.get("hidden_act") == "gelu"
-        return Facts(title, checkpoint.name, second, prediction, checkpoint.resolution)
+        kind = "xl" if checkpoint.family.sized else "2" if text.get("hidden_act") == "gelu" else "1"
+        return Facts(title, checkpoint.name, kind, prediction, checkpoint.resolution)
 
     @property
     def architecture(self) -> str:
         """ModelSpec's name of the base's kind. Source: kohya's library/sai_model_spec.py."""
-        if not self.second:
-            return "stable-diffusion-v1"
-        return "stable-diffusion-v2-768-v" if self.prediction == "v_prediction" else "stable-diffusion-v2-512"
+        if self.kind == "2":
+            return "stable-diffusion-v2-768-v" if self.prediction == "v_prediction" else "stable-diffusion-v2-512"
+        return "stable-diffusion-v1" if self.kind == "1" else "stable-diffusion-xl-v1-base"
 
 
 @dataclass(frozen=True)
@@ -138,8 +140,8 @@ def _kohya(facts: Facts, network: Network) -> dict[str, str]:
         "ss_network_module": network.module,
         "ss_network_dim": dims.pop(),
         "ss_network_alpha": alphas.pop(),
-        "ss_base_model_version": "sd_v2" if facts.second else "sd_v1",
-        "ss_v2": str(facts.second),
+        "ss_base_model_version": KINDS[facts.kind],
+        "ss_v2": str(facts.kind == "2"),
         "ss_sd_model_name": facts.base,
         "ss_output_name": facts.title,
         "ss_resolution": f"({facts.resolution}, {facts.resolution})",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, kinds
+from bespoke.models.conditions import conditions
 from bespoke.models.embedding import trainable_rows
 from bespoke.models.load import Checkpoint
 from bespoke.models.quantized import quantize
@@ -21,7 +22,7 @@ from bespoke.models.vocabulary import ENCODER, NewWords
 from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.models.wearing import load_adapter
 from bespoke.recipe.tree import Recipe
-from bespoke.shapes import Latents, TextRows, TextStates, Timesteps
+from bespoke.shapes import Latents, Sizes, TextRows, TextStates, Timesteps
 from bespoke.workspace import atomic_file
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -45,10 +46,12 @@ class Tuned(nn.Module):
         self.fresh = True
         """Whether it answers as the base does: nothing was loaded into it."""
 
-    def forward(self, noisy: Latents, times: Timesteps, texts: TextStates | TextRows) -> Latents:
+    def forward(
+        self, noisy: Latents, times: Timesteps, texts: TextStates | TextRows, sizes: Sizes | None = None
+    ) -> Latents:
         """The UNet's answer. The texts are states or, where the text encoder is trained, tokens."""
         states = texts if self.text_encoder is None else self._states(texts)
-        return self.unet(noisy, times, states, return_dict=False)[0]
+        return self.unet(noisy, times, **conditions(self.unet, states, sizes), return_dict=False)[0]
 
     def _states(self, rows: TextRows) -> TextStates:
         """The states of tokens; in windows, and where captions have weights, as `encoding.TextEncoder` gives them."""
@@ -62,6 +65,11 @@ class Tuned(nn.Module):
             empty, weights = both[-1:], windows[..., 1, None]
             states = empty + weights.to(both.dtype) * (both[:-1] - empty)
         return states.reshape(len(rows), -1, states.shape[-1])
+
+    @property
+    def told_sizes(self) -> bool:
+        """Whether it is told the sizes of pictures, and where they were cut out."""
+        return self.unet.config.addition_embed_type == "text_time"
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -100,10 +108,12 @@ class Tuned(nn.Module):
                     self.rows.data.copy_(learnt)
 
     @torch.no_grad()
-    def of_base(self, noisy: Latents, times: Timesteps, texts: TextStates | TextRows) -> Latents:
+    def of_base(
+        self, noisy: Latents, times: Timesteps, texts: TextStates | TextRows, sizes: Sizes | None = None
+    ) -> Latents:
         """What the base answers, without a gradient; not where all weights are trained, for then it is gone."""
         with self.untouched():
-            return self(noisy, times, texts)
+            return self(noisy, times, texts, sizes)
 
     @torch.no_grad()
     def _set_rows(self, words: NewWords | None) -> None:
@@ -168,6 +178,8 @@ def tuned(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
     """
     model, train = recipe.model, recipe.train
     unet = checkpoint.unet()
+    if recipe.trains_text:
+        checkpoint.check_text_trained("train.train_text_encoder and words.train")
     text_encoder = checkpoint.text_encoder() if recipe.trains_text else None
     network = _network(unet, text_encoder, recipe)
     dtype = DTYPES[model.weight_dtype or "fp32"]

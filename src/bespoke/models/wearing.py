@@ -131,7 +131,7 @@ def weigh_adapter(pipeline: Any, weight: float) -> None:
         pipeline.disable_lora()
         return
     pipeline.enable_lora()
-    parts = (pipeline.unet, pipeline.text_encoder)
+    parts = _networks(pipeline)
     if all(hasattr(layer, "scaling") for part in parts for _, layer in adapters.tuned_layers(part)):
         pipeline.set_adapters(names, weight)
     elif weight != 1:
@@ -146,7 +146,7 @@ def worked_in(pipeline: Any) -> Generator[None, None, None]:
     Afterwards the weights are bit for bit as before. Where they are rounded to few bits, or in bfloat16, in which small
     changes would be lost, nothing is done.
     """
-    layers = [layer for part in (pipeline.unet, pipeline.text_encoder) for layer in _mergeable(part)]
+    layers = [layer for part in _networks(pipeline) for layer in _mergeable(part)]
     kept = [(weight, weight.detach().clone()) for layer in layers for weight in layer.get_base_layer().parameters()]
     try:
         for layer in layers:
@@ -166,6 +166,12 @@ def _mergeable(part: Any) -> list[Any]:
     if any(weight.dtype not in (torch.float32, torch.float16) for weight in weights):
         return []
     return [layer for layer in layers if not layer.disable_adapters and not layer.merged_adapters]
+
+
+def _networks(pipeline: Any) -> list[Any]:
+    """The networks of a pipeline that may wear adapters."""
+    names = ("unet", "text_encoder", "text_encoder_2")
+    return [part for name in names if (part := getattr(pipeline, name, None)) is not None]
 
 
 def _names(pipeline: Any) -> list[str]:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bespoke.models.load import PARTS
 from bespoke.models.marks import fingerprint
 from bespoke.models.wearing import worked_in
 from bespoke.page.wording import duration
@@ -36,7 +35,7 @@ def files(cells: Sequence[Cell], folder: Path, *, safety_checker: bool) -> list[
     Models of equal weights give equal names, whatever they are called.
     """
     part, file = functools.cache(fingerprint), functools.cache(sha256)
-    parts = (*PARTS, CHECKER) if safety_checker else PARTS
+    parts = (CHECKER,) if safety_checker else ()
     models = {id(cell.source): marks_of(cell.source, parts, part, file) for cell in cells}
     return [folder / f"{_digest(cell, models[id(cell.source)])}.png" for cell in cells]
 

@@ -94,6 +94,9 @@ def _check(source: Named, path: Path, form: str, dtype: str) -> None:
     if one_file != (path.suffix == ".safetensors"):
         wanted = "a file, OUT.safetensors" if one_file else "a folder"
         raise BespokeError(f"--as {form} writes {wanted}, not {path}.", "Name it so.")
+    if form == "single-file" and not source.checkpoint.family.one_file:
+        hint = "Use --as model: a folder, which diffusers reads and other programs can convert."
+        raise BespokeError(f"A {source.checkpoint.family.name} cannot be written in one file yet.", hint)
     if source.state:
         raise BespokeError(f"{source.name} is a state to resume from.", "Name RUN, RUN@last or RUN@epoch-9.")
     if form in ADAPTERS and not source.adapter:
@@ -262,7 +265,7 @@ def _how(path: Path, form: str, facts: Facts, source: Named) -> tuple[str, ...]:
     lycoris = source.adapter is not None and bool(adapterfile.facts_of(source.adapter))
     match form:
         case "model":
-            return (f'diffusers: StableDiffusionPipeline.from_pretrained("{place}"){trigger}.',)
+            return (f'diffusers: DiffusionPipeline.from_pretrained("{place}"){trigger}.',)
         case "single-file":
             return (
                 f"A1111 and Forge: put it into models/Stable-diffusion/{trigger}.",

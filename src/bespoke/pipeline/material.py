@@ -20,9 +20,9 @@ from bespoke.encoding import (
     LatentEncoder,
     Progress,
     Rows,
-    TextEncoder,
     Uncached,
     lost,
+    text_encoder,
     tokens,
     too_long,
     windows,
@@ -73,6 +73,7 @@ class Encoder:
         versioned = [(place, p, versions.of(p)) for place, p in pictures]
         shown = [(place, p, transform) for place, p, transforms in versioned for transform in transforms]
         rows, masks = self._latents(shown), self._masks(shown)
+        told = self._sizes(rows, len(shown), len(prior))
         self._tell(train, versions)
         drawn = self._drawn(prior)
         text = {caption: number for number, caption in enumerate(captions)}
@@ -82,8 +83,12 @@ class Encoder:
             Example(p.pixels, tuple(itertools.islice(places, len(those))), text[p.text], p.weight, p.repeats)
             for _, p, those in versioned
         ]
+        plainly = [replace(one, sizes=tuple(told[row] for row in one.latents if told)) for one in plainly]
         examples = iter([masks.on(made, p) for made, (_, p, _) in zip(plainly, versioned, strict=True)])
-        priors = [Example(f"plain-{n}", (next(places),), text[c], weight, drawn=True) for n, c in enumerate(prior)]
+        priors = [
+            Example(f"plain-{n}", (place,), text[c], weight, drawn=True, sizes=(told[place],) if told else ())
+            for (n, c), place in zip(enumerate(prior), places, strict=False)
+        ]
         own = tuple(
             replace(example, wordings=tuple(text[other] for other in others[example.key]))
             for example in itertools.islice(examples, len(train))
@@ -95,8 +100,21 @@ class Encoder:
         sets = {name: masks.measurable(those, self.recipe.train, self.report) for name, those in sets.items()}
         return Material(
             Joined([rows, *([drawn] if drawn else [])]), texts, text[""], (*own, *priors), sets.pop("validation"),
-            self._scale(), sets, masks.rows, masking.of(self.recipe.train),
+            self._scale(), sets, masks.rows, masking.of(self.recipe.train), self.checkpoint.family.sized,
         )  # fmt: skip
+
+    def _sizes(self, rows: Rows, count: int, drawn: int) -> list[tuple[int, ...]]:
+        """What the network is told of the sizes behind each row, those that the base draws last; nothing for most."""
+        if not self.checkpoint.family.sized:
+            return []
+        names, side = ("original_size", "crops_coords_top_left", "target_size"), self.checkpoint.resolution
+        kept = [rows.facts(number) for number in range(count)]
+        if not all(kept):
+            hint = "Take data.cache_latents = false out of the recipe."
+            raise BespokeError(f"{self.checkpoint.name} is told where pictures were cut, which a cache keeps.", hint)
+        return [tuple(n for name in names for n in one[name]) for one in kept] + [
+            (side, side, 0, 0, side, side)
+        ] * drawn
 
     def _tell(self, train: Sequence[Picture], versions: Versions) -> None:
         """Tells what a person should know about the training pictures."""
@@ -166,16 +184,23 @@ class Encoder:
         if self.recipe.trains_text:
             self._tell_cut(tokenizer, captions)
             return Rows([row[0].numpy() for row in tokens(tokenizer, captions)])
-        encoder = functools.cache(lambda: TextEncoder(tokenizer, self.checkpoint.text_encoder(), _device()))
+        encoder = functools.cache(lambda: text_encoder(self.checkpoint.readers(), _device()))
+        parts = [part for pair in self.checkpoint.family.readers for part in pair]
         counts = [len(windows(tokenizer, read(caption))) for caption in captions]
         rows = self._kept(
-            f"text/{self._hash('tokenizer')}-{self._hash('text_encoder')}",
+            f"text/{'-'.join(map(self._hash, parts))}",
             Items([_key("windows", caption) for caption in captions], counts),
-            lambda numbers: encoder()([captions[n] for n in numbers]),
+            lambda numbers: self._unheard(encoder()([captions[n] for n in numbers]), [captions[n] for n in numbers]),
             lambda done, total: self.report("encode captions", done, total),
         )
         self._tell_cut(tokenizer, captions)
         return rows
+
+    def _unheard(self, states: torch.Tensor, captions: Sequence[str]) -> torch.Tensor:
+        """The states of captions, of empty ones zeros where the model is guided away from these."""
+        if self.checkpoint.empty_is_zero:
+            states[[not caption for caption in captions]] = 0.0
+        return states
 
     def _tell_cut(self, tokenizer: Any, captions: list[str]) -> None:
         notes = [_longer(tokenizer, captions), _odd(captions)]
@@ -211,7 +236,8 @@ class Encoder:
         own_size = {"width": None, "height": None, "hires_scale": 1.0}
         settings = self.recipe.sample.model_copy(update=more | own_size)
         base = replace(self.checkpoint, rescaled=False)  # it learnt by the schedule that it came with
-        parts = "-".join(base.fingerprint(part) for part in ("unet", "vae", "text_encoder", "scheduler"))
+        readers = [encoder for _, encoder in base.family.readers]
+        parts = "-".join(base.fingerprint(part) for part in ("unet", "vae", *readers, "scheduler"))
         seed = self.recipe.train.seed
         pipeline = functools.cache(lambda: base.pipeline(safety_checker=False).to(_device()))
 

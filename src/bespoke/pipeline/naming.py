@@ -9,7 +9,6 @@ from typing import Any
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
 from bespoke.models import Checkpoint, adapters, find, hub, load_adapter, put_in, quiet
-from bespoke.models.load import PARTS
 from bespoke.models.marks import fingerprint
 from bespoke.models.tuned import DTYPES
 from bespoke.models.vocabulary import FILE as WORDS
@@ -123,17 +122,19 @@ def named_from(model: str, which: str) -> dict[str, Named]:
 
 def marks_of(
     source: Named,
-    parts: Sequence[str] = PARTS,
+    parts: Sequence[str] = (),
     part: Callable[[Path], str] = fingerprint,
     file: Callable[[Path], str] = sha256,
 ) -> dict[str, str | None]:
     """A mark of each part of a model, of its adapter and its state: equal exactly when all that draws is.
 
-    `part` and `file` make the marks of a folder and of a file; who asks often may remember them.
+    `parts` are others that count besides those of the model's family. `part` and `file` make the marks of a folder and
+    of a file; who asks often may remember them.
     """
     checkpoint = source.checkpoint
+    those = (*checkpoint.family.parts, *parts)
     marks: dict[str, str | None] = {
-        name: part(checkpoint.part(name)) for name in parts if checkpoint.part(name).is_dir()
+        name: part(checkpoint.part(name)) for name in those if checkpoint.part(name).is_dir()
     }
     marks["words"] = file(checkpoint.words) if checkpoint.words else None
     marks["adapter"] = file(source.adapter) if source.adapter and source.adapter.is_file() else None

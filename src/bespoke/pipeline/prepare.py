@@ -101,6 +101,8 @@ def resolved(
     """
     objective.check(asked.train, Schedule.from_config(checkpoint.scheduler_config))
     masking.check(asked)
+    if asked.trains_text:
+        checkpoint.check_text_trained("train.train_text_encoder or words.train")
     if asked.train.masked_training and not any(picture.mask for picture in dataset.part("train")):
         hint = "Put masks beside your pictures, such as cat-masklabel.png for cat.png, and import again."
         raise BespokeError("train.masked_training is set, and no training picture has a mask.", hint)
@@ -136,5 +138,6 @@ def shapes(dataset: Dataset, checkpoint: Checkpoint, recipe: recipes.Recipe) -> 
     counts = {len(windows(tokenizer, said)) for said in longer[:LONGEST]}
     tokens *= math.lcm(*counts)  # in a batch, all are repeated to the least common multiple
     weights = any(part.spans for said in captions for part in said.parts)
+    tokens += checkpoint.family.sized  # a row more is the caption's summary
     text = (tokens, 3 if weights else 1) if recipe.trains_text else (tokens, width)
     return Shapes(checkpoint.moments_shape(size), text)

@@ -119,10 +119,10 @@ def snippets(run: Run, recipe: recipes.Recipe, prompt: str) -> tuple[page.Snippe
     full = recipe.model.method == "full"
     pico = recipe.model.base == "pico" and not full
     base = "bespoke.models.PICO" if pico else repr(relative(run.model) if full else recipe.model.base)
-    lines = ["import torch", "from diffusers import StableDiffusionPipeline"]
+    lines = ["import torch", "from diffusers import DiffusionPipeline"]
     lines += ["import bespoke.models", ""] if pico else [""]
     drawing = recipe.sample.model_dump(include={"num_inference_steps", "guidance_scale"})
-    lines.append(f"pipe = StableDiffusionPipeline.from_pretrained({base})")
+    lines.append(f"pipe = DiffusionPipeline.from_pretrained({base})")
     if recipe.model.method in LORA:
         lines.append(f"pipe.load_lora_weights({relative(run.root)!r}, weight_name={run.adapter.name!r})")
     elif recipe.model.adapts:

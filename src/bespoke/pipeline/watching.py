@@ -11,7 +11,6 @@ from typing import Any
 
 from bespoke import registry, training
 from bespoke.models import Checkpoint
-from bespoke.models.load import PARTS
 from bespoke.pipeline import progress, runpage
 from bespoke.pipeline.naming import Named
 from bespoke.pipeline.processes import is_main
@@ -150,7 +149,7 @@ def _parameters(recipe: Recipe) -> dict[str, Any]:
 
 def _tags(run: Run, dataset: Path, recipe: Recipe, checkpoint: Checkpoint) -> dict[str, str]:
     """What the run came from: its dataset, its base and the code."""
-    weights = hashlib.sha256("".join(checkpoint.fingerprint(part) for part in PARTS).encode())
+    weights = hashlib.sha256("".join(checkpoint.fingerprint(part) for part in checkpoint.family.parts).encode())
     tags = {
         "bespoke.run": run.root.name,
         "bespoke.base": recipe.model.base,

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from bespoke.encoding import TextEncoder, fitted, windows
+from bespoke.encoding import PairedTextEncoder, TextEncoder, fitted, windows
+from bespoke.models.conditions import summary_width
 from bespoke.recipe.tree import Sample
 from bespoke.sampling.deepcache import remembering
 from bespoke.sampling.preview import Watch, watched
@@ -24,6 +25,8 @@ WITHOUT_EFFECT = frozenset(
 )
 """Settings that say nothing of how a prompt is drawn from noise, or that a model's own marks tell."""
 ALWAYS_SAID = frozenset(("num_inference_steps", "guidance_scale", "guidance_end", "negative_prompt", "brackets"))
+PAIRED = ("prompt_embeds", "add_text_embeds", "add_time_ids")
+"""What pipelines hold for the prompt and the negative one together; those with one text encoder the first alone."""
 AT_ONCE = 2**20
 """So many pixels are decoded at once; the pictures of larger batches one after another, which gives the same."""
 
@@ -119,7 +122,7 @@ def _run(pipeline: Any, requests: Sequence[Request], settings: Sample, output: s
             **_words(pipeline, [request.prompt for request in requests], settings),
             **more,
             num_inference_steps=settings.num_inference_steps,
-            **_guidance(settings),
+            **_guidance(settings, PAIRED if _is_paired(pipeline) else PAIRED[:1]),
             generator=[torch.Generator("cpu").manual_seed(request.seed) for request in requests],
             output_type=output,
         )
@@ -156,8 +159,8 @@ def _decoded(pipeline: Any, requests: Sequence[Request], settings: Sample) -> Ge
             vae.disable_tiling()
 
 
-def _guidance(settings: Sample) -> dict[str, Any]:
-    """How the pipeline is told to guide, and when to leave off.
+def _guidance(settings: Sample, inputs: Sequence[str]) -> dict[str, Any]:
+    """How the pipeline is told to guide, and when to leave off; `inputs` are what it holds for both at once.
 
     Source: Kynkäänniemi et al. 2024, arXiv 2404.07724: at low noise guidance is all but needless; how a pipeline is
     told is diffusers' "dynamic classifier-free guidance".
@@ -172,10 +175,10 @@ def _guidance(settings: Sample) -> dict[str, Any]:
         done = step + 1 >= max(1, round(settings.guidance_end * pipeline.num_timesteps))
         if done and pipeline.do_classifier_free_guidance:
             pipeline._guidance_scale = 1.0  # noqa: SLF001 - there is no other way to tell a pipeline
-            states["prompt_embeds"] = states["prompt_embeds"].chunk(2)[1]
+            return {name: value.chunk(2)[1] for name, value in states.items()}
         return states
 
-    return scale | {"callback_on_step_end": leave_off, "callback_on_step_end_tensor_inputs": ["prompt_embeds"]}
+    return scale | {"callback_on_step_end": leave_off, "callback_on_step_end_tensor_inputs": list(inputs)}
 
 
 def _words(pipeline: Any, prompts: Sequence[str], settings: Sample) -> dict[str, Any]:
@@ -187,6 +190,8 @@ def _words(pipeline: Any, prompts: Sequence[str], settings: Sample) -> dict[str,
     if settings.brackets == "letters":
         prompts, negative = [escaped(text) for text in prompts], [escaped(text) for text in negative]
     texts = (*prompts, *negative)
+    if _is_paired(pipeline):
+        return _paired(pipeline, texts, settings)
     encoder = TextEncoder(pipeline.tokenizer, pipeline.text_encoder, pipeline.device, skip=settings.clip_skip)
     if settings.clip_skip:
         both = encoder(texts).to(pipeline.unet.device, pipeline.unet.dtype)
@@ -199,6 +204,27 @@ def _words(pipeline: Any, prompts: Sequence[str], settings: Sample) -> dict[str,
     rows = [row if simple[text] else encoder([text])[0].to(row) for text, row in zip(texts, states, strict=True)]
     both = fitted(rows)
     return {"prompt_embeds": both[: len(prompts)], "negative_prompt_embeds": both[len(prompts) :]}
+
+
+def _is_paired(pipeline: Any) -> bool:
+    """Whether two text encoders read a prompt."""
+    return hasattr(pipeline, "text_encoder_2")
+
+
+def _paired(pipeline: Any, texts: Sequence[str], settings: Sample) -> dict[str, Any]:
+    """Prompts and as many negative ones as states and summaries."""
+    readers = ((pipeline.tokenizer, pipeline.text_encoder), (pipeline.tokenizer_2, pipeline.text_encoder_2))
+    both = PairedTextEncoder(readers, pipeline.device, settings.clip_skip)(texts)
+    both = both.to(pipeline.unet.device, pipeline.unet.dtype)
+    if pipeline.config.force_zeros_for_empty_prompt:
+        both[[number >= len(texts) // 2 and not text for number, text in enumerate(texts)]] = 0.0
+    states, summaries = both[:, :-1], both[:, -1, : summary_width(pipeline.unet)]
+    halves = slice(len(texts) // 2), slice(len(texts) // 2, None)
+    told = (
+        {f"{prefix}prompt_embeds": states[half], f"{prefix}pooled_prompt_embeds": summaries[half]}
+        for prefix, half in zip(("", "negative_"), halves, strict=True)
+    )
+    return {name: value for each in told for name, value in each.items()}
 
 
 def _simple(tokenizer: Any, text: str) -> bool:

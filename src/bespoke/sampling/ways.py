@@ -10,6 +10,7 @@ from PIL import Image
 
 from bespoke.errors import BespokeError
 from bespoke.models import quiet
+from bespoke.models.families import family_of
 from bespoke.recipe.tree import Sample
 
 
@@ -32,16 +33,12 @@ def way(
     size = size_of(pipeline, settings, images[0].size)
     begun = [image.convert("RGB").resize(size, Image.Resampling.LANCZOS) for image in images]
     more = {"image": begun, "strength": settings.strength}
-    with quiet():
-        if not masks:
-            from diffusers import StableDiffusionImg2ImgPipeline
-
-            return _of(StableDiffusionImg2ImgPipeline, pipeline), more
-        from diffusers import StableDiffusionInpaintPipeline
-
-        hidden = [mask.convert("L").resize(size, Image.Resampling.BILINEAR) for mask in masks]
-        sizes = dict(zip(("width", "height"), size, strict=True))
-        return _of(StableDiffusionInpaintPipeline, pipeline), more | {"mask_image": hidden} | sizes
+    family = family_of(type(pipeline).__name__, "it")
+    if not masks:
+        return _of(family.image_to_image, pipeline), more
+    hidden = [mask.convert("L").resize(size, Image.Resampling.BILINEAR) for mask in masks]
+    sizes = dict(zip(("width", "height"), size, strict=True))
+    return _of(family.inpainting, pipeline), more | {"mask_image": hidden} | sizes
 
 
 def size_of(pipeline: Any, settings: Sample, own: tuple[int, int] | None = None) -> tuple[int, int]:
@@ -68,11 +65,17 @@ def kept(picture: Image.Image, begun: Image.Image | None, mask: Image.Image | No
     return Image.composite(picture, before, mask.convert("L").resize(size, Image.Resampling.BILINEAR))
 
 
-def _of(kind: Any, pipeline: Any) -> Any:
-    """A pipeline of another kind with the same networks."""
-    if pipeline.safety_checker is None:
-        made = kind(**pipeline.components, requires_safety_checker=False)
-    else:
-        made = kind(**pipeline.components)
+def _of(name: str, pipeline: Any) -> Any:
+    """A pipeline of another kind with the same networks and settings."""
+    with quiet():
+        import diffusers
+
+        made = getattr(diffusers, name)(**pipeline.components, **_options(pipeline))
     made.set_progress_bar_config(disable=True)
     return made
+
+
+def _options(pipeline: Any) -> dict[str, Any]:
+    if hasattr(pipeline, "safety_checker"):
+        return {"requires_safety_checker": pipeline.safety_checker is not None}
+    return {"force_zeros_for_empty_prompt": pipeline.config.force_zeros_for_empty_prompt}

@@ -12,7 +12,7 @@ from bespoke.diffusion.noise import Pyramid, noise, perturbed
 from bespoke.diffusion.timesteps import timestep
 from bespoke.encoding import Rows, fitted, sampled
 from bespoke.seeds import generator, normal, uniform
-from bespoke.shapes import Latents, Mask, PerItem, Places, TextRows, TextStates, Timesteps
+from bespoke.shapes import Latents, Mask, PerItem, Places, Sizes, TextRows, TextStates, Timesteps
 from bespoke.training.masking import Masking
 from bespoke.training.order import Order
 
@@ -41,6 +41,9 @@ class Example:
     """A hash of the mask."""
     taught: bool = False
     """Whether what the base says of it is to be kept, in place of what it shows."""
+    sizes: tuple[tuple[int, ...], ...] = ()
+    """Of each version six numbers, where the network is told them: (height, width) as it was read, of the corner where
+    it was cut out, and as it is."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Material:
     """Masks at the latents' size, each [1 h w], 0 to 1."""
     masking: Masking = field(default_factory=Masking)
     """What masks do."""
+    summarised: bool = False
+    """Whether the last row of a text's states is a summary of it."""
 
     @property
     def fingerprint(self) -> str:
@@ -87,11 +92,13 @@ class Batch:
     """What each place counts for where it is learnt; nothing where all count 1."""
     kept: Places | None = None
     """What each place counts for where the base's answer is kept; nothing where none is."""
+    sizes: Sizes | None = None
+    """The sizes of the pictures and where they were cut out, where the network is told."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
         whole = (self.clean, self.noise, self.times, self.texts, self.weights)
-        maybe = (self.added, self.places, self.kept)
+        maybe = (self.added, self.places, self.kept, self.sizes)
         return Batch(
             *(tensor.to(device, non_blocking=True) for tensor in whole),
             *(None if tensor is None else tensor.to(device, non_blocking=True) for tensor in maybe),
@@ -162,11 +169,12 @@ class Stream:
             clean=sampled(moments, posterior, material.scale),
             noise=torch.from_numpy(np.stack(wanted)),
             times=torch.tensor([self._time(key) for key in keyed]),
-            texts=_together(material.texts, texts),
+            texts=_together(material, texts),
             weights=torch.tensor([example.weight for example in examples]),
             added=_added(wanted, choices.input_perturbation, keyed),
             places=places,
             kept=kept,
+            sizes=_sizes(examples, versions),
         )
 
     def _mask(self, example: Example, key: "Keyed", version: int) -> Mask | None:
@@ -205,11 +213,19 @@ def _added(wanted: Sequence[np.ndarray], strength: float, keyed: Sequence[Keyed]
     return torch.from_numpy(np.stack([perturbed(one, strength, key) for one, key in zip(wanted, keyed, strict=True)]))
 
 
-def _together(texts: Rows, rows: Sequence[int]) -> TextStates | TextRows:
+def _together(material: Material, rows: Sequence[int]) -> TextStates | TextRows:
     """The rows of captions, which may have different numbers of windows."""
+    texts = material.texts
     if len({texts.shape(row) for row in rows}) == 1:
         return texts[rows]
-    return fitted([texts[[row]][0] for row in rows])
+    return fitted([texts[[row]][0] for row in rows], summarised=material.summarised)
+
+
+def _sizes(examples: Sequence[Example], versions: Sequence[int]) -> Sizes | None:
+    """What the network is told of the sizes of the examples' versions."""
+    if not examples[0].sizes:
+        return None
+    return torch.tensor([e.sizes[version] for e, version in zip(examples, versions, strict=True)]).float()
 
 
 def validation_batches(
@@ -261,7 +277,8 @@ def _measured(
         clean=mean,
         noise=torch.from_numpy(np.stack(drawn)),
         times=torch.tensor([int((b + 0.5) / strata * schedule.steps) for _, b in jobs]),
-        texts=_together(material.texts, [example.text for example, _ in jobs]),
+        texts=_together(material, [example.text for example, _ in jobs]),
         weights=torch.ones(len(jobs)),
         places=places,
+        sizes=_sizes([example for example, _ in jobs], [0] * len(jobs)),
     )

@@ -51,7 +51,8 @@ def rehearsal(network: Tuned, shapes: Shapes, schedule: Schedule, recipe: Recipe
     moments, text = np.zeros(shapes.moments, np.float32), np.zeros(shapes.text, np.float32)
     half = np.full((1, *shapes.moments[1:]), 0.5, np.float32)
     masks = (0,) if recipe.train.masked_training else ()
-    examples = [Example(str(number), (number,), 0, masks=masks) for number in range(size)]
+    sizes = ((0,) * 6,) if network.told_sizes else ()
+    examples = [Example(str(number), (number,), 0, masks=masks, sizes=sizes) for number in range(size)]
     if recipe.data.regularisation and recipe.train.regularisation_target == "base":
         examples[0] = replace(examples[0], masks=(), taught=True)
     material = Material(

@@ -1,0 +1,285 @@
+"""SDXL, tiny and random: drawn, trained, gone on with, loaded elsewhere, by the code that does so for pico."""
+
+import copy
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler, StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
+from peft import LoraConfig
+from pico import families
+from PIL import Image
+from safetensors import safe_open
+
+import bespoke
+from bespoke.errors import BespokeError
+from bespoke.models import find
+from bespoke.pipeline.naming import named
+from bespoke.pipeline.train import resume
+from bespoke.recipe.tree import Sample
+from bespoke.sampling import Request, draw
+from bespoke.workspace import Run
+
+QUICK = ("train.max_train_steps=4", "train.learning_rate=0.02", "train.lr_warmup_steps=0", "train.num_class_images=2",
+         "sample.num_inference_steps=2", "sample.sample_every_n_steps=2", "validation.strata=2",
+         "validation.validation_steps=2", "train.train_batch_size=2", "train.checkpointing_steps=2",
+         "track.mlflow=false", "track.tensorboard=false")  # fmt: skip
+PROMPT = "blot of a red cat"
+REQUESTS = [Request(PROMPT, 3), Request("two words", 4)]
+WISH = Sample(num_inference_steps=3, guidance_scale=4.0)
+LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' Euler
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("xl") / "base"
+    families.write("sdxl", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(base, tmp_path_factory) -> Path:
+    """Wide, high and square pictures with captions."""
+    pictures = tmp_path_factory.mktemp("pictures")
+    sizes = ((64, 64), (96, 64), (64, 96), (80, 64))
+    for number, name in enumerate(("cat", "dog", "fox", "cow", "pig", "bee", "owl", "car")):
+        width, height = sizes[number % 4]
+        pixels = np.random.default_rng(number).integers(0, 255, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(pictures / f"{name}.png")
+        (pictures / f"{name}.txt").write_text(f"blot of a {name}")
+    return bespoke.new(tmp_path_factory.mktemp("project") / "p", pictures, base=str(base)).project
+
+
+@pytest.fixture(scope="module")
+def run(project):
+    return bespoke.train(project / "recipe.toml", QUICK)
+
+
+def plain_of(folder):
+    pipeline = StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def generators():
+    return [torch.Generator("cpu").manual_seed(request.seed) for request in REQUESTS]
+
+
+def by_diffusers(pipeline, **more):
+    prompts = [request.prompt for request in REQUESTS]
+    made = pipeline(prompts, num_inference_steps=3, guidance_scale=4.0, generator=generators(), **more)
+    return np.stack([np.asarray(each, int) for each in made.images])
+
+
+def pixels(drawn):
+    return np.stack([np.asarray(each.picture, int) for each in drawn])
+
+
+# --- drawing ---
+
+
+# diffusers leaves no layers out of negative prompts, which A1111 and we do.
+@pytest.mark.parametrize(("negative", "skip"), [("", 0), ("", 1), ("a dog", 0)])
+def test_pictures_are_those_of_plain_diffusers(base, negative, skip):
+    ours = draw(
+        named(str(base)).pipeline(), REQUESTS, WISH.model_copy(update={"negative_prompt": negative, "clip_skip": skip})
+    )
+    theirs = by_diffusers(plain_of(base), negative_prompt=[negative] * 2 if negative else None, clip_skip=skip or None)
+    assert np.abs(pixels(ours) - theirs).max() <= 1
+
+
+def test_pictures_begin_with_pictures_as_in_plain_diffusers_and_masks_keep_what_is_black(base):
+    begun = Image.fromarray(np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    pipeline = named(str(base)).pipeline()
+    requests = [dataclasses.replace(request, image=begun) for request in REQUESTS]
+    ours = pixels(draw(pipeline, requests, WISH.model_copy(update={"num_inference_steps": 4, "strength": 0.5})))
+    other = StableDiffusionXLImg2ImgPipeline(**plain_of(base).components, add_watermarker=False)
+    other.set_progress_bar_config(disable=True)
+    theirs = other(
+        [r.prompt for r in REQUESTS], image=[begun] * 2, num_inference_steps=4, strength=0.5, guidance_scale=4.0,
+        generator=generators(),
+    ).images  # fmt: skip
+    assert np.abs(ours - np.stack([np.asarray(each, int) for each in theirs])).max() <= 1
+    half = Image.new("L", (64, 64))
+    half.paste(255, (0, 0, 32, 64))
+    masked = pixels(draw(pipeline, [dataclasses.replace(r, mask=half) for r in requests], WISH))
+    assert (masked[:, :, 40:] == np.asarray(begun, int)[:, 40:]).all() and (masked[:, :, :24] != ours[:, :, :24]).any()
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"guidance_end": 0.5}, {"deep_cache": 2}, {"width": 96}], ids=["plain", "ends", "cached", "wide"]
+)
+def test_a_picture_does_not_depend_on_its_batch_however_long_its_prompt(base, more):
+    long = "a red (cat:1.3), " * 30
+    requests = [*REQUESTS, Request(long, 5)]
+    pipeline, wish = named(str(base)).pipeline(), WISH.model_copy(update=more)
+    together = pixels(draw(pipeline, requests, wish))
+    alone = np.stack([pixels(draw(pipeline, [one], wish))[0] for one in requests])
+    assert np.abs(together - alone).max() <= 1
+    assert np.abs(together[2] - pixels(draw(pipeline, [Request("a red cat", 5)], wish))[0]).max() > 1
+
+
+def test_guidance_to_the_end_and_to_nearly_the_end_are_told_apart(base):
+    pipeline = named(str(base)).pipeline()
+    whole, early = (pixels(draw(pipeline, REQUESTS, WISH.model_copy(update={"guidance_end": e}))) for e in (1.0, 0.4))
+    assert (whole != early).any()
+
+
+# --- training ---
+
+
+def reference(trainer, checkpoint, count):
+    """One step's loss and gradients after diffusers' train_text_to_image_lora_sdxl.py."""
+    unet = copy.deepcopy(checkpoint.unet())
+    model = trainer.recipe.model
+    if model.method == "lora":
+        unet.add_adapter(LoraConfig(r=model.rank, lora_alpha=model.alpha, target_modules=LAYERS))
+    else:
+        unet.requires_grad_(True)
+    own = {f"unet.{name}": p for name, p in unet.named_parameters() if p.requires_grad}
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(trainer.parameters[name])
+    batch = trainer.stream.batch(0, count)
+    scheduler = DDPMScheduler.from_config(checkpoint.scheduler_config)
+    pipeline = plain_of(checkpoint.folder)
+    states, _, pooled, _ = pipeline.encode_prompt(CAPTIONS, device="cpu", do_classifier_free_guidance=False)
+    rows = [next(n for n, s in enumerate(states) if torch.allclose(s, row[:-1], atol=1e-5)) for row in batch.texts]
+    noisy = scheduler.add_noise(batch.clean, batch.noise, batch.times)
+    told = {"text_embeds": pooled[rows], "time_ids": batch.sizes}
+    answer = unet.train()(noisy, batch.times, states[rows], added_cond_kwargs=told, return_dict=False)[0]
+    loss = F.mse_loss(answer.float(), batch.noise.float(), reduction="mean")
+    loss.backward()
+    return {name: p.grad for name, p in own.items()}, loss.item()
+
+
+CAPTIONS = [f"blot of a {name}" for name in ("cat", "dog", "fox", "cow", "pig", "bee", "owl", "car")]
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_loss_and_gradients_are_those_of_plain_diffusers(project, base, tmp_path, method):
+    from accelerate import Accelerator
+
+    from bespoke.pipeline.material import Encoder
+    from bespoke.pipeline.prepare import prepare
+    from bespoke.pipeline.reporting import silent
+    from bespoke.pipeline.train import trainer_for
+    from bespoke.training.step import losses
+    from bespoke.workspace import Project, Run
+
+    settings = (
+        *QUICK, f"model.method={method}", "train.num_class_images=0", "data.enable_bucket=false",
+        "train.mixed_precision=no", "text.proportion_empty_prompts=0", "model.rank=4",
+    )  # fmt: skip
+    ready = prepare(project / "recipe.toml", settings)
+    checkpoint = find(str(base))
+    encoder = Encoder(Project(tmp_path / "p"), checkpoint, ready.recipe, silent)
+    material = encoder.material(ready.dataset, project / "dataset")
+    ours = trainer_for(Run(tmp_path / "run"), ready.recipe, named(str(base)), material, Accelerator(cpu=True))
+    source = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in ours.parameters.values() if method == "lora" else ():
+            parameter.copy_(0.05 * torch.randn(parameter.shape, generator=source))
+    gradients, loss = reference(ours, checkpoint, 4)
+    batch = ours.stream.batch(0, 4)
+    ours.network.train()
+    found = losses(ours.network, batch, ours.schedule).mean()
+    found.backward()
+    assert found.item() == pytest.approx(loss, rel=1e-5)
+    mine, theirs = (
+        torch.cat([grads[name].flatten().double() for name in sorted(gradients)])
+        for grads in ({name: p.grad for name, p in ours.parameters.items()}, gradients)
+    )
+    assert float((mine - theirs).norm() / theirs.norm()) < 1e-5 and theirs.norm() > 0
+
+
+def test_the_network_is_told_how_large_a_picture_was_and_where_it_was_cut(project, base, run):
+    from bespoke.pipeline.material import Encoder
+    from bespoke.pipeline.prepare import prepare
+    from bespoke.pipeline.reporting import silent
+    from bespoke.workspace import Project
+
+    ready = prepare(project / "recipe.toml", (*QUICK, "data.enable_bucket=false", "train.num_class_images=1"))
+    material = Encoder(Project(project), find(str(base)), ready.recipe, silent).material(
+        ready.dataset, project / "dataset"
+    )
+    own = {example.sizes[0] for example in material.train if not example.drawn}
+    assert own <= {(64, 64, 0, 0, 64, 64), (64, 96, 0, 16, 64, 64), (96, 64, 16, 0, 64, 64), (64, 80, 0, 8, 64, 64)}
+    assert len(own) > 1
+    assert [e.sizes for e in material.train if e.drawn] == [((64, 64, 0, 0, 64, 64),)]
+
+
+def test_a_run_trains_draws_and_loads_in_plain_diffusers(base, run, tmp_path):
+    assert run.steps == 4 and run.adapter is not None
+    (picture,) = bespoke.sample(str(run.run), [PROMPT], out=tmp_path / "drawn", seed=3, settings=WISH).pictures
+    pipeline = plain_of(base)
+    bare = by_diffusers(pipeline)[0]
+    pipeline.load_lora_weights(run.adapter.parent, weight_name=run.adapter.name)
+    tuned = by_diffusers(pipeline)[0]
+    ours = np.asarray(Image.open(picture).convert("RGB"), int)
+    assert np.abs(ours - tuned).max() <= 1 < np.abs(ours - bare).max()
+    assert (Path(run.run) / "samples" / "progress.png").is_file()
+
+
+def test_what_is_stopped_goes_on_to_the_same_bits(project, run):
+    """Of a copy of the run whatever came after its second step is taken away, and it goes on from there."""
+    whole, copied = Run(Path(run.run)), Run(Path(run.run).with_name("again"))
+    shutil.copytree(whole.root, copied.root)
+    shutil.rmtree(copied.state(4))
+    (copied.root / "result.json").unlink()
+    (copied.last / "adapter.safetensors").unlink()
+    done = resume(copied.root)
+    assert done.steps == 4
+    assert (copied.last / "adapter.safetensors").read_bytes() == (whole.last / "adapter.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("method", ["dora", "lokr", "full"])
+def test_other_ways_to_fine_tune_work_too(project, base, method, tmp_path):
+    trained = bespoke.train(
+        project / "recipe.toml",
+        (*QUICK, f"model.method={method}", "train.use_ema=true", "sample.sample_every_n_steps=0"),
+    )
+    tuned = bespoke.sample(str(trained.run), [PROMPT], out=tmp_path / "a", seed=3, settings=WISH).pictures[0]
+    plain = bespoke.sample(str(base), [PROMPT], out=tmp_path / "b", seed=3, settings=WISH).pictures[0]
+    ours, before = (np.asarray(Image.open(file).convert("RGB"), int) for file in (tuned, plain))
+    assert (ours != before).any()
+    if method == "full":
+        assert trained.model is not None
+        whole = plain_of(trained.model)
+        assert np.abs(by_diffusers(whole)[0] - ours).max() <= 1
+
+
+@pytest.mark.parametrize("form", ["kohya", "diffusers", "model"])
+def test_exports_are_loaded_again_and_draw_the_same(run, form, tmp_path):
+    out = tmp_path / ("out" if form == "model" else "out.safetensors")
+    done = bespoke.export_model(str(run.run), out, form)
+    assert done.likeness.mean <= 0.5 and (done.likeness.effect > 1 or form == "model")
+    if form == "kohya":
+        assert done.metadata["ss_base_model_version"] == "sdxl_base_v1-0"
+        assert done.metadata["modelspec.architecture"] == "stable-diffusion-xl-v1-base/lora"
+        with safe_open(out, "pt") as file:
+            assert all(key.startswith("lora_unet_") for key in file.keys())  # noqa: SIM118 - it is no dictionary
+
+
+def test_one_file_and_new_words_are_refused_with_what_to_do_instead(run, base, tmp_path):
+    with pytest.raises(BespokeError, match="one file") as told:
+        bespoke.export_model(str(run.run), tmp_path / "out.safetensors", "single-file")
+    assert "--as model" in told.value.hint
+    with pytest.raises(BespokeError, match="new words"):
+        find(str(base)).with_words(tmp_path / "words.safetensors")
+
+
+@pytest.mark.parametrize("wish", ["train.train_text_encoder=true", "words.train=true"])
+def test_what_is_not_built_for_it_is_refused_before_anything_is_done(project, wish):
+    with pytest.raises(BespokeError, match="text encoders"):
+        bespoke.train(project / "recipe.toml", (*QUICK, wish))
+
+
+def test_plans_know_its_network(project):
+    plan = bespoke.plan(project / "recipe.toml", QUICK)
+    assert plan.estimate.memory.peak > 0
