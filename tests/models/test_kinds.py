@@ -70,7 +70,7 @@ def answer(unet, seed=0):
     source = torch.Generator().manual_seed(seed)
     noisy, texts = torch.randn(2, 4, 8, 8, generator=source), torch.randn(2, 5, 160, generator=source)
     with torch.no_grad():
-        return unet(noisy, torch.tensor([10, 700]), texts, return_dict=False)[0]
+        return unet(noisy.to(unet.dtype), torch.tensor([10, 700]), texts.to(unet.dtype), return_dict=False)[0]
 
 
 def attached(pico, checkpoint, case, seed=0):
@@ -119,12 +119,12 @@ def test_a_fresh_one_is_the_base_and_off_again_is_the_base(pico, checkpoint, cas
 
 @every_kind
 def test_merged_is_applied(pico, checkpoint, case):
-    unet = moved(attached(pico, checkpoint, case))
+    unet = moved(attached(pico, checkpoint, case)).double()  # what float32 rounds differs between processors
     applied = answer(unet)
     adapters.merge(unet)
     assert list(unet.state_dict()) == list(pico.state_dict())
     assert apart(answer(pico), applied) > 0.01
-    assert apart(answer(unet), applied) < 1e-4
+    assert apart(answer(unet), applied) < 1e-9
 
 
 @every_kind
