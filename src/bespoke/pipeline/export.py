@@ -2,8 +2,9 @@
 
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bespoke.errors import BespokeError
-from bespoke.models import adapterfile, elsewhere, formulas, kohyafile, modelspec, singlefile
+from bespoke.models import adapterfile, elsewhere, formulas, kohyafile, modelspec, quiet, runtimes, singlefile, tracing
+from bespoke.models.compiled import Compiled
 from bespoke.models.formats import FOLDER, write_inversions
 from bespoke.models.modelspec import Facts, Network
 from bespoke.models.passport import header
@@ -25,10 +27,12 @@ from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.pipeline.surgery import merged_pipeline, network_of
 from bespoke.workspace import check_new, sha256
 
-Form = Literal["diffusers", "kohya", "comfyui", "model", "single-file"]
+Form = Literal["diffusers", "kohya", "comfyui", "model", "single-file", "onnx", "openvino"]
 Dtype = Literal["fp32", "fp16", "bf16"]
 ADAPTERS = ("diffusers", "kohya", "comfyui")
 """The forms of adapters alone."""
+FOLDERS = ("model", *runtimes.RUNTIMES)
+"""The forms that are folders."""
 KINDS = {"LOHA": "loha", "LOKR": "lokr"}
 """LyCORIS's words for peft's kinds, as far as its form has them."""
 
@@ -47,6 +51,8 @@ class Exported:
     """Files of new words, which programs with a fixed vocabulary read beside it."""
     how: tuple[str, ...]
     """What goes where, in sentences."""
+    parity: Mapping[str, float] = field(default_factory=dict[str, float])
+    """For a runtime: how far each network's answers lie from torch's at most, as a part of the largest number."""
 
 
 def export_model(
@@ -68,14 +74,18 @@ def export_model(
     path.parent.mkdir(parents=True, exist_ok=True)
     facts = replace(_facts(source, path.stem), licence=licence)
     report("write", 0, 1)
+    parity: Mapping[str, float] = {}
     try:
-        metadata, words = _written(source, path, form, dtype, facts)
+        if form in runtimes.RUNTIMES:
+            metadata, words, parity = {}, (), _compile(source, path, form, dtype)
+        else:
+            metadata, words = _written(source, path, form, dtype, facts)
         report("write", 1, 1)
         likeness = compared(source, _loader(source, path, form), dtype, report, alone=form in ADAPTERS)
     except BaseException:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         raise
-    return Exported(path, form, dtype, metadata, likeness, words, _how(path, form, facts, source))
+    return Exported(path, form, dtype, metadata, likeness, words, _how(path, form, facts, source), parity)
 
 
 def _check(source: Named, path: Path, form: str, dtype: str) -> None:
@@ -83,7 +93,7 @@ def _check(source: Named, path: Path, form: str, dtype: str) -> None:
         known = f"{', '.join(get_args(Form))}; {', '.join(get_args(Dtype))}"
         raise BespokeError(f"There is no form {form!r} or no dtype {dtype!r}.", f"Known are {known}.")
     check_new(path)
-    one_file = form != "model"
+    one_file = form not in FOLDERS
     if one_file != (path.suffix == ".safetensors"):
         wanted = "a file, OUT.safetensors" if one_file else "a folder"
         raise BespokeError(f"--as {form} writes {wanted}, not {path}.", "Name it so.")
@@ -91,6 +101,13 @@ def _check(source: Named, path: Path, form: str, dtype: str) -> None:
         raise BespokeError(f"{source.name} is a state to resume from.", "Name RUN, RUN@last or RUN@epoch-9.")
     if form in ADAPTERS and not source.adapter:
         raise BespokeError(f"{source.name} has no adapter.", "Use --as model or --as single-file.")
+    if isinstance(source.checkpoint, Compiled):
+        raise source.checkpoint.fixed
+    if runtime := runtimes.RUNTIMES.get(form):
+        if dtype == "bf16":
+            raise BespokeError(f"{runtime.title} keeps weights in fp32 or fp16.", "Say --dtype fp16, or leave it out.")
+        for writing in (True, False):
+            runtimes.package(runtime, writing=writing)
     if form in ADAPTERS and source.adapter:
         kinds = {facts["peft_type"] for facts in adapterfile.facts_of(source.adapter).values()}
         if unknown := sorted(kinds - (KINDS.keys() if form != "diffusers" else set())):
@@ -193,6 +210,18 @@ def _write_model(source: Named, path: Path, dtype: str) -> None:
         save_file(_rounded(content, dtype), file, {"format": "pt"})
 
 
+def _compile(source: Named, path: Path, form: str, dtype: str) -> Mapping[str, float]:
+    """Writes the model for a runtime by way of a folder as diffusers has it; what its networks are apart from torch's."""
+    runtime = runtimes.RUNTIMES[form]
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as scratch:
+        whole = Path(scratch) / "model"
+        _write_model(source, whole, dtype)
+        with quiet():
+            pipeline, _ = elsewhere.folder(whole)
+        tracing.write(pipeline, whole, path, runtime, half=dtype == "fp16")
+        return tracing.parity(pipeline, path, runtime)
+
+
 def _inversions(source: Named, path: Path) -> tuple[Path, ...]:
     """The files of new words in a folder beside an export, for programs that know the base's vocabulary only."""
     words = source.checkpoint.new_words
@@ -205,6 +234,8 @@ def _loader(source: Named, path: Path, form: str) -> Callable[[], tuple[Any, str
     """What loads an export as others do, on the CPU, without our own readers where there are others."""
     if form == "model":
         return lambda: elsewhere.folder(path)
+    if form in runtimes.RUNTIMES:
+        return lambda: elsewhere.by_runtime(path, runtimes.RUNTIMES[form])
     if form == "single-file":
         return lambda: elsewhere.single_file(path, source.checkpoint)
     plain = source.adapter is not None and not adapterfile.facts_of(source.adapter)
@@ -221,6 +252,16 @@ def _how(path: Path, form: str, facts: Facts, source: Named) -> tuple[str, ...]:
     match form:
         case "model":
             return (f'diffusers: StableDiffusionPipeline.from_pretrained("{place}"){trigger}.',)
+        case "onnx":
+            return (
+                f'optimum: ORTStableDiffusionPipeline.from_pretrained("{place}"){trigger}.',
+                f'Here: bespoke sample {place} "…"',
+            )
+        case "openvino":
+            return (
+                f'optimum-intel: OVStableDiffusionPipeline.from_pretrained("{place}"){trigger}.',
+                f'Here: bespoke sample {place} "…"',
+            )
         case "single-file":
             return (
                 f"A1111 and Forge: put it into models/Stable-diffusion/{trigger}.",
