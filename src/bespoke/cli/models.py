@@ -38,7 +38,9 @@ def inspect_model(
 def export_model(
     source: Annotated[str, typer.Argument(metavar="RUN", help="A run, RUN@last, RUN@epoch-9, or a whole model.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new .safetensors file, or a folder.")],
-    form: Annotated[str, typer.Option("--as", help="kohya, comfyui, diffusers, model, single-file, onnx or openvino.")] = "kohya",
+    form: Annotated[
+        str, typer.Option("--as", help="kohya, comfyui, diffusers, model, single-file, onnx or openvino.")
+    ] = "kohya",
     dtype: Dtype = "fp32",
     licence: Annotated[str, typer.Option("--license", help="What to say of the licence in the file.")] = "",
     as_json: Json = False,

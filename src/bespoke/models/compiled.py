@@ -54,7 +54,7 @@ class Compiled(Checkpoint):
         """Raises: BespokeError, for it has no weights that torch knows."""
         raise self.fixed
 
-    def complete(self, folder: Path) -> None:
+    def complete(self, folder: Path) -> None:  # noqa: ARG002 - as other checkpoints have it
         """Raises: BespokeError, for parts of another model would not fit."""
         raise self.fixed
 
@@ -82,16 +82,16 @@ class Compiled(Checkpoint):
         with quiet():
             schedulers = getattr(importlib.import_module("diffusers"), index["scheduler"][1])
             checker, prepares = self._checker(index) if safety_checker else (None, None)
-            pipeline = StableDiffusionPipeline(
-                vae=CompiledVae(self.folder, runtime, _config(AutoencoderKL, self.part("vae"))),
-                text_encoder=CompiledTextEncoder(text, runtime, CLIPTextConfig.from_pretrained(text)),
-                tokenizer=self.tokenizer(),
-                unet=CompiledUnet(self.part("unet"), runtime, _config(UNet2DConditionModel, self.part("unet"))),
-                scheduler=schedulers.from_pretrained(self.part("scheduler")),
-                safety_checker=checker,
-                feature_extractor=prepares,
-                requires_safety_checker=checker is not None,
-            )
+            parts = {
+                "vae": CompiledVae(self.folder, runtime, _config(AutoencoderKL, self.part("vae"))),
+                "text_encoder": CompiledTextEncoder(text, runtime, CLIPTextConfig.from_pretrained(text)),
+                "tokenizer": self.tokenizer(),
+                "unet": CompiledUnet(self.part("unet"), runtime, _config(UNet2DConditionModel, self.part("unet"))),
+                "scheduler": schedulers.from_pretrained(self.part("scheduler")),
+                "safety_checker": checker,
+                "feature_extractor": prepares,
+            }
+            pipeline = StableDiffusionPipeline(**parts, requires_safety_checker=checker is not None)
             pipeline.set_progress_bar_config(disable=True)
         return pipeline
 

@@ -274,7 +274,7 @@ def find(name: str, *, download: bool = True) -> Checkpoint:
 
 
 def _kind_of(folder: Path) -> tuple[type[Checkpoint], tuple[str, ...]]:
-    """What a model's folder holds: networks of torch, or such as were exported for a runtime; and the parts it needs."""
+    """What a model's folder holds, networks of torch or such as were exported for a runtime, and the parts it needs."""
     if runtime_of(folder) is None:
         return Checkpoint, PARTS
     from bespoke.models.compiled import NEEDED, Compiled

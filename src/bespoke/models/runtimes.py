@@ -80,8 +80,10 @@ class OnnxSession:
         options = library.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
         self._session = library.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        self.inputs = {one.name: (np.dtype(NUMPY[one.type]), len(one.shape)) for one in self._session.get_inputs()}
-        self.outputs = [one.name for one in self._session.get_outputs()]
+        self.inputs: Mapping[str, tuple[np.dtype[Any], int]] = {
+            one.name: (np.dtype(NUMPY[one.type]), len(one.shape)) for one in self._session.get_inputs()
+        }
+        self.outputs: Sequence[str] = [one.name for one in self._session.get_outputs()]
 
     def run(self, given: Mapping[str, np.ndarray], wanted: Sequence[str]) -> list[np.ndarray]:
         """The outputs of these names."""
@@ -97,11 +99,11 @@ class OpenvinoSession:
     def __init__(self, file: Path) -> None:
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         self._session = package(OPENVINO).Core().compile_model(str(file), "CPU", settings)
-        self.inputs = {
+        self.inputs: Mapping[str, tuple[np.dtype[Any], int]] = {
             port.any_name: (np.dtype(port.element_type.to_dtype()), port.partial_shape.rank.get_length())
             for port in self._session.inputs
         }
-        self.outputs = [port.any_name for port in self._session.outputs]
+        self.outputs: Sequence[str] = [port.any_name for port in self._session.outputs]
 
     def run(self, given: Mapping[str, np.ndarray], wanted: Sequence[str]) -> list[np.ndarray]:
         """The outputs of these names."""
@@ -118,7 +120,9 @@ def session(file: Path, runtime: Runtime) -> Session:
     try:
         return OnnxSession(file) if runtime is ONNX else OpenvinoSession(file)
     except (RuntimeError, ValueError, KeyError) as error:
-        raise BespokeError(f"{runtime.title} cannot read {file}: {str(error).splitlines()[0]}", "Export again.") from None
+        raise BespokeError(
+            f"{runtime.title} cannot read {file}: {str(error).splitlines()[0]}", "Export again."
+        ) from None
 
 
 def answers(network: Session, wanted: Sequence[str], **given: Tensor) -> list[Tensor]:

@@ -187,7 +187,9 @@ def parity(pipeline: Any, folder: Path, runtime: Runtime) -> dict[str, float]:
         found[network.name] = max(_apart(network, held, shape) for shape in SHAPES)
         if not found[network.name] <= MOST:
             problem = f"{network.name} answers otherwise in {runtime.title}: {found[network.name]:.1e} apart."
-            raise BespokeError(problem, "Nothing was kept. Try --dtype fp32; if it stays so, it is our fault: report it.")
+            raise BespokeError(
+                problem, "Nothing was kept. Try --dtype fp32; if it stays so, it is our fault: report it."
+            )
     return found
 
 
@@ -207,7 +209,7 @@ def _onnx(network: Network, file: Path, *, half: bool) -> None:
     with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
         traced = Path(scratch) / file.name
         torch.onnx.export(
-            network.module, network.example(SHAPES[0]), traced, dynamo=False, opset_version=OPSET,
+            network.module, network.example(SHAPES[0]), str(traced), dynamo=False, opset_version=OPSET,
             input_names=network.inputs, output_names=network.outputs,
             dynamic_axes={name: dict(axes) for name, axes in network.axes.items()},
         )  # fmt: skip

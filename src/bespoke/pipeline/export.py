@@ -33,6 +33,11 @@ ADAPTERS = ("diffusers", "kohya", "comfyui")
 """The forms of adapters alone."""
 FOLDERS = ("model", *runtimes.RUNTIMES)
 """The forms that are folders."""
+LOADS = {
+    "onnx": "optimum (optimum.onnxruntime): ORTStableDiffusionPipeline",
+    "openvino": "optimum-intel (optimum.intel): OVStableDiffusionPipeline",
+}
+"""What reads the folders that are for a runtime, by its published code; it was not run."""
 KINDS = {"LOHA": "loha", "LOKR": "lokr"}
 """LyCORIS's words for peft's kinds, as far as its form has them."""
 
@@ -99,20 +104,28 @@ def _check(source: Named, path: Path, form: str, dtype: str) -> None:
         raise BespokeError(f"--as {form} writes {wanted}, not {path}.", "Name it so.")
     if source.state:
         raise BespokeError(f"{source.name} is a state to resume from.", "Name RUN, RUN@last or RUN@epoch-9.")
-    if form in ADAPTERS and not source.adapter:
-        raise BespokeError(f"{source.name} has no adapter.", "Use --as model or --as single-file.")
     if isinstance(source.checkpoint, Compiled):
         raise source.checkpoint.fixed
-    if runtime := runtimes.RUNTIMES.get(form):
-        if dtype == "bf16":
-            raise BespokeError(f"{runtime.title} keeps weights in fp32 or fp16.", "Say --dtype fp16, or leave it out.")
-        for writing in (True, False):
-            runtimes.package(runtime, writing=writing)
-    if form in ADAPTERS and source.adapter:
-        kinds = {facts["peft_type"] for facts in adapterfile.facts_of(source.adapter).values()}
-        if unknown := sorted(kinds - (KINDS.keys() if form != "diffusers" else set())):
-            hint = "Use --as model or --as single-file: the adapter is worked into the weights there."
-            raise BespokeError(f"{form} knows no {unknown[0]}.", hint)
+    if form in runtimes.RUNTIMES:
+        _check_runtime(runtimes.RUNTIMES[form], dtype)
+    if form in ADAPTERS:
+        _check_adapter(source, form)
+
+
+def _check_runtime(runtime: runtimes.Runtime, dtype: str) -> None:
+    if dtype == "bf16":
+        raise BespokeError(f"{runtime.title} keeps weights in fp32 or fp16.", "Say --dtype fp16, or leave it out.")
+    for writing in (True, False):
+        runtimes.package(runtime, writing=writing)
+
+
+def _check_adapter(source: Named, form: str) -> None:
+    if not source.adapter:
+        raise BespokeError(f"{source.name} has no adapter.", "Use --as model or --as single-file.")
+    kinds = {facts["peft_type"] for facts in adapterfile.facts_of(source.adapter).values()}
+    if unknown := sorted(kinds - (KINDS.keys() if form != "diffusers" else set())):
+        hint = "Use --as model or --as single-file: the adapter is worked into the weights there."
+        raise BespokeError(f"{form} knows no {unknown[0]}.", hint)
 
 
 def _facts(source: Named, title: str) -> Facts:
@@ -211,7 +224,7 @@ def _write_model(source: Named, path: Path, dtype: str) -> None:
 
 
 def _compile(source: Named, path: Path, form: str, dtype: str) -> Mapping[str, float]:
-    """Writes the model for a runtime by way of a folder as diffusers has it; what its networks are apart from torch's."""
+    """How far the networks of the model, written for a runtime by way of a folder of diffusers', are from torch's."""
     runtime = runtimes.RUNTIMES[form]
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as scratch:
         whole = Path(scratch) / "model"
@@ -247,21 +260,19 @@ def _loader(source: Named, path: Path, form: str) -> Callable[[], tuple[Any, str
 def _how(path: Path, form: str, facts: Facts, source: Named) -> tuple[str, ...]:
     """What goes where."""
     place, trigger = path.as_posix(), f"; write “{facts.trigger}” in prompts" if facts.trigger else ""
+    if loads := LOADS.get(form):
+        return f'{loads}.from_pretrained("{place}"){trigger}.', f'Here: bespoke sample {place} "…"'
+    return _how_a_file(path, form, trigger, source)
+
+
+def _how_a_file(path: Path, form: str, trigger: str, source: Named) -> tuple[str, ...]:
+    """What goes where, of what torch computes."""
+    place = path.as_posix()
     dora = form in ADAPTERS and kohyafile.has_magnitudes(path)
     lycoris = source.adapter is not None and bool(adapterfile.facts_of(source.adapter))
     match form:
         case "model":
             return (f'diffusers: StableDiffusionPipeline.from_pretrained("{place}"){trigger}.',)
-        case "onnx":
-            return (
-                f'optimum: ORTStableDiffusionPipeline.from_pretrained("{place}"){trigger}.',
-                f'Here: bespoke sample {place} "…"',
-            )
-        case "openvino":
-            return (
-                f'optimum-intel: OVStableDiffusionPipeline.from_pretrained("{place}"){trigger}.',
-                f'Here: bespoke sample {place} "…"',
-            )
         case "single-file":
             return (
                 f"A1111 and Forge: put it into models/Stable-diffusion/{trigger}.",
