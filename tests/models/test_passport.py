@@ -82,7 +82,7 @@ def test_what_is_written_is_what_is_published_and_is_read_back(tmp_path):
     shapes, _, _ = FILES["kohya"]
     content = {name: torch.randn(shape) for name, shape in shapes.items()}
     facts = Facts(
-        "style", "some/base", second=False, prediction="epsilon", resolution=512, trigger="8bit",
+        "style", "some/base", kind="1", prediction="epsilon", resolution=512, trigger="8bit",
         words=("vulpenor",), licence="cc0-1.0", training={"ss_seed": "3"},
     )  # fmt: skip
     network = Network("networks.lora", frozenset({4}), frozenset({2.0}))

@@ -37,8 +37,10 @@ def inspect_model(
 @models_app.command("export")
 def export_model(
     source: Annotated[str, typer.Argument(metavar="RUN", help="A run, RUN@last, RUN@epoch-9, or a whole model.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new .safetensors file or, with --as model, a folder.")],
-    form: Annotated[str, typer.Option("--as", help="kohya, comfyui, diffusers, model or single-file.")] = "kohya",
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new .safetensors file, or a folder.")],
+    form: Annotated[
+        str, typer.Option("--as", help="kohya, comfyui, diffusers, model, single-file, onnx or openvino.")
+    ] = "kohya",
     dtype: Dtype = "fp32",
     licence: Annotated[str, typer.Option("--license", help="What to say of the licence in the file.")] = "",
     tags: Annotated[
@@ -58,8 +60,11 @@ def export_model(
     checked += f" (the base's are {near.effect:.1f} away)." if near.effect else "."
     content = {
         "path": done.path, "form": done.form, "dtype": done.dtype, "metadata": done.metadata,
-        "checked": asdict(near), "words": done.words, "how": done.how,
+        "checked": asdict(near), "words": done.words, "how": done.how, "parity": dict(done.parity),
     }  # fmt: skip
+    if done.parity:
+        name, most = max(done.parity.items(), key=lambda pair: pair[1])
+        checked += f" On random inputs its networks answer as torch's to {most:.0e} ({name} differs most)."
     lines = (f"Written: {relative(done.path)}", checked, *(f"  {line}" for line in done.how))
     beside = f"New words are in {relative(done.words[0].parent)}." if done.words else ""
     result(content, "\n".join((*lines, *filter(None, [beside]))), as_json=as_json)

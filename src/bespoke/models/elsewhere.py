@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from bespoke.models import adapterfile, formulas
-from bespoke.models.load import RESCALED, Checkpoint
+from bespoke.models.load import RESCALED, Checkpoint, find
+from bespoke.models.runtimes import Runtime
 
 ALONE: dict[str, Any] = {"local_files_only": True}
 UNCHECKED: dict[str, Any] = ALONE | {"safety_checker": None, "requires_safety_checker": False}
@@ -48,3 +49,8 @@ def by_formulas(path: Path, checkpoint: Checkpoint, *, as_comfyui: bool) -> tupl
     parts = {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
     formulas.work_in(parts, path, as_comfyui=as_comfyui)
     return pipeline, f"{'ComfyUI' if as_comfyui else 'LyCORIS'}'s published formulas"
+
+
+def by_runtime(path: Path, runtime: Runtime) -> tuple[Any, str]:
+    """A model exported for a runtime, each network computed by that."""
+    return find(str(path)).pipeline(safety_checker=False), runtime.title

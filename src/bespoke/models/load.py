@@ -19,6 +19,7 @@ from bespoke.models import hub
 from bespoke.models.families import Family, family_of
 from bespoke.models.marks import fingerprint
 from bespoke.models.quietly import quiet
+from bespoke.models.runtimes import runtime_of
 from bespoke.models.unpacking import cached
 from bespoke.models.vocabulary import Base, NewWords
 from bespoke.models.wearing import load_adapter
@@ -274,7 +275,8 @@ def _apart(entry: Path) -> bool:
 def find(name: str, *, download: bool = True) -> Checkpoint:
     """The checkpoint of that name: `pico`, a folder, a model in one .safetensors file, or a hub id.
 
-    A hub id may end with a branch, tag or commit: `OWNER/NAME@REVISION`.
+    A hub id may end with a branch, tag or commit: `OWNER/NAME@REVISION`. A folder that was exported for a runtime gives
+    a checkpoint that draws only.
 
     Raises: BespokeError when there is no such model, or it is of a kind that is not known; without `download` also when
     it is not on this machine.
@@ -295,12 +297,22 @@ def find(name: str, *, download: bool = True) -> Checkpoint:
         pipeline = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
     except (ValueError, KeyError, TypeError):
         raise BespokeError(f"{index} is damaged: it names no pipeline.", "Copy or download the model again.") from None
+    kind, parts = _kind_of(folder)
     family = family_of(pipeline, name)
-    missing = [part for part in family.parts if not (folder / part).is_dir()]
+    missing = [part for part in parts or family.parts if not (folder / part).is_dir()]
     if missing:
         hint = "Copy or download the whole model again."
         raise BespokeError(f"{folder} lacks the folders of: {', '.join(missing)}.", hint)
-    return Checkpoint(name, folder, family, commit=commit)
+    return kind(name, folder, family, commit=commit)
+
+
+def _kind_of(folder: Path) -> tuple[type[Checkpoint], tuple[str, ...]]:
+    """What a model's folder holds, networks of torch or such as were exported for a runtime, and the parts it needs."""
+    if runtime_of(folder) is None:
+        return Checkpoint, ()
+    from bespoke.models.compiled import NEEDED, Compiled
+
+    return Compiled, NEEDED
 
 
 def shipped(name: str | Path) -> str | Path:

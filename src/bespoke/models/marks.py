@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bespoke.workspace import sha256
 
-CONTENT = (".json", ".txt", ".safetensors", ".bin")
+CONTENT = (".json", ".txt", ".safetensors", ".bin", ".onnx", ".onnx_data", ".xml")
 """What a model is read from. Weights that lie there in both forms count both: their names decide which are read."""
 
 

@@ -20,8 +20,11 @@ def load_adapter(pipeline: Any, adapter: Path, model: str, name: str | None = No
     LoHa and LoKr of other programs are worked into the weights. `name` is what the pipeline calls it, for LoRA and
     DoRA.
 
-    Raises: BespokeError when the file is missing, is no adapter, or does not fit the model.
+    Raises: BespokeError when the file is missing, is no adapter, or does not fit the model, or that was exported.
     """
+    if next(pipeline.unet.parameters(), None) is None:
+        hint = "Name the model that it was exported from, or export it with the adapter worked in."
+        raise BespokeError(f"{model} was exported for a runtime, where nothing can be put in any more.", hint)
     if not adapter.is_file():
         raise BespokeError(f"There is no adapter at {adapter}.", "Name a run folder or an adapter.safetensors file.")
     try:

@@ -3,8 +3,9 @@
 import json
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from bespoke import data
 from bespoke.errors import BespokeError
-from bespoke.models import adapterfile, elsewhere, formulas, kohyafile, modelspec, singlefile
+from bespoke.models import adapterfile, elsewhere, formulas, kohyafile, modelspec, quiet, runtimes, singlefile, tracing
+from bespoke.models.compiled import Compiled
 from bespoke.models.formats import FOLDER, write_inversions
 from bespoke.models.modelspec import Facts, Network
 from bespoke.models.passport import header
@@ -27,10 +29,17 @@ from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.pipeline.surgery import merged_pipeline, network_of
 from bespoke.workspace import check_new, sha256
 
-Form = Literal["diffusers", "kohya", "comfyui", "model", "single-file"]
+Form = Literal["diffusers", "kohya", "comfyui", "model", "single-file", "onnx", "openvino"]
 Dtype = Literal["fp32", "fp16", "bf16"]
 ADAPTERS = ("diffusers", "kohya", "comfyui")
 """The forms of adapters alone."""
+FOLDERS = ("model", *runtimes.RUNTIMES)
+"""The forms that are folders."""
+LOADS = {
+    "onnx": "optimum (optimum.onnxruntime): ORTStableDiffusionPipeline",
+    "openvino": "optimum-intel (optimum.intel): OVStableDiffusionPipeline",
+}
+"""What reads the folders that are for a runtime, by its published code; it was not run."""
 KINDS = {"LOHA": "loha", "LOKR": "lokr"}
 """LyCORIS's words for peft's kinds, as far as its form has them."""
 
@@ -49,6 +58,8 @@ class Exported:
     """Files of new words, which programs with a fixed vocabulary read beside it."""
     how: tuple[str, ...]
     """What goes where, in sentences."""
+    parity: Mapping[str, float] = field(default_factory=dict[str, float])
+    """For a runtime: how far each network's answers lie from torch's at most, as a part of the largest number."""
 
 
 def export_model(
@@ -75,14 +86,18 @@ def export_model(
     facts = replace(_facts(source, path.stem), licence=licence)
     facts = replace(facts, training={**facts.training, **(_counted(source) if tags else {})})
     report("write", 0, 1)
+    parity: Mapping[str, float] = {}
     try:
-        metadata, words = _written(source, path, form, dtype, facts)
+        if form in runtimes.RUNTIMES:
+            metadata, words, parity = {}, (), _compile(source, path, form, dtype)
+        else:
+            metadata, words = _written(source, path, form, dtype, facts)
         report("write", 1, 1)
         likeness = compared(source, _loader(source, path, form), dtype, report, alone=form in ADAPTERS)
     except BaseException:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         raise
-    return Exported(path, form, dtype, metadata, likeness, words, _how(path, form, facts, source))
+    return Exported(path, form, dtype, metadata, likeness, words, _how(path, form, facts, source), parity)
 
 
 def _check(source: Named, path: Path, form: str, dtype: str) -> None:
@@ -90,7 +105,7 @@ def _check(source: Named, path: Path, form: str, dtype: str) -> None:
         known = f"{', '.join(get_args(Form))}; {', '.join(get_args(Dtype))}"
         raise BespokeError(f"There is no form {form!r} or no dtype {dtype!r}.", f"Known are {known}.")
     check_new(path)
-    one_file = form != "model"
+    one_file = form not in FOLDERS
     if one_file != (path.suffix == ".safetensors"):
         wanted = "a file, OUT.safetensors" if one_file else "a folder"
         raise BespokeError(f"--as {form} writes {wanted}, not {path}.", "Name it so.")
@@ -99,13 +114,28 @@ def _check(source: Named, path: Path, form: str, dtype: str) -> None:
         raise BespokeError(f"A {source.checkpoint.family.name} cannot be written in one file yet.", hint)
     if source.state:
         raise BespokeError(f"{source.name} is a state to resume from.", "Name RUN, RUN@last or RUN@epoch-9.")
-    if form in ADAPTERS and not source.adapter:
+    if isinstance(source.checkpoint, Compiled):
+        raise source.checkpoint.fixed
+    if form in runtimes.RUNTIMES:
+        _check_runtime(runtimes.RUNTIMES[form], dtype)
+    if form in ADAPTERS:
+        _check_adapter(source, form)
+
+
+def _check_runtime(runtime: runtimes.Runtime, dtype: str) -> None:
+    if dtype == "bf16":
+        raise BespokeError(f"{runtime.title} keeps weights in fp32 or fp16.", "Say --dtype fp16, or leave it out.")
+    for writing in (True, False):
+        runtimes.package(runtime, writing=writing)
+
+
+def _check_adapter(source: Named, form: str) -> None:
+    if not source.adapter:
         raise BespokeError(f"{source.name} has no adapter.", "Use --as model or --as single-file.")
-    if form in ADAPTERS and source.adapter:
-        kinds = {facts["peft_type"] for facts in adapterfile.facts_of(source.adapter).values()}
-        if unknown := sorted(kinds - (KINDS.keys() if form != "diffusers" else set())):
-            hint = "Use --as model or --as single-file: the adapter is worked into the weights there."
-            raise BespokeError(f"{form} knows no {unknown[0]}.", hint)
+    kinds = {facts["peft_type"] for facts in adapterfile.facts_of(source.adapter).values()}
+    if unknown := sorted(kinds - (KINDS.keys() if form != "diffusers" else set())):
+        hint = "Use --as model or --as single-file: the adapter is worked into the weights there."
+        raise BespokeError(f"{form} knows no {unknown[0]}.", hint)
 
 
 def _facts(source: Named, title: str) -> Facts:
@@ -238,6 +268,18 @@ def round_folder(path: Path, dtype: str) -> None:
         save_file(rounded(content, dtype), file, {"format": "pt"})
 
 
+def _compile(source: Named, path: Path, form: str, dtype: str) -> Mapping[str, float]:
+    """How far the networks of the model, written for a runtime by way of a folder of diffusers', are from torch's."""
+    runtime = runtimes.RUNTIMES[form]
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as scratch:
+        whole = Path(scratch) / "model"
+        _write_model(source, whole, dtype)
+        with quiet():
+            pipeline, _ = elsewhere.folder(whole)
+        tracing.write(pipeline, whole, path, runtime, half=dtype == "fp16")
+        return tracing.parity(pipeline, path, runtime)
+
+
 def _inversions(source: Named, path: Path) -> tuple[Path, ...]:
     """The files of new words in a folder beside an export, for programs that know the base's vocabulary only."""
     words = source.checkpoint.new_words
@@ -250,6 +292,8 @@ def _loader(source: Named, path: Path, form: str) -> Callable[[], tuple[Any, str
     """What loads an export as others do, on the CPU, without our own readers where there are others."""
     if form == "model":
         return lambda: elsewhere.folder(path)
+    if form in runtimes.RUNTIMES:
+        return lambda: elsewhere.by_runtime(path, runtimes.RUNTIMES[form])
     if form == "single-file":
         return lambda: elsewhere.single_file(path, source.checkpoint)
     plain = source.adapter is not None and not adapterfile.facts_of(source.adapter)
@@ -261,6 +305,14 @@ def _loader(source: Named, path: Path, form: str) -> Callable[[], tuple[Any, str
 def _how(path: Path, form: str, facts: Facts, source: Named) -> tuple[str, ...]:
     """What goes where."""
     place, trigger = path.as_posix(), f"; write “{facts.trigger}” in prompts" if facts.trigger else ""
+    if loads := LOADS.get(form):
+        return f'{loads}.from_pretrained("{place}"){trigger}.', f'Here: bespoke sample {place} "…"'
+    return _how_a_file(path, form, trigger, source)
+
+
+def _how_a_file(path: Path, form: str, trigger: str, source: Named) -> tuple[str, ...]:
+    """What goes where, of what torch computes."""
+    place = path.as_posix()
     dora = form in ADAPTERS and kohyafile.has_magnitudes(path)
     lycoris = source.adapter is not None and bool(adapterfile.facts_of(source.adapter))
     match form:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bespoke import recipe as recipes
 from bespoke.models import Checkpoint, NewWords
+from bespoke.models.compiled import Compiled
 from bespoke.models.passport import WIDTHS, Passport, header, passport
 from bespoke.pipeline.fetching import brought, checkpoint_of, is_url
 from bespoke.pipeline.naming import named, run_of
@@ -29,18 +30,19 @@ def inspect_model(source: str | Path) -> Passport:
 
 def _model(checkpoint: Checkpoint) -> Passport:
     """A whole model in diffusers' layout."""
+    runtime = checkpoint.runtime if isinstance(checkpoint, Compiled) else None
     heads = [header(file) for part in WEIGHED for file in sorted(checkpoint.part(part).glob("*.safetensors"))]
     return Passport(
         checkpoint.trained or checkpoint.folder,
         "whole model",
-        "diffusers",
+        runtime.form if runtime else "diffusers",
         WIDTHS.get(checkpoint.text_shape[1], checkpoint.family.name),
-        dtype=", ".join(sorted({head.dtype for head in heads})),
-        numbers=sum(head.numbers for head in heads),
+        dtype="" if runtime else ", ".join(sorted({head.dtype for head in heads})),
+        numbers=0 if runtime else sum(head.numbers for head in heads),
         base_hash=checkpoint.fingerprint("unet"),
         title=checkpoint.name,
         licence=_licence(checkpoint.folder),
-        loads=("diffusers", "bespoke"),
+        loads=(("optimum" if runtime else "diffusers"), "bespoke"),
     )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
+from bespoke.errors import BespokeError
+
 
 @contextmanager
 def remembering(unet: Any, interval: int) -> Generator[None, None, None]:
@@ -14,10 +16,14 @@ def remembering(unet: Any, interval: int) -> Generator[None, None, None]:
 
     The first layer on the way down and the last two on the way up, which hold most of the detail, answer at each call.
     With 1 nothing is changed. A batch of another size, as where guidance ends early, is always answered anew.
+
+    Raises: BespokeError when the network's layers are not torch's.
     """
     if interval == 1:
         yield
         return
+    if not hasattr(unet, "down_blocks"):
+        raise BespokeError("Only networks of torch can keep what their deep layers say.", "Set sample.deep_cache = 1.")
     memory = _Memory(interval)
     deep = _deep(unet)
     handle = unet.register_forward_pre_hook(memory.turn, with_kwargs=True)
