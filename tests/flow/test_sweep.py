@@ -92,9 +92,10 @@ def test_by_the_scorecard_the_one_that_comes_nearest_within_the_margins_wins(pro
     space = 'sweep.space={ "train.learning_rate" = "1e-9 .. 4e-3" }'
     found = sweep(project, [*QUICK, *SCORED, space, "train.learning_rate=1e-9", "sweep.trials=2"])
     own, other = found.trials
-    # What learns nothing is where the base is, and breaks no margin.
-    assert own.score == pytest.approx(0.0, abs=1e-6)
-    assert other.score is not None and other.score != own.score and other.curve[-1][1] < 0
+    # What learns nothing is where the base is, but for a pixel here and there that is rounded otherwise, and breaks no
+    # margin, for each of which there would be 1 more.
+    assert own.score == pytest.approx(0.0, abs=1e-4)
+    assert other.score is not None and abs(other.score) > 1e-2 and other.curve[-1][1] < 0
     assert found.best == min(found.trials, key=lambda each: each.score or 0.0)
     assert "by the scorecard" in found.page.read_text("utf-8") or "Nothing was better" in found.page.read_text("utf-8")
     # The distance alone, as the command for it has it.
