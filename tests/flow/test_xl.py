@@ -266,8 +266,23 @@ def test_exports_are_loaded_again_and_draw_the_same(run, form, tmp_path):
             assert all(key.startswith("lora_unet_") for key in file.keys())  # noqa: SIM118 - it is no dictionary
 
 
+def test_models_are_merged_whole_and_a_lora_is_found_again_in_what_was_tuned(base, run, tmp_path):
+    families.write("sdxl", tmp_path / "other", seed=1)
+    bespoke.merge_models(str(base), tmp_path / "half", add=str(tmp_path / "other"), weight=0.25)
+    half, first, second = (plain_of(folder) for folder in (tmp_path / "half", base, tmp_path / "other"))
+    for part in ("unet", "text_encoder", "text_encoder_2"):
+        ours, a, b = (getattr(each, part).state_dict() for each in (half, first, second))
+        assert all(torch.allclose(ours[key], 0.75 * a[key] + 0.25 * b[key], atol=1e-6) for key in ours)
+    bespoke.merge_models(str(run.run), tmp_path / "merged")
+    found = bespoke.extract_lora(str(tmp_path / "merged"), tmp_path / "again.safetensors", base=str(base), rank=16)
+    assert found.error < 1e-3 and found.outside == 0
+    pipeline = plain_of(base)
+    pipeline.load_lora_weights(tmp_path, weight_name="again.safetensors")
+    assert np.abs(by_diffusers(pipeline) - by_diffusers(plain_of(tmp_path / "merged"))).max() <= 1
+
+
 def test_one_file_and_new_words_are_refused_with_what_to_do_instead(run, base, tmp_path):
-    with pytest.raises(BespokeError, match="one file") as told:
+    with pytest.raises(BespokeError, match="as single-file") as told:
         bespoke.export_model(str(run.run), tmp_path / "out.safetensors", "single-file")
     assert "--as model" in told.value.hint
     with pytest.raises(BespokeError, match="new words"):

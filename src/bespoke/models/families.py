@@ -32,7 +32,12 @@ class Family:
     """Whether text encoders can be trained here, and know new words."""
 
     one_file: bool = True
-    """Whether whole models can be written in one file here."""
+    """Whether whole models can be written in one file, or for a runtime, here."""
+
+    @property
+    def worded(self) -> tuple[str, ...]:
+        """The networks that adapters and merges change: the UNet, and those that read prompts."""
+        return ("unet", *(encoder for _, encoder in self.readers))
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -109,9 +109,9 @@ def _check(source: Named, path: Path, form: str, dtype: str) -> None:
     if one_file != (path.suffix == ".safetensors"):
         wanted = "a file, OUT.safetensors" if one_file else "a folder"
         raise BespokeError(f"--as {form} writes {wanted}, not {path}.", "Name it so.")
-    if form == "single-file" and not source.checkpoint.family.one_file:
-        hint = "Use --as model: a folder, which diffusers reads and other programs can convert."
-        raise BespokeError(f"A {source.checkpoint.family.name} cannot be written in one file yet.", hint)
+    if form in ("single-file", *runtimes.RUNTIMES) and not source.checkpoint.family.one_file:
+        hint = "Use --as model: a folder, which diffusers reads, and other programs that make such files."
+        raise BespokeError(f"A {source.checkpoint.family.name} cannot be written as {form} yet.", hint)
     if source.state:
         raise BespokeError(f"{source.name} is a state to resume from.", "Name RUN, RUN@last or RUN@epoch-9.")
     if isinstance(source.checkpoint, Compiled):

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from bespoke.errors import BespokeError
 from bespoke.models import Checkpoint, kohyafile, modelspec
 from bespoke.models import blocks as blocks_of
-from bespoke.models.load import TRAINED
 from bespoke.models.lowrank import LowRank, LowRanks
 from bespoke.models.modelspec import Facts, Network
 from bespoke.models.weightless import skeletons
@@ -40,7 +39,7 @@ class Fitted:
     errors: Mapping[str, float]
     """The same for each layer."""
     outside: float = 0.0
-    """The part of the error that lies in what no LoRA holds: biases, norms, embeddings."""
+    """The part of the error that lies in what no LoRA holds: biases, norms, embeddings, and XL's text encoders."""
 
 
 def merge_models(
@@ -66,8 +65,8 @@ def merge_models(
         formula += f", w = {weight:g} in the text encoder, {blocks} in the UNet's blocks" if blocks else ""
         much = _by_block(source.checkpoint, blocks) if blocks else dict[str, float]()
         for part, own in first.items():
-            _same_layers(own, second[part], add)
-            _same_layers(own, third[part], minus or model)
+            _same_layers(own, second.get(part, {}), add)
+            _same_layers(own, third.get(part, {}), minus or model)
             by = much if part == "unet" else {}
             moved = {key: own[key] + by.get(key, weight) * (second[part][key] - third[part][key]) for key in own}
             first = {**first, part: moved}
@@ -87,10 +86,9 @@ def extract_lora(model: str, out: str | Path, *, base: str, rank: int = 16) -> F
     layers: dict[str, dict[str, LowRank]] = {}
     errors: dict[str, float] = {}
     whole, missing, outside = 0.0, 0.0, 0.0
-    bare = skeletons(start.checkpoint)
-    for part in TRAINED:
-        _same_layers(before[part], after[part], model)
-        known = {n for n, module in bare[part].named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}
+    for part in before:
+        _same_layers(before[part], after.get(part, {}), model)
+        known = _tunable(start.checkpoint, part)
         for key, old in before[part].items():
             change = after[part][key] - old
             length = float(change.double().square().sum())
@@ -154,7 +152,8 @@ def merged_pipeline(source: Named):  # noqa: ANN201 - diffusers' pipelines have 
 
     pipeline = source.checkpoint.pipeline(safety_checker=False)
     source.adapt(pipeline)
-    for part in (pipeline.unet, pipeline.text_encoder):
+    for name in source.checkpoint.family.worded:
+        part = getattr(pipeline, name)
         if getattr(part, "peft_config", None):
             adapters.merge(part)
     return pipeline
@@ -167,10 +166,17 @@ def _by_block(checkpoint: Checkpoint, text: str) -> dict[str, float]:
     return {key: much[blocks_of.block_of(key, unet.config)] for key in unet.state_dict()}
 
 
+def _tunable(checkpoint: Checkpoint, part: str) -> set[str]:
+    """The layers of a part that a LoRA in kohya's form may hold here."""
+    bare = skeletons(checkpoint) if part == "unet" or checkpoint.family.text_trained else {}
+    modules = bare[part].named_modules() if part in bare else ()
+    return {name for name, module in modules if isinstance(module, nn.Linear | nn.Conv2d)}
+
+
 def _weights(source: Named) -> dict[str, dict[str, Tensor]]:
-    """The weights of the parts that training may change, its adapter worked in."""
+    """The weights of the UNet and of what reads prompts, its adapter worked in."""
     pipeline = merged_pipeline(source)
-    return {part: dict(getattr(pipeline, part).state_dict()) for part in TRAINED}
+    return {part: dict(getattr(pipeline, part).state_dict()) for part in source.checkpoint.family.worded}
 
 
 def _same_layers(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], name: str) -> None:
@@ -179,12 +185,13 @@ def _same_layers(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], name:
 
 
 def _write(checkpoint: Checkpoint, weights: Mapping[str, Mapping[str, Tensor]], path: Path) -> None:
-    parts = {"unet": checkpoint.unet(), "text_encoder": checkpoint.text_encoder()}
+    pipeline = checkpoint.pipeline(safety_checker=False)
     path.mkdir(parents=True)
     try:
         with torch.no_grad():
-            for name, part in parts.items():
-                part.load_state_dict(dict(weights[name]))
+            for name, content in weights.items():
+                part = getattr(pipeline, name)
+                part.load_state_dict(dict(content))
                 part.save_pretrained(path / name)
         checkpoint.complete(path)
     except BaseException:
