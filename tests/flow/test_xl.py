@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model_state_dict
 from pico import families
 from PIL import Image
 from safetensors import safe_open
@@ -18,6 +18,7 @@ from safetensors import safe_open
 import bespoke
 from bespoke.errors import BespokeError
 from bespoke.models import find
+from bespoke.models.wearing import Wardrobe, worked_in
 from bespoke.pipeline.naming import named
 from bespoke.pipeline.train import resume
 from bespoke.recipe.tree import Sample
@@ -264,6 +265,29 @@ def test_exports_are_loaded_again_and_draw_the_same(run, form, tmp_path):
         assert done.metadata["modelspec.architecture"] == "stable-diffusion-xl-v1-base/lora"
         with safe_open(out, "pt") as file:
             assert all(key.startswith("lora_unet_") for key in file.keys())  # noqa: SIM118 - it is no dictionary
+
+
+def test_a_lora_of_another_program_for_both_text_encoders_is_worn_and_taken_off_again(base, tmp_path):
+    other = plain_of(base)
+    layers: dict[str, dict[str, torch.Tensor]] = {}
+    for name, ends in (("unet", LAYERS), ("text_encoder", ["q_proj"]), ("text_encoder_2", ["q_proj"])):
+        part = getattr(other, name)
+        part.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=ends, init_lora_weights="gaussian"))
+        found = get_peft_model_state_dict(part)
+        source = torch.Generator().manual_seed(1)
+        layers[f"{name}_lora_layers"] = {k: 0.2 * torch.randn(v.shape, generator=source) for k, v in found.items()}
+    StableDiffusionXLPipeline.save_lora_weights(tmp_path, weight_name="theirs.safetensors", **layers)
+    pipeline, plain = named(str(base)).pipeline(), plain_of(base)
+    before = pixels(draw(pipeline, REQUESTS, WISH))
+    plain.load_lora_weights(tmp_path, weight_name="theirs.safetensors", adapter_name="theirs")
+    with Wardrobe(pipeline, "xl") as wardrobe:
+        for weight in (1.0, 0.5):
+            plain.set_adapters(["theirs"], [weight])
+            wardrobe.wear({tmp_path / "theirs.safetensors": weight})
+            with worked_in(pipeline):
+                assert np.abs(pixels(draw(pipeline, REQUESTS, WISH)) - by_diffusers(plain)).max() <= 1
+    after = pixels(draw(pipeline, REQUESTS, WISH))
+    assert (after == before).all() and np.abs(by_diffusers(plain) - before).max() > 1
 
 
 def test_models_are_merged_whole_and_a_lora_is_found_again_in_what_was_tuned(base, run, tmp_path):

@@ -67,7 +67,9 @@ def test_what_is_not_an_adapter(tmp_path):
     whole = passport(written(tmp_path, names | {attention: (320, 768)}))
     assert (whole.what, whole.family) == ("whole model", "Stable Diffusion 1.x")
     other = passport(written(tmp_path, {"lora_te2_x.lora_down.weight": (4, 1280), "lora_te2_x.lora_up.weight": (9, 4)}))
-    assert other.family == "SDXL" and "bespoke" not in other.loads
+    assert other.family == "SDXL" and "bespoke" in other.loads
+    flux = passport(written(tmp_path, {"lora_unet_double_blocks_0_x.lora_down.weight": (4, 8)}))
+    assert flux.family == "FLUX" and "bespoke" not in flux.loads
     assert passport(written(tmp_path, {"a.b": (3, 3), "c.d": (2, 2)})).what == "unknown"
     (tmp_path / "model.ckpt").write_bytes(b"x")
     with pytest.raises(BespokeError, match="no safetensors file"):

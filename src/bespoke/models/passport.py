@@ -24,6 +24,8 @@ OTHERS = {
 }
 """Families that bespoke cannot tune, by what is in their tensors' names."""
 TUNED = ("Stable Diffusion 1.x", "Stable Diffusion 2.x", "pico")
+RUNTIMES = {"onnx": "for ONNX Runtime", "openvino": "for OpenVINO"}
+"""What models are for that were exported for a runtime, by their form."""
 FORMATS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F64": "fp64"}
 SPELT = (  # kind, a pattern that ends a tensor's name
     ("DoRA", r"(dora_scale|lora_magnitude_vector(\.weight)?)$"),
@@ -87,7 +89,7 @@ class Passport:
     def lines(self) -> Iterator[tuple[str, str]]:
         """What is known, a name and a sentence each."""
         yield "file", str(self.path)
-        yield "what", f"{self.what}{f', {self.form} names' if self.form else ''}"
+        yield "what", ", ".join(filter(None, (self.what, RUNTIMES.get(self.form, self.form and f"{self.form} names"))))
         yield "family", self.family or "unknown"
         yield from ((name, said) for name, said in self._numbers() if said)
         told = {"base": self.base, "base hash": self.base_hash, "title": self.title, "trigger": self.trigger}
@@ -163,7 +165,7 @@ def passport(path: Path) -> Passport:
     loads = LOADS.get((what, form), ()) if family else ()
     if what in ("OFT", "BOFT") and "bespoke_adapter" in head.metadata:
         loads = (*loads, "bespoke")
-    if family not in TUNED:
+    if family not in TUNED and (family, what) != ("SDXL", "LoRA"):
         loads = tuple(name for name in loads if name != "bespoke")
     return Passport(
         path, what, form, family, dtype=head.dtype, numbers=head.numbers, loads=loads, **about, **_told(head.metadata)

@@ -11,9 +11,6 @@ from bespoke.models.passport import WIDTHS, Passport, header, passport
 from bespoke.pipeline.fetching import brought, checkpoint_of, is_url
 from bespoke.pipeline.naming import named, run_of
 
-WEIGHED = ("unet", "vae", "text_encoder")
-"""The parts of a model that have weights."""
-
 
 def inspect_model(source: str | Path) -> Passport:
     """What a file, a folder, a run or a model of that name is; of tensors only headers are read.
@@ -31,7 +28,8 @@ def inspect_model(source: str | Path) -> Passport:
 def _model(checkpoint: Checkpoint) -> Passport:
     """A whole model in diffusers' layout."""
     runtime = checkpoint.runtime if isinstance(checkpoint, Compiled) else None
-    heads = [header(file) for part in WEIGHED for file in sorted(checkpoint.part(part).glob("*.safetensors"))]
+    parts = ("vae", *checkpoint.family.worded)
+    heads = [header(file) for part in parts for file in sorted(checkpoint.part(part).glob("*.safetensors"))]
     return Passport(
         checkpoint.trained or checkpoint.folder,
         "whole model",
