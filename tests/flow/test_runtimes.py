@@ -100,6 +100,16 @@ def test_settings_mean_what_they_mean_without_a_runtime(case: Case, form: str, s
     assert np.abs(ours - theirs).mean() < 1  # of 255; weights are rounded to fp16
 
 
+def test_batches_of_any_size_are_drawn_and_what_only_torch_can_do_is_refused(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bespoke.sampling.generate.AT_ONCE", 1)
+    assert np.abs(pictures(case.pipelines["torch"]) - pictures(case.pipelines["onnx"])).mean() < 1
+    for setting in ({"vae_tiling": True}, {"deep_cache": 2}):
+        with pytest.raises(BespokeError, match="runtime|torch"):
+            pictures(case.pipelines["onnx"], **setting)
+
+
 def test_plain_diffusers_draws_the_same_picture(case: Case) -> None:
     """Its own ONNX pipeline, which is deprecated but knows nothing of ours."""
     import warnings

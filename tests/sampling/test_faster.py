@@ -87,6 +87,19 @@ def test_a_cache_changes_pictures_a_little_and_leaves_the_pipeline_as_it_was(pip
     assert (pixels(draw(pipeline, REQUESTS, wish)) == before).all()
 
 
+def test_where_the_network_is_asked_twice_in_a_step_both_are_of_the_same_step(pipeline):
+    """Heun asks for a step's slope at its beginning and at its end: 11 calls for 6 steps, in pairs."""
+    asked, deep = [], []
+    hooks = [
+        pipeline.unet.mid_block.resnets[0].register_forward_hook(lambda *_: deep.append(len(asked))),
+        pipeline.unet.register_forward_pre_hook(lambda *_: asked.append(0)),
+    ]
+    list(draw(pipeline, REQUESTS, QUICK.model_copy(update={"deep_cache": 2, "scheduler": "heun"})))
+    for hook in hooks:
+        hook.remove()
+    assert len(asked) == 11 and deep == [1, 2, 5, 6, 9, 10]
+
+
 def test_guidance_that_ends_early_and_enlarging_go_with_a_cache(pipeline):
     more = {"deep_cache": 3, "guidance_end": 0.5, "hires_scale": 1.5}
     alone = [pixels(draw(pipeline, [one], QUICK.model_copy(update=more)))[0] for one in REQUESTS]

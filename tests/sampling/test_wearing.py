@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, find, kinds
 from bespoke.models.wearing import Wardrobe
 from bespoke.pipeline.asked import adapter_at
+from bespoke.pipeline.naming import Named
 from bespoke.pipeline.sample import sample
+from bespoke.pipeline.warm import Warm
 from bespoke.recipe.training import Model
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request, draw, made
@@ -134,3 +137,46 @@ def test_a_folder_may_lie_above_and_what_is_hidden_in_it_is_not_found(loras, tmp
     (loras.parent / "here").mkdir(exist_ok=True)
     monkeypatch.chdir(loras.parent / "here")
     assert adapter_at("two", Path("..") / loras.name) == Path("..") / loras.name / "deep" / "two.safetensors"
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "loha", "lokr", "oft", "boft"])
+def test_a_model_draws_by_its_own_adapter_of_any_kind_and_by_none_when_it_weighs_nothing(loras, tmp_path, method):
+    base = find("pico")
+    own = Named(method, base, saved(tmp_path / "own.safetensors", 5, method, 0.5 if method == "loha" else 0.05))
+    here = Warm()
+    fresh = (base.pipeline(safety_checker=False), own.pipeline(safety_checker=False))
+    plain, worn = ([*draw(pipeline, [Request("a red car", 1)], QUICK)] for pipeline in fresh)
+    with here.lent(own, QUICK, safety_checker=False) as pipeline, Wardrobe(pipeline, method) as wardrobe:
+        wardrobe.wear({})
+        (drawn,) = draw(pipeline, [Request("a red car", 1)], QUICK)
+        if method in ("oft", "boft"):
+            with pytest.raises(BespokeError, match="worn alone"):
+                wardrobe.wear({loras / "one.safetensors": 1.0})
+    assert np.abs(pixels(drawn.picture) - pixels(worn[0].picture)).max() <= 1
+    assert np.abs(pixels(drawn.picture) - pixels(plain[0].picture)).max() > 1
+    (off,) = draw(here.ready(own, QUICK, 0.0, safety_checker=False), [Request("a red car", 1)], QUICK)
+    assert (pixels(off.picture) == pixels(plain[0].picture)).all()
+    if method in ("oft", "boft"):
+        with pytest.raises(BespokeError, match="cannot be weighed"):
+            here.ready(own, QUICK, 0.5, safety_checker=False)
+        (again,) = draw(here.ready(own, QUICK, 0.0, safety_checker=False), [Request("a red car", 1)], QUICK)
+        assert (pixels(again.picture) == pixels(plain[0].picture)).all(), "a weight that was refused changed nothing"
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_warm_pipeline_is_as_a_fresh_one_also_with_another_programs_kinds(loras, tmp_path, dtype):
+    base, wish = find("pico"), QUICK.model_copy(update={"dtype": dtype})
+    theirs = tmp_path / "theirs.safetensors"
+    content = load_file(saved(tmp_path / "ours.safetensors", 4, "lokr", 0.3))
+    save_file({**content}, theirs)  # without what says that it is ours
+    here = Warm()
+    for source in (Named("one", base, loras / "one.safetensors"), Named("theirs", base, theirs), Named("pico", base)):
+        warm, fresh = (
+            here.ready(source, wish, safety_checker=False),
+            source.pipeline(safety_checker=False, settings=wish),
+        )
+        ours, other = (
+            {key.replace(".base_layer", ""): value for key, value in each.unet.state_dict().items()}
+            for each in (warm, fresh)
+        )
+        assert all(torch.equal(ours[key], value) for key, value in other.items())

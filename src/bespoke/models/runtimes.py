@@ -130,7 +130,9 @@ def answers(network: Session, wanted: Sequence[str], **given: Tensor) -> list[Te
     fed: dict[str, np.ndarray] = {}
     for name, value in given.items():
         kind, axes = network.inputs[name]
-        array = value.detach().cpu().numpy().astype(kind, copy=False)
+        plain = value.detach().cpu()
+        plain = plain.float() if plain.is_floating_point() else plain  # numpy has no bfloat16
+        array = plain.numpy().astype(kind, copy=False)
         # A single timestep may be a number or a row of one.
         fed[name] = array if array.ndim == axes else array.reshape((1,) * axes)
     return [torch.from_numpy(value) for value in network.run(fed, wanted)]

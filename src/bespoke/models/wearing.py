@@ -100,6 +100,11 @@ class Wardrobe:
             self._together(weights)
 
     def _together(self, weights: Mapping[Path, float]) -> None:
+        if not weights and set(_names(self._pipeline)) == set(self._own):
+            return
+        if self._own and not _is_scaled(self._pipeline):
+            hint = "Draw with it alone: take sample.adapters and what prompts call out."
+            raise BespokeError(f"{self._model} has an OFT or BOFT, which is worn alone.", hint)
         names = {path: f"worn_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}" for path in weights}
         for path, name in names.items():
             if name not in _names(self._pipeline):
@@ -127,19 +132,25 @@ def weigh_adapter(pipeline: Any, weight: float) -> None:
 
     Raises: BespokeError when the adapter turns what layers read, which cannot be done by half.
     """
-    names = _names(pipeline)
+    workedin.work_in(pipeline, dict.fromkeys(workedin.worn(pipeline), weight))
+    names, scaled = _names(pipeline), _is_scaled(pipeline)
     if not names:
         return
+    if not scaled and weight not in (0, 1):
+        hint = "Weigh it with 0 or 1, or train a lora, dora, loha or lokr."
+        raise BespokeError(f"OFT and BOFT cannot be weighed with {weight:g}.", hint)
     if not weight:
         pipeline.disable_lora()
         return
     pipeline.enable_lora()
-    parts = _networks(pipeline)
-    if all(hasattr(layer, "scaling") for part in parts for _, layer in adapters.tuned_layers(part)):
+    if scaled:
         pipeline.set_adapters(names, weight)
-    elif weight != 1:
-        hint = "Weigh it with 0 or 1, or train a lora, dora, loha or lokr."
-        raise BespokeError(f"OFT and BOFT cannot be weighed with {weight:g}.", hint)
+
+
+def _is_scaled(pipeline: Any) -> bool:
+    """Whether all adapters that a pipeline wears can be weighed."""
+    layers = (layer for part in _networks(pipeline) for _, layer in adapters.tuned_layers(part))
+    return all(hasattr(layer, "scaling") for layer in layers)
 
 
 @contextmanager

@@ -54,14 +54,18 @@ def work_in(pipeline: Any, weights: Mapping[Path, float]) -> None:
         for name, part in parts.items()
         for layer, module in _layers(part).items()
     }
+    whole: dict[str, Tensor] = {}
     try:
         for path, much in weights.items():
             for name, found in formulas.read(path, places).items():
                 part, layer, module = places[name]
                 kept: dict[str, Tensor] = part.__dict__.setdefault(KEPT, {})
                 before = kept.setdefault(layer, module.weight.detach().to("cpu", copy=True))
-                # Each change is of the weights as they were, so that their order is none.
-                module.weight.add_((much * formulas.change(found, before.float(), path)).to(module.weight))
+                # Each change is of the weights as they were, so that their order is none; rounded is their sum, once.
+                change = much * formulas.change(found, before.float(), path)
+                whole[name] = whole.get(name, before.float()) + change
+        for name, weight in whole.items():
+            places[name][2].weight.copy_(weight)
     except BaseException:
         _take_out(parts)
         raise

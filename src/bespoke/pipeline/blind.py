@@ -14,7 +14,7 @@ from bespoke.feedback import FILE, Comparison, Item, Ratings, Results, results, 
 from bespoke.pipeline.naming import Named, named
 from bespoke.pipeline.pictures import drawn, file_name, home
 from bespoke.pipeline.reporting import Reporter, silent
-from bespoke.pipeline.sample import settled
+from bespoke.pipeline.sample import alike, settled
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request
 from bespoke.workspace import write_json, write_text
@@ -190,7 +190,7 @@ def _drawing(models: Sequence[str], prompts: Sequence[str] | None, out: Path, n:
     of_runs = [source for source in sources.values() if source.recipe]
     first = [*of_runs, *sources.values()][0]
     requests = [Request(prompt, seed + k) for prompt in _wanted(of_runs, prompts) for k in range(n)]
-    return _Drawing(sources, tuple(requests), settled(first.settings, first.checkpoint), out / "pictures")
+    return _Drawing(sources, tuple(requests), settled(alike(first.settings), first.checkpoint), out / "pictures")
 
 
 def _wanted(of_runs: Sequence[Named], prompts: Sequence[str] | None) -> list[str]:

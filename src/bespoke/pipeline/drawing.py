@@ -115,8 +115,10 @@ class _Work:
     def _timed(self, batch: Batch, steps: int) -> float:
         cell, began = batch[0][1], time.perf_counter()
         wish = cell.settings.model_copy(update={"num_inference_steps": steps})
-        for _ in draw(self._ready(cell), [one.request for _, one in batch], wish):
-            pass
+        pipeline = self._ready(cell)
+        with worked_in(pipeline):
+            for _ in draw(pipeline, [one.request for _, one in batch], wish):
+                pass
         return time.perf_counter() - began
 
     def _ready(self, cell: Cell) -> Any:

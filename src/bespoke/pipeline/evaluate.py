@@ -19,7 +19,7 @@ from bespoke.pipeline.pictures import drawn, home, opened
 from bespoke.pipeline.prompts import DOMAIN, KINDS, prompts
 from bespoke.pipeline.references import references
 from bespoke.pipeline.reporting import Reporter, Stopwatch, silent
-from bespoke.pipeline.sample import settled
+from bespoke.pipeline.sample import alike, settled
 from bespoke.recipe import Recipe
 from bespoke.sampling import Request, grid
 from bespoke.workspace import Run, atomic_file, write_json
@@ -94,7 +94,7 @@ def comparison(
     return Compared(
         {against: control, **dict(zip(called, found.values(), strict=True))},
         recipe,
-        settled(recipe.sample, control.checkpoint),
+        settled(alike(recipe.sample), control.checkpoint),
         prompts(recipe, own.captions, own.learnt, kinds),
         own,
         Path(out) if out else run.root / "evaluation" if run else Path("evaluation"),

@@ -188,7 +188,7 @@ class Encoder:
         parts = [part for pair in self.checkpoint.family.readers for part in pair]
         counts = [len(windows(tokenizer, read(caption))) for caption in captions]
         rows = self._kept(
-            f"text/{'-'.join(map(self._hash, parts))}",
+            f"text/{'-'.join([*map(self._hash, parts), *(['zeros'] if self.checkpoint.empty_is_zero else [])])}",
             Items([_key("windows", caption) for caption in captions], counts),
             lambda numbers: self._unheard(encoder()([captions[n] for n in numbers]), [captions[n] for n in numbers]),
             lambda done, total: self.report("encode captions", done, total),

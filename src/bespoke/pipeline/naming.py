@@ -9,6 +9,7 @@ from typing import Any
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
 from bespoke.models import Checkpoint, adapters, find, hub, load_adapter, put_in, quiet
+from bespoke.models.compiled import Compiled
 from bespoke.models.marks import fingerprint
 from bespoke.models.tuned import DTYPES
 from bespoke.models.vocabulary import FILE as WORDS
@@ -53,6 +54,8 @@ class Named:
             for network in (pipeline.unet, pipeline.vae):
                 network.to(memory_format=torch.channels_last)
         if settings.compile:
+            if isinstance(self.checkpoint, Compiled):
+                raise self.checkpoint.fixed
             pipeline.unet.compile_repeated_blocks()
         return pipeline
 

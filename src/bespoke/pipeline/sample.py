@@ -11,6 +11,7 @@ from bespoke.encoding import lost, too_long
 from bespoke.errors import BespokeError
 from bespoke.hardware import machine
 from bespoke.models import Checkpoint
+from bespoke.models.compiled import Compiled
 from bespoke.models.wearing import Wardrobe, worked_in
 from bespoke.pipeline.asked import Asked, adapter_at, asked, lists_in, opened, said_in
 from bespoke.pipeline.fetching import path_of
@@ -97,7 +98,7 @@ def sample_again(
     found = made(Path(picture))
     if found.begun and image is None:
         raise BespokeError(f"{picture} began with another picture, which it does not hold.", "Give that with --image.")
-    settings = recipes.parse({"sample": dict(found.settings)}, str(picture)).sample
+    settings = recipes.parse({"sample": {"dtype": "fp32", **found.settings}}, str(picture)).sample
     return sample(
         model or found.model, [escaped_calls(found.prompt)], out=out, seed=found.seed, settings=settings,
         overrides=overrides, image=image, mask=mask, loras=loras, words=words, preview=preview,
@@ -144,10 +145,16 @@ def settled(settings: Sample, checkpoint: Checkpoint, overrides: Sequence[str] =
     return settings.model_copy(update=found)
 
 
+def alike(settings: Sample) -> Sample:
+    """Settings for pictures that are measured or judged: unless a person says otherwise, alike on every machine."""
+    return settings if settings.dtype else settings.model_copy(update={"dtype": "fp32"})
+
+
 def _fast_dtype(checkpoint: Checkpoint) -> str:
     """The number format to draw in: of fewer bits where that is faster by much, which it is not for small models."""
     here = machine()
-    return "bf16" if here.bf16 and checkpoint.resolution > SMALL else "fp32"
+    large = checkpoint.resolution > SMALL and not isinstance(checkpoint, Compiled)
+    return "bf16" if here.bf16 and large else "fp32"
 
 
 def _drawn(

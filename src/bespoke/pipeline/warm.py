@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bespoke.models import quiet
+import torch
+
+from bespoke.models import quiet, workedin
 from bespoke.models.wearing import unload_adapter, weigh_adapter
 from bespoke.pipeline.naming import Named
 from bespoke.recipe.tree import Sample
@@ -21,7 +23,7 @@ class Warm:
         self._pipeline: Any = None
         self._whole: Any = None
         self._own: Any = None
-        self._weight = 1.0
+        self._weight: float | None = 1.0
 
     def ready(self, source: Named, settings: Sample, weight: float = 1.0, *, safety_checker: bool = True) -> Any:
         """The model as a pipeline, read only if it is not there already; its own adapter counts `weight`.
@@ -33,6 +35,7 @@ class Warm:
         if (whole, own) != (self._whole, self._own):
             self._change(source, settings, whole, own, safety_checker=safety_checker)
         if weight != self._weight:
+            self._weight = None  # it is not known while it changes
             weigh_adapter(self._pipeline, weight)
             self._weight = weight
         return self._pipeline
@@ -53,9 +56,7 @@ class Warm:
     def _change(self, source: Named, settings: Sample, whole: Any, own: Any, *, safety_checker: bool) -> None:
         there, pipeline = self._whole, self._pipeline
         self.cool()  # nothing is known of a pipeline in which a change failed
-        if there == whole:
-            unload_adapter(pipeline)
-            source.adapt(pipeline)
+        if there == whole and _changed(pipeline, source):
             with quiet():
                 pipeline.to(pipeline.device, pipeline.unet.dtype)
         else:
@@ -66,6 +67,16 @@ class Warm:
 
 HERE = Warm()
 """That of this process."""
+
+
+def _changed(pipeline: Any, source: Named) -> bool:
+    """Whether a pipeline has another model's adapter now, just as if it had been read with it.
+
+    What is worked into weights of few bits is not: read anew, it would be worked in before these are rounded.
+    """
+    unload_adapter(pipeline)
+    source.adapt(pipeline)
+    return pipeline.unet.dtype == torch.float32 or not workedin.worn(pipeline)
 
 
 def shared(source: Named) -> tuple[Path | None, ...]:

@@ -11,8 +11,10 @@ from bespoke.errors import BespokeError
 
 
 @contextmanager
-def remembering(unet: Any, interval: int) -> Generator[None, None, None]:
-    """A block in which the UNet's deep layers answer anew at every `interval`-th call, and as before in between.
+def remembering(unet: Any, interval: int, order: int = 1) -> Generator[None, None, None]:
+    """A block in which the UNet's deep layers answer anew at every `interval`-th step, and as before in between.
+
+    In a step of an `order` above 1 the UNet is called so often.
 
     The first layer on the way down and the last two on the way up, which hold most of the detail, answer at each call.
     With 1 nothing is changed. A batch of another size, as where guidance ends early, is always answered anew.
@@ -24,7 +26,7 @@ def remembering(unet: Any, interval: int) -> Generator[None, None, None]:
         return
     if not hasattr(unet, "down_blocks"):
         raise BespokeError("Only networks of torch can keep what their deep layers say.", "Set sample.deep_cache = 1.")
-    memory = _Memory(interval)
+    memory = _Memory(interval, order)
     deep = _deep(unet)
     handle = unet.register_forward_pre_hook(memory.turn, with_kwargs=True)
     for module in deep:
@@ -40,15 +42,16 @@ def remembering(unet: Any, interval: int) -> Generator[None, None, None]:
 class _Memory:
     """What modules answered at the last call at which all were asked."""
 
-    def __init__(self, interval: int) -> None:
-        self._interval, self._calls, self._pictures, self._asked = interval, 0, 0, True
+    def __init__(self, interval: int, order: int) -> None:
+        self._interval, self._order = interval, order
+        self._calls, self._pictures, self._asked = 0, 0, True
 
     def turn(self, _: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Called before each pass through the UNet: decides whether the deep layers are asked."""
         pictures = len(args[0] if args else named["sample"])
         if pictures != self._pictures:
             self._calls, self._pictures = 0, pictures
-        self._asked = self._calls % self._interval == 0
+        self._asked = self._calls // self._order % self._interval == 0
         self._calls += 1
 
     def of(self, forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from bespoke.encoding import PairedTextEncoder, TextEncoder, fitted, windows
+from bespoke.errors import BespokeError
 from bespoke.models.conditions import summary_width
 from bespoke.recipe.tree import Sample
 from bespoke.sampling.deepcache import remembering
@@ -115,7 +116,8 @@ def _run(pipeline: Any, requests: Sequence[Request], settings: Sample, output: s
     with ExitStack() as stack:
         stack.enter_context(hushed())
         stack.enter_context(_scheduled(pipeline, settings, watch))
-        stack.enter_context(remembering(pipeline.unet, settings.deep_cache))
+        order = getattr(pipeline.scheduler, "order", 1)  # so often the UNet is asked in a step
+        stack.enter_context(remembering(pipeline.unet, settings.deep_cache, order))
         stack.enter_context(_decoded(pipeline, requests, settings))
         drawing, more = way(pipeline, images, masks, settings)
         return drawing(
@@ -145,7 +147,9 @@ def _decoded(pipeline: Any, requests: Sequence[Request], settings: Sample) -> Ge
     """A block in which a batch that is large as pictures is decoded a picture, or a tile, at a time."""
     vae, begun = pipeline.vae, requests[0].image
     width, height = size_of(pipeline, settings, begun.size if begun else None)
-    sliced = len(requests) > 1 and len(requests) * width * height > AT_ONCE
+    sliced = len(requests) > 1 and len(requests) * width * height > AT_ONCE and hasattr(vae, "enable_slicing")
+    if settings.vae_tiling and not hasattr(vae, "enable_tiling"):
+        raise BespokeError("A model exported for a runtime decodes whole pictures.", "Set sample.vae_tiling = false.")
     if sliced:
         vae.enable_slicing()
     if settings.vae_tiling:

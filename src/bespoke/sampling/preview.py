@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from bespoke.models import quiet
 from bespoke.shapes import Latents
 
 EACH, SIDE = 24, 64
@@ -84,9 +85,11 @@ class Colours:
     """
 
     def __init__(self, vae: Any) -> None:
-        pixels = _patches().to(vae.device, vae.dtype)
-        with torch.no_grad():
-            latents = vae.encode(pixels).latent_dist.mode().float().cpu() * vae.config.scaling_factor
+        pixels, dtype = _patches().to(vae.device), vae.dtype
+        with torch.no_grad(), quiet():
+            vae.to(torch.float32)  # some have no place in 16 bits; the way there and back changes nothing
+            latents = vae.encode(pixels).latent_dist.mode().cpu() * vae.config.scaling_factor
+            vae.to(dtype)
         wanted = functional.adaptive_avg_pool2d(pixels.float().cpu(), latents.shape[-2:]).movedim(1, -1)
         self._map = torch.linalg.lstsq(_around(latents).flatten(0, 2), wanted.flatten(0, 2)).solution
 
