@@ -31,7 +31,7 @@ def told(words: list[str], folder: Path) -> str:
 def test_the_pages_commands_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "prompts.txt").write_text("a cat\na dog\n")
-    plain, from_file, changed, from_picture, masked, chosen, worn = written("bespoke sample")
+    plain, from_file, changed, from_picture, masked, chosen, worn, watched = written("bespoke sample")
     assert len(re.findall("Steps: 2", told([*plain, *QUICK], tmp_path / "plain"))) == 6
     assert "a dog\n" in told([*from_file, *QUICK], tmp_path / "file")
     said = told([*changed, "--no-safety-checker"], tmp_path / "changed")
@@ -46,6 +46,8 @@ def test_the_pages_commands_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name in ("ink", "details"):
         lora(tmp_path / "my-loras" / f"{name}.safetensors")
     assert "a fox\n" in told([*worn, *QUICK], tmp_path / "worn")
+    assert "a castle at dusk\n" in told([*watched, *QUICK], tmp_path / "watched")
+    assert not (tmp_path / "watched" / "preview.png").exists(), "it is there only while pictures are drawn"
 
 
 def lora(file: Path) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from diffusers import StableDiffusionPipeline
 from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
@@ -378,11 +377,11 @@ def test_without_the_base_model_lengths_are_in_words_and_nothing_is_downloaded(
 ) -> None:
     asked: list[bool] = []
 
-    def download(name: str, *, local_files_only: bool) -> str:
+    def download(name: str, _: str, *, revision: str | None, local_files_only: bool) -> str:
         asked.append(local_files_only)
-        raise OSError(f"{name} is not here")
+        raise OSError(f"{name} at {revision} is not here")
 
-    monkeypatch.setattr(StableDiffusionPipeline, "download", download)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     found = advised(tmp_path, [*numbered(19), LONG], None, "model.base=nobody/has-this")
     text = Page((tmp_path / "dataset/report/index.html").read_text(encoding="utf-8")).text
     assert asked == [True]

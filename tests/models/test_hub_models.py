@@ -213,15 +213,15 @@ def test_what_may_not_be_read_says_what_to_do(there: Hub, monkeypatch: pytest.Mo
 
 def test_what_cannot_be_used_is_not_fetched(there: Hub) -> None:
     index = json.loads((PICO / "model_index.json").read_text())
-    big = json.dumps(index | {"_class_name": "StableDiffusionXLPipeline"}).encode()
-    there.publish("someone/xl", {**files_in(PICO), "model_index.json": big})
+    big = json.dumps(index | {"_class_name": "StableDiffusion3Pipeline"}).encode()
+    there.publish("someone/other", {**files_in(PICO), "model_index.json": big})
     there.publish("someone/single", {"model.safetensors": b"one file", "README.md": b"card"})
     there.publish("someone/pickles", {"model.ckpt": b"a pickle"})
     bins = {name.replace("safetensors", "bin"): content for name, content in files_in(PICO).items()}
     there.publish("someone/bins", bins)
     there.publish("someone/damaged", {**files_in(PICO), "model_index.json": b"{"})
     for name, problem, hint in (
-        ("xl", "StableDiffusionXLPipeline", "Stable Diffusion 1.x"),
+        ("other", "StableDiffusion3Pipeline", "Stable Diffusion 1.x"),
         ("single", r"no model_index\.json", "hf://someone/single/model.safetensors"),
         ("pickles", r"pickles, such as model\.ckpt", "import --ckpt"),
         ("bins", "lacks weights as safetensors", "refs/pr/1"),

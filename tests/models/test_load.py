@@ -120,7 +120,7 @@ def test_an_empty_folder_is_no_model(tmp_path):
     assert str(tmp_path) in caught.value.problem and "unet" in caught.value.hint
 
 
-@pytest.mark.parametrize("kind", ["StableDiffusionXLPipeline", "StableDiffusion3Pipeline"])
+@pytest.mark.parametrize("kind", ["StableDiffusion3Pipeline", "FluxPipeline"])
 def test_a_kind_that_is_not_built_yet_is_refused_by_its_name(tmp_path, kind):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": kind}))
     with pytest.raises(BespokeError, match=kind) as caught:
