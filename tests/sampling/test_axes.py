@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +16,7 @@ from bespoke.pipeline.naming import Named, named
 from bespoke.pipeline.warm import shared
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request
-from bespoke.sampling.schedulers import SCHEDULERS, scheduler_name
+from bespoke.sampling.schedulers import SCHEDULERS, hushed, scheduler, scheduler_name
 
 PROMPT = "a dog beside a red car"
 
@@ -110,6 +112,18 @@ def test_schedulers_are_known_by_the_names_that_other_tools_give_them():
             assert scheduler_name(written) == name
     with pytest.raises(BespokeError, match="eulr"):
         scheduler_name("eulr")
+
+
+def test_steps_that_begin_in_noise_alone_are_given_to_models_whose_own_do_not():
+    own = DDIMScheduler(timestep_spacing="leading", steps_offset=1)
+    made = {name: scheduler(name, own) for name in ("euler", "euler_sgm_uniform", "dpm++_2m_sgm_uniform", "unipc_beta")}
+    with hushed():
+        for each in made.values():
+            each.set_timesteps(5)
+    assert int(made["euler"].timesteps[0]) < 900 and int(made["euler_sgm_uniform"].timesteps[0]) == 999
+    assert int(made["dpm++_2m_sgm_uniform"].timesteps[0]) == 999
+    gaps = np.diff(made["unipc_beta"].timesteps.numpy().astype(int))
+    assert abs(gaps[0]) < abs(gaps[1]), "dense where noise is all"
 
 
 # --- cells ---

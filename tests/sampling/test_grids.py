@@ -84,10 +84,12 @@ def test_every_scheduler_draws_a_picture_of_its_own(pipeline):
         pictures[name] = pixels(next(draw(pipeline, [Request(PROMPT, 1)], asked)).picture)
         assert pipeline.scheduler is own, "it is put back"
     assert (pictures["default"] == pictures["ddim"]).all(), "pico comes with ddim"
-    assert len({found.tobytes() for found in pictures.values()}) == len(SCHEDULERS)
+    for name in ("euler", "dpm++_2m"):  # pico's own steps begin in noise alone, too
+        assert (pictures[name] == pictures.pop(f"{name}_sgm_uniform")).all()
+    assert len({found.tobytes() for found in pictures.values()}) == len(SCHEDULERS) - 2
     far = {name: np.abs(found - pictures["ddim"]).mean() for name, found in pictures.items()}
-    # Ways to one picture; only with noise anew at every step of two parts, three steps do not arrive.
-    assert all(distance < 40 for name, distance in far.items() if not name.startswith("dpm2_a"))
+    # Ways to one picture; with noise anew at every step of two parts, or most steps at the ends, three do not arrive.
+    assert all(distance < 40 for name, distance in far.items() if not name.startswith("dpm2_a") and "beta" not in name)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,10 @@ from bespoke.models import quiet
 OWN = "default"
 """The name of the scheduler that a model comes with."""
 KARRAS = {"use_karras_sigmas": True}
+BETA = {"use_beta_sigmas": True}
+"""Steps that are dense at both ends. Source: Lee et al. 2024, "Beta Sampling is All You Need", arXiv 2407.12173."""
+TRAILING = {"timestep_spacing": "trailing"}
+"""Steps that begin in noise alone, which A1111 calls SGM Uniform."""
 SDE = {"algorithm_type": "sde-dpmsolver++"}
 LAST = {"lower_order_final": True}
 """What diffusers sets by itself where it must, and warns."""
@@ -39,6 +43,8 @@ SCHEDULERS = {
     "lms_karras": Scheduler("LMS Karras", "LMSDiscreteScheduler", KARRAS),
     "euler": Scheduler("Euler", "EulerDiscreteScheduler"),
     "euler_karras": Scheduler("Euler Karras", "EulerDiscreteScheduler", KARRAS),
+    "euler_beta": Scheduler("Euler Beta", "EulerDiscreteScheduler", BETA),
+    "euler_sgm_uniform": Scheduler("Euler SGM Uniform", "EulerDiscreteScheduler", TRAILING),
     "euler_a": Scheduler("Euler a", "EulerAncestralDiscreteScheduler"),
     "heun": Scheduler("Heun", "HeunDiscreteScheduler"),
     "heun_karras": Scheduler("Heun Karras", "HeunDiscreteScheduler", KARRAS),
@@ -48,6 +54,8 @@ SCHEDULERS = {
     "dpm2_a_karras": Scheduler("DPM2 a Karras", "KDPM2AncestralDiscreteScheduler", KARRAS),
     "dpm++_2m": Scheduler("DPM++ 2M", "DPMSolverMultistepScheduler"),
     "dpm++_2m_karras": Scheduler("DPM++ 2M Karras", "DPMSolverMultistepScheduler", KARRAS),
+    "dpm++_2m_beta": Scheduler("DPM++ 2M Beta", "DPMSolverMultistepScheduler", BETA),
+    "dpm++_2m_sgm_uniform": Scheduler("DPM++ 2M SGM Uniform", "DPMSolverMultistepScheduler", TRAILING),
     "dpm++_2m_sde": Scheduler("DPM++ 2M SDE", "DPMSolverMultistepScheduler", SDE),
     "dpm++_2m_sde_karras": Scheduler("DPM++ 2M SDE Karras", "DPMSolverMultistepScheduler", {**SDE, **KARRAS}),
     "dpm++_2s": Scheduler("DPM++ 2S", "DPMSolverSinglestepScheduler", LAST),
@@ -57,6 +65,7 @@ SCHEDULERS = {
     "deis": Scheduler("DEIS", "DEISMultistepScheduler"),
     "unipc": Scheduler("UniPC", "UniPCMultistepScheduler"),
     "unipc_karras": Scheduler("UniPC Karras", "UniPCMultistepScheduler", KARRAS),
+    "unipc_beta": Scheduler("UniPC Beta", "UniPCMultistepScheduler", BETA),
     "lcm": Scheduler("LCM", "LCMScheduler"),
 }
 ELSEWHERE = {"plms": "pndm", "euler_ancestral": "euler_a", "uni_pc": "unipc", "own": OWN}
