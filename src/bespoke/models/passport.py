@@ -10,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from bespoke.errors import BespokeError
+from bespoke.models.runtimes import RUNTIMES
 
 WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL", 160: "pico"}
 """Families by how many numbers the states of their texts have."""
@@ -22,10 +23,8 @@ OTHERS = {
     "text_encoder_2": "SDXL",
     "conditioner.embedders": "SDXL",
 }
-"""Families that bespoke cannot tune, by what is in their tensors' names."""
+"""Further families, by what is in their tensors' names."""
 TUNED = ("Stable Diffusion 1.x", "Stable Diffusion 2.x", "pico")
-RUNTIMES = {"onnx": "for ONNX Runtime", "openvino": "for OpenVINO"}
-"""What models are for that were exported for a runtime, by their form."""
 FORMATS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F64": "fp64"}
 SPELT = (  # kind, a pattern that ends a tensor's name
     ("DoRA", r"(dora_scale|lora_magnitude_vector(\.weight)?)$"),
@@ -89,7 +88,9 @@ class Passport:
     def lines(self) -> Iterator[tuple[str, str]]:
         """What is known, a name and a sentence each."""
         yield "file", str(self.path)
-        yield "what", ", ".join(filter(None, (self.what, RUNTIMES.get(self.form, self.form and f"{self.form} names"))))
+        runtime = RUNTIMES.get(self.form)
+        form = f"for {runtime.title}" if runtime else self.form and f"{self.form} names"
+        yield "what", ", ".join(filter(None, (self.what, form)))
         yield "family", self.family or "unknown"
         yield from ((name, said) for name, said in self._numbers() if said)
         told = {"base": self.base, "base hash": self.base_hash, "title": self.title, "trigger": self.trigger}
