@@ -93,9 +93,9 @@ def run(tmp_path: Path) -> Path:
         '[model]\nbase = "pico"\n[sample]\nnum_inference_steps = 2\nguidance_scale = 3.0\n'
         '[objective]\nchange_prompts = ["8bit illustration of a cat", "a fox"]\nkeep_prompts = ["a red apple"]\n'
     )
-    unet = find("pico").unet()
+    unet = find("pico").denoiser()
     adapters.attach(unet, kinds.config_of(Model(rank=2, targets=("to_q",)), unet, {}), seed=0)
-    adapterfile.save(unet, folder / "adapter.safetensors")
+    adapterfile.save({"unet": unet}, folder / "adapter.safetensors")
     return folder
 
 

@@ -55,9 +55,9 @@ def lora(file: Path) -> None:
     from bespoke.models import adapterfile, adapters, find, kinds
     from bespoke.recipe.training import Model
 
-    unet = find("pico").unet()
+    unet = find("pico").denoiser()
     adapters.attach(unet, kinds.config_of(Model(rank=2), unet, find("pico").family.groups("unet")), seed=0)
-    adapterfile.save(unet, file)
+    adapterfile.save({"unet": unet}, file)
 
 
 def test_a_grids_other_settings_are_changed(tmp_path: Path) -> None:

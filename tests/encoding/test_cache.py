@@ -301,9 +301,9 @@ def test_repeated_windows_are_to_the_network_what_one_is(pipeline):
     assert [len(one[0]) // 77 for one in alone] == [1, 2, 3] and together.shape[1] == 6 * 77
     noisy, times = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([10, 500, 900])
     with torch.no_grad():
-        ours = Tuned(pipeline.unet)(noisy, times, together)
+        ours = Tuned({"unet": pipeline.unet})(noisy, times, together)
         for n, one in enumerate(alone):
-            theirs = Tuned(pipeline.unet)(noisy[n : n + 1], times[n : n + 1], one)
+            theirs = Tuned({"unet": pipeline.unet})(noisy[n : n + 1], times[n : n + 1], one)
             torch.testing.assert_close(ours[n : n + 1], theirs, rtol=1e-4, atol=1e-5)
 
 
@@ -330,8 +330,8 @@ def test_a_trained_text_encoder_says_of_tokens_what_a_frozen_one_said_of_caption
     states = TextEncoder(pipeline.tokenizer, pipeline.text_encoder, CPU)(captions)
     noisy, times = torch.randn(len(captions), 4, 16, 16), torch.full((len(captions),), 500)
     with torch.no_grad():
-        ours = Tuned(pipeline.unet, pipeline.text_encoder)(noisy, times, rows)
-        theirs = Tuned(pipeline.unet)(noisy, times, states)
+        ours = Tuned({"unet": pipeline.unet, "text_encoder": pipeline.text_encoder})(noisy, times, rows)
+        theirs = Tuned({"unet": pipeline.unet})(noisy, times, states)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 

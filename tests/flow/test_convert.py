@@ -25,7 +25,7 @@ def typed(*words: str | Path, code: int = 0) -> str:
 
 def lora(file: Path, method: str = "lora") -> Path:
     """An adapter of UNet and text encoder whose layers differ in rank and alpha."""
-    base, parts = find("pico"), {"unet": find("pico").unet(), "text_encoder": find("pico").text_encoder()}
+    base, parts = find("pico"), {"unet": find("pico").denoiser(), "text_encoder": find("pico").text_encoder()}
     wish = Model(method=method, rank=4, alpha=2, targets=("attention", "feed-forward"))
     for name, part in parts.items():
         config = kinds.config_of(wish, part, base.family.groups(name))
@@ -36,7 +36,7 @@ def lora(file: Path, method: str = "lora") -> Path:
         with torch.no_grad():
             for parameter in adapters.trainable(part).values():
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=source))
-    adapterfile.save(parts["unet"], file, parts["text_encoder"])
+    adapterfile.save(parts, file)
     return file
 
 

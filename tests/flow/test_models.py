@@ -44,12 +44,12 @@ def made(folder: Path, method: str) -> Path:
     run.mkdir(parents=True)
     (run / "recipe.toml").write_text(RECIPE.format(method=method))
     base, source = find("pico"), torch.Generator().manual_seed(1)
-    unet = base.unet()
+    unet = base.denoiser()
     adapters.attach(unet, kinds.config_of(Model(method=method, rank=4), unet, base.family.groups("unet")), seed=0)
     with torch.no_grad():
         for parameter in adapters.trainable(unet).values():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=source))
-    adapterfile.save(unet, run / "adapter.safetensors")
+    adapterfile.save({"unet": unet}, run / "adapter.safetensors")
     return run
 
 
@@ -96,12 +96,12 @@ def test_the_docs_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("BESPOKE_CACHE", str(tmp_path / "cache"))
     again = find("checkpoint.safetensors")
     assert again.scheduler_config["prediction_type"] == find("pico").scheduler_config["prediction_type"]
-    half_precise, exact = again.unet().state_dict(), unet_of(tmp_path / "my-model")
+    half_precise, exact = again.denoiser().state_dict(), unet_of(tmp_path / "my-model")
     assert all(torch.equal(value, exact[key].half().float()) for key, value in half_precise.items())
     assert find("checkpoint.safetensors").folder == again.folder
     assert "is in merged" in merged and "0.5 · (merged - pico)" in mixed
     # Merged is applied: the folder that export wrote has the same weights.
-    whole, half, base = unet_of(tmp_path / "merged"), unet_of(tmp_path / "mixed"), find("pico").unet().state_dict()
+    whole, half, base = unet_of(tmp_path / "merged"), unet_of(tmp_path / "mixed"), find("pico").denoiser().state_dict()
     exported = unet_of(tmp_path / "my-model")
     assert all(torch.equal(whole[key], exported[key]) for key in whole)
     changed = [key for key in base if not torch.equal(whole[key], base[key])]
@@ -155,7 +155,7 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(tmp_path: Path, m
 
 def test_a_run_that_trained_all_weights(tmp_path: Path) -> None:
     """In one file and back with the same bits; what a LoRA of it lacks is told."""
-    run, unet = tmp_path / "my-style" / "runs" / "20260102-030405", find("pico").unet()
+    run, unet = tmp_path / "my-style" / "runs" / "20260102-030405", find("pico").denoiser()
     run.mkdir(parents=True)
     (run / "recipe.toml").write_text(RECIPE.format(method="full").replace("rank = 4\n", ""))
     with torch.no_grad():

@@ -51,12 +51,12 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     run.mkdir(parents=True)
     (run / "recipe.toml").write_text(RECIPE)
     base, source = find("pico"), torch.Generator().manual_seed(1)
-    unet = base.unet()
+    unet = base.denoiser()
     adapters.attach(unet, kinds.config_of(Model(rank=4), unet, base.family.groups("unet")), seed=0)
     with torch.no_grad():
         for parameter in adapters.trainable(unet).values():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=source))
-    adapterfile.save(unet, run / "adapter.safetensors")
+    adapterfile.save({"unet": unet}, run / "adapter.safetensors")
     done = {form: export_model(run, folder / form, form, dtype=dtype) for form, dtype in FORMS}
     places = {"torch": run, **{form: one.path for form, one in done.items()}}
     return Case(run, done, {name: named(str(p)).pipeline(safety_checker=False) for name, p in places.items()})
@@ -152,7 +152,7 @@ def test_what_it_is_and_that_it_only_draws(case: Case, tmp_path: Path) -> None:
     one = ["sample", folder, "a cat", "--out", str(tmp_path / "drawn"), "--set", "sample.num_inference_steps=1"]
     assert CliRunner().invoke(app, one).exit_code == 0
     with pytest.raises(BespokeError, match="weights cannot be trained or changed"):
-        find(folder).unet()
+        find(folder).denoiser()
     with pytest.raises(BespokeError, match="weights cannot be trained or changed"):
         export_model(folder, tmp_path / "again", "model")
     with pytest.raises(BespokeError, match="nothing can be put in"):

@@ -136,7 +136,7 @@ def test_guidance_to_the_end_and_to_nearly_the_end_are_told_apart(base):
 
 def reference(trainer, checkpoint, count):
     """One step's loss and gradients after diffusers' train_text_to_image_lora_sdxl.py."""
-    unet = copy.deepcopy(checkpoint.unet())
+    unet = copy.deepcopy(checkpoint.denoiser())
     model = trainer.recipe.model
     if model.method == "lora":
         unet.add_adapter(LoraConfig(r=model.rank, lora_alpha=model.alpha, target_modules=LAYERS))

@@ -65,7 +65,7 @@ def shaken(unet, seed=3):
 
 @pytest.fixture(scope="module")
 def pico():
-    return find("pico").unet()
+    return find("pico").denoiser()
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_attaching_does_not_disturb_torchs_random_numbers():
 def test_plain_diffusers_reads_the_file_and_answers_the_same(tmp_path, pico, plain, rank, alpha):
     unet = shaken(attach(copy.deepcopy(pico), rank=rank, alpha=alpha))
     ours, base = answer(unet), answer(pico)
-    adapterfile.save(unet, tmp_path / "deep" / "adapter.safetensors")
+    adapterfile.save({"unet": unet}, tmp_path / "deep" / "adapter.safetensors")
     assert [f.name for f in (tmp_path / "deep").iterdir()] == ["adapter.safetensors"]
     plain.load_lora_weights(str(tmp_path / "deep"), weight_name="adapter.safetensors")
     try:
@@ -174,7 +174,7 @@ def test_plain_diffusers_reads_the_file_and_answers_the_same(tmp_path, pico, pla
 
 def test_loading_after_saving_gives_the_same_weights(tmp_path, pico, plain):
     unet = shaken(attach(copy.deepcopy(pico)))
-    adapterfile.save(unet, tmp_path / "adapter.safetensors")
+    adapterfile.save({"unet": unet}, tmp_path / "adapter.safetensors")
     load_adapter(plain, tmp_path / "adapter.safetensors", "pico")
     try:
         state = plain.unet.state_dict()
@@ -186,7 +186,7 @@ def test_loading_after_saving_gives_the_same_weights(tmp_path, pico, plain):
 
 def test_rank_alpha_and_layers_stand_in_the_file(tmp_path):
     unet = attach(copy.deepcopy(SMALL), rank=3, alpha=5)
-    adapterfile.save(unet, tmp_path / "a.safetensors")
+    adapterfile.save({"unet": unet}, tmp_path / "a.safetensors")
     with safe_open(tmp_path / "a.safetensors", "pt") as file:
         facts = json.loads(file.metadata()["lora_adapter_metadata"])
         assert all(file.get_tensor(key).dtype == torch.float32 for key in file.keys())  # noqa: SIM118
@@ -198,7 +198,7 @@ def test_saving_does_not_change_the_network(tmp_path):
     unet = shaken(attach(copy.deepcopy(SMALL)))
     bits = {name: t.clone() for name, t in unet.state_dict().items()}
     for number in range(8):
-        adapterfile.save(unet, tmp_path / f"{number}.safetensors")
+        adapterfile.save({"unet": unet}, tmp_path / f"{number}.safetensors")
     assert len({file.read_bytes() for file in tmp_path.iterdir()}) == 1  # equal adapters are equal files
     assert all(torch.equal(t, bits[name]) for name, t in unet.state_dict().items())
 
@@ -217,11 +217,11 @@ def write_strange_layers(path, pico):
 
 
 def write_another_width(path, pico):
-    adapterfile.save(attach(copy.deepcopy(SMALL)), path)
+    adapterfile.save({"unet": attach(copy.deepcopy(SMALL))}, path)
 
 
 def write_wrong_shapes(path, pico):
-    adapterfile.save(attach(copy.deepcopy(pico)), path)
+    adapterfile.save({"unet": attach(copy.deepcopy(pico))}, path)
     with safe_open(path, "pt") as file:
         tensors = {k: torch.zeros([n + 1 for n in file.get_slice(k).get_shape()]) for k in file.keys()}  # noqa: SIM118
     save_file(tensors, path)
@@ -232,7 +232,7 @@ def write_nothing(path, pico):
 
 
 def write_another_prefix(path, pico):
-    adapterfile.save(attach(copy.deepcopy(pico)), path)
+    adapterfile.save({"unet": attach(copy.deepcopy(pico))}, path)
     with safe_open(path, "pt") as file:
         tensors = {k.replace("unet.", "transformer."): file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     save_file(tensors, path)

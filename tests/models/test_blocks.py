@@ -59,7 +59,7 @@ def test_a_merge_is_what_each_block_says(tmp_path: Path) -> None:
     families.write("sd1", tmp_path / "a", seed=1)
     families.write("sd1", tmp_path / "b", seed=2)
     one, two = find(str(tmp_path / "a")), find(str(tmp_path / "b"))
-    config = one.unet().config
+    config = one.denoiser().config
     every = blocks.names(config)
     text = ",".join(f"{n / 10:g}" for n in range(len(every)))
     merge_models(one.name, tmp_path / "c", add=two.name, weight=0.25, blocks=text)

@@ -167,7 +167,7 @@ def test_a_file_of_another_size_or_with_other_bytes_is_refused_and_fetched_anew(
         find("someone/pico")
     assert UNET in caught.value.problem
     with pytest.raises(BespokeError):
-        find("someone/pico", download=False).unet()
+        find("someone/pico", download=False).denoiser()
     there.wrong.clear()
     assert same_files(find("someone/pico").folder)
 
@@ -267,14 +267,14 @@ def test_the_tests_see_a_copy_without_links_too(there: Hub, tmp_path: Path) -> N
 
 def test_a_single_file_is_named_by_its_address(there: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = find("pico")
-    save_file(singlefile.content_of(base.unet(), base.vae(), base.text_encoder()), tmp_path / "one.safetensors")
+    save_file(singlefile.content_of(base.denoiser(), base.vae(), base.text_encoder()), tmp_path / "one.safetensors")
     content = (tmp_path / "one.safetensors").read_bytes()
     commit = there.publish("someone/files", {"deep/one.safetensors": content}, "v1")
     monkeypatch.setenv("BESPOKE_CACHE", str(tmp_path / "cache"))
     for url in ("hf://someone/files/deep/one.safetensors", f"hf://someone/files@{commit}/deep/one.safetensors"):
         found = named(url).checkpoint
         assert found.name == url
-        assert set(found.unet().state_dict()) == set(base.unet().state_dict())
+        assert set(found.denoiser().state_dict()) == set(base.denoiser().state_dict())
     assert named("hf://someone/pico").checkpoint.commit
     for url, problem in (
         ("hf://someone/files/two.safetensors", "has no file"),

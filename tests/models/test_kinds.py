@@ -58,7 +58,7 @@ def checkpoint():
 
 @pytest.fixture(scope="module")
 def pico(checkpoint):
-    return checkpoint.unet()
+    return checkpoint.denoiser()
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_merged_is_applied(pico, checkpoint, case):
 def test_a_file_says_all_and_loads_into_a_pipeline_and_out_again(tmp_path, pico, checkpoint, pipeline, case):
     unet = moved(attached(pico, checkpoint, case))
     path = tmp_path / "adapter.safetensors"
-    adapterfile.save(unet, path)
+    adapterfile.save({"unet": unet}, path)
     base = answer(pipeline.unet)
     load_adapter(pipeline, path, "pico")
     try:
@@ -149,13 +149,13 @@ def test_a_file_says_all_and_loads_into_a_pipeline_and_out_again(tmp_path, pico,
 def test_loading_after_saving_is_the_same(tmp_path, pico, checkpoint, case):
     unet = moved(attached(pico, checkpoint, case))
     path = tmp_path / "adapter.safetensors"
-    adapterfile.save(unet, path)
+    adapterfile.save({"unet": unet}, path)
     again = attached(pico, checkpoint, case)
-    adapterfile.load(again, path)
+    adapterfile.load({"unet": again}, path)
     ours, theirs = adapters.trainable(again), adapters.trainable(unet)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    adapterfile.save(again, tmp_path / "again.safetensors")
+    adapterfile.save({"unet": again}, tmp_path / "again.safetensors")
     assert path.read_bytes() == (tmp_path / "again.safetensors").read_bytes()
 
 
@@ -164,7 +164,7 @@ def test_loading_after_saving_is_the_same(tmp_path, pico, checkpoint, case):
 
 def both(checkpoint, case):
     """A UNet and a text encoder with a moved adapter each."""
-    parts = {"unet": checkpoint.unet(), "text_encoder": checkpoint.text_encoder()}
+    parts = {"unet": checkpoint.denoiser(), "text_encoder": checkpoint.text_encoder()}
     for name, part in parts.items():
         model = model_of(case).model_copy(update={"targets": ("attention", "feed-forward")})
         adapters.attach(part, kinds.config_of(model, part, checkpoint.family.groups(name)), seed=0)
@@ -175,11 +175,11 @@ def both(checkpoint, case):
 @pytest.mark.parametrize("case", ["lora", "pissa", "dora", "lokr", "oft"])
 def test_the_text_encoders_adapter_is_in_the_file_too(tmp_path, checkpoint, pipeline, case):
     parts, path, tokens = both(checkpoint, case), tmp_path / "adapter.safetensors", torch.arange(77)[None]
-    adapterfile.save(parts["unet"], path, parts["text_encoder"])
+    adapterfile.save(parts, path)
     again = both(checkpoint, case)
     for part in again.values():
         moved(part, seed=8)
-    adapterfile.load(again["unet"], path, again["text_encoder"])
+    adapterfile.load(again, path)
     with torch.no_grad():
         ours, base = parts["text_encoder"](tokens)[0], pipeline.text_encoder(tokens)[0]
         assert apart(base, ours) > 0.01
@@ -212,7 +212,7 @@ def kohya(unet, path, alpha):
 @pytest.mark.parametrize("form", ["ours", "kohya"])
 def test_training_begins_with_a_lora_of_any_program_whatever_its_alpha(tmp_path, pico, checkpoint, pipeline, form):
     source, path = moved(attached(pico, checkpoint, "lora")), tmp_path / "theirs.safetensors"
-    kohya(source, path, alpha=8) if form == "kohya" else adapterfile.save(source, path)
+    kohya(source, path, alpha=8) if form == "kohya" else adapterfile.save({"unet": source}, path)
     load_adapter(pipeline, path, "pico")  # diffusers' reading is the oracle
     expected = answer(pipeline.unet)
     unload_adapter(pipeline)
@@ -225,7 +225,7 @@ def test_training_begins_with_a_lora_of_any_program_whatever_its_alpha(tmp_path,
 @pytest.mark.parametrize("case", ["dora", "loha", "lokr, whole", "oft"])
 def test_training_begins_with_our_own_files_of_other_kinds(tmp_path, pico, checkpoint, case):
     source, path = moved(attached(pico, checkpoint, case)), tmp_path / "ours.safetensors"
-    adapterfile.save(source, path)
+    adapterfile.save({"unet": source}, path)
     unet = attached(pico, checkpoint, case, seed=9)
     adapterfile.begin({"unet": unet}, path)
     assert apart(answer(unet), answer(source)) < 1e-5
@@ -242,7 +242,7 @@ def test_training_begins_with_our_own_files_of_other_kinds(tmp_path, pico, check
 )
 def test_a_file_that_does_not_fit_is_refused_with_both_shapes(tmp_path, pico, checkpoint, case, said):
     path = tmp_path / "theirs.safetensors"
-    adapterfile.save(attached(pico, checkpoint, "lora"), path)
+    adapterfile.save({"unet": attached(pico, checkpoint, "lora")}, path)
     unet, model = copy.deepcopy(pico), Model(**{"rank": 4, **case})
     adapters.attach(unet, kinds.config_of(model, unet, checkpoint.family.groups("unet")), seed=0)
     with pytest.raises(BespokeError) as caught:
@@ -259,7 +259,7 @@ def test_lycoris_kinds_have_lycoris_names_and_give_the_weights_by_its_formulas(t
     name = f"lora_unet_{layer.replace('.', '_')}"
     for case in ("loha", "lokr", "lokr, whole"):
         unet, path = moved(attached(pico, checkpoint, case)), tmp_path / f"{case}.safetensors"
-        adapterfile.save(unet, path)
+        adapterfile.save({"unet": unet}, path)
         file = {k.removeprefix(f"{name}."): v for k, v in load_file(path).items() if k.startswith(f"{name}.")}
         if case == "loha":
             scale = file["alpha"] / file["hada_w1_b"].shape[0]
@@ -316,7 +316,7 @@ def test_without_bitsandbytes_it_says_what_to_install(monkeypatch, checkpoint):
 
 def test_what_adds_can_be_weighed_and_what_turns_cannot(tmp_path, pico, checkpoint, pipeline):
     for case in ("loha", "lokr", "oft", "boft"):
-        adapterfile.save(moved(attached(pico, checkpoint, case)), tmp_path / f"{case}.safetensors")
+        adapterfile.save({"unet": moved(attached(pico, checkpoint, case))}, tmp_path / f"{case}.safetensors")
         load_adapter(pipeline, tmp_path / f"{case}.safetensors", "pico")
         try:
             whole = answer(pipeline.unet)

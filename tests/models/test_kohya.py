@@ -44,7 +44,7 @@ def apart(ours, theirs):
 
 def trained(checkpoint, case, folder):
     """Networks with a moved adapter, and its file in our form."""
-    parts, source = {"unet": checkpoint.unet(), "text_encoder": checkpoint.text_encoder()}, torch.Generator()
+    parts, source = {"unet": checkpoint.denoiser(), "text_encoder": checkpoint.text_encoder()}, torch.Generator()
     source.manual_seed(3)
     for name, part in parts.items():
         model = Model(**{"rank": 4, **CASES[case]})
@@ -54,14 +54,14 @@ def trained(checkpoint, case, folder):
         with torch.no_grad():
             for parameter in adapters.trainable(part).values():
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=source))
-    adapterfile.save(parts["unet"], folder / "ours.safetensors", parts["text_encoder"])
+    adapterfile.save(parts, folder / "ours.safetensors")
     return parts
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_file_in_kohyas_form_does_what_the_adapter_does(tmp_path, checkpoint, pipeline, case):
     parts, tokens = trained(checkpoint, case, tmp_path), torch.arange(77)[None]
-    bare = {"unet": checkpoint.unet(), "text_encoder": checkpoint.text_encoder()}
+    bare = {"unet": checkpoint.denoiser(), "text_encoder": checkpoint.text_encoder()}
     content = kohyafile.content_of(kohyafile.low_ranks(bare, tmp_path / "ours.safetensors"))
     theirs = tmp_path / "theirs.safetensors"
     save_file(content, theirs)

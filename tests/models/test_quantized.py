@@ -89,7 +89,7 @@ def test_scales_stay_whole_whatever_a_network_is_made(kind, layer):
 
 @each
 def test_only_linear_layers_are_rounded_and_not_those_that_read_the_time(kind, checkpoint):
-    network = checkpoint.unet()
+    network = checkpoint.denoiser()
     plain = {name for name, part in network.named_modules() if type(part) is nn.Linear}
     quantize(network, kind)
     rounded = {name for name, part in network.named_modules() if isinstance(part, QuantizedLinear)}
@@ -108,11 +108,11 @@ def inputs(checkpoint):
 @each
 @pytest.mark.parametrize("method", ["lora", "dora"])
 def test_a_fresh_adapter_is_the_rounded_base_and_comes_off_again(kind, method, checkpoint, inputs):
-    rounded = checkpoint.unet()
+    rounded = checkpoint.denoiser()
     quantize(rounded, kind)
     network = tuned(checkpoint, recipe(model={"method": method, "quantization": kind})).eval()
     with torch.no_grad():
-        base, plain = rounded(*inputs).sample, checkpoint.unet()(*inputs).sample
+        base, plain = rounded(*inputs).sample, checkpoint.denoiser()(*inputs).sample
         assert torch.allclose(network(*inputs), base, atol=1e-5)
         assert not torch.allclose(base, plain, atol=1e-4), "it is not the base itself"
         for parameter in network.trainable().values():

@@ -17,7 +17,7 @@ def test_diffusers_reads_back_every_bit(tmp_path, kind):
     if kind != "pico":
         families.write(kind, folder)
     base = find(str(folder))
-    parts = {"unet": base.unet(), "vae": base.vae(), "text_encoder": base.text_encoder()}
+    parts = {"unet": base.denoiser(), "vae": base.vae(), "text_encoder": base.text_encoder()}
     content = singlefile.content_of(**parts)
     assert sum(value.numel() for value in content.values()) >= sum(
         p.numel() for n in parts.values() for p in n.parameters()

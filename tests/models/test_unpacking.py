@@ -30,7 +30,7 @@ def test_the_settings_that_ship_are_the_real_models(tmp_path: Path, kind: str) -
 
 def in_one(folder: Path, out: Path) -> dict[str, torch.Tensor]:
     base = find(str(folder))
-    content = singlefile.content_of(base.unet(), base.vae(), base.text_encoder())
+    content = singlefile.content_of(base.denoiser(), base.vae(), base.text_encoder())
     save_file(content, out)
     return content
 
@@ -76,11 +76,11 @@ def test_a_file_with_an_average_gives_either(tmp_path: Path) -> None:
     averages = {name: content[key] + 0.5 for key, name in names.items()}
     save_file(content | averages, tmp_path / "both.safetensors")
     assert "model_ema.diffusion_modelinput_blocks00weight" in averages
-    own = find("pico").unet().state_dict()
+    own = find("pico").denoiser().state_dict()
     for ema, which, added in ((False, "weights", 0.0), (True, "average", 0.5)):
         done = import_model(tmp_path / "both.safetensors", tmp_path / which, ema=ema)
         assert done.which == which
-        found = find(str(tmp_path / which)).unet().state_dict()
+        found = find(str(tmp_path / which)).denoiser().state_dict()
         assert all(torch.equal(found[key], own[key] + added) for key in own)
     assert import_model(tmp_path / "plain.safetensors", tmp_path / "alone").which == ""
     with pytest.raises(BespokeError, match=r"no running average \(EMA\) of its UNet"):

@@ -16,9 +16,9 @@ def adapted() -> Any:
     from bespoke.recipe.training import Model
 
     checkpoint = find("pico")
-    unet = checkpoint.unet()
+    unet = checkpoint.denoiser()
     adapters.attach(unet, kinds.config_of(Model(rank=4), unet, checkpoint.family.groups("unet")), seed=0)
-    return Tuned(unet)
+    return Tuned({"unet": unet})
 
 
 def shaken(network: Any, seed: int) -> Any:

@@ -53,7 +53,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pico in one file."""
     path = tmp_path_factory.mktemp("whole") / "whole.safetensors"
     base = find("pico")
-    save_file(singlefile.content_of(base.unet(), base.vae(), base.text_encoder()), path)
+    save_file(singlefile.content_of(base.denoiser(), base.vae(), base.text_encoder()), path)
     return path
 
 

@@ -27,14 +27,14 @@ TARGETS = ("attention", "convolutions")
 
 def saved(file: Path, seed: int, method: str, size: float) -> Path:
     base = find("pico")
-    unet = base.unet()
+    unet = base.denoiser()
     wish = Model(method=method, rank=4, targets=TARGETS[: 1 if method == "oft" else 2])
     adapters.attach(unet, kinds.config_of(wish, unet, base.family.groups("unet")), seed=0)
     source = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in adapters.trainable(unet).values():
             parameter.copy_(size * torch.randn(parameter.shape, generator=source))
-    adapterfile.save(unet, file)
+    adapterfile.save({"unet": unet}, file)
     return file
 
 
@@ -93,7 +93,7 @@ def test_several_are_worn_together_and_taken_out_to_the_last_bit(files: Path) ->
     for path, much in changes:
         layers = formulas.read(path, formulas._places({"unet": merged.unet}))
         names = {formulas.kohyafile.name_of("unet", layer): layer for layer in own}
-        base = find("pico").unet()
+        base = find("pico").denoiser()
         for name, found in layers.items():
             weight = base.get_submodule(names[name]).weight
             own[names[name]].weight.data += much * formulas.delta(found, tuple(weight.shape))

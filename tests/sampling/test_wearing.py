@@ -24,13 +24,13 @@ QUICK = Sample(num_inference_steps=3, guidance_scale=2.0)
 
 def saved(file, seed, method="lora", size=0.1):
     base = find("pico")
-    unet = base.unet()
+    unet = base.denoiser()
     adapters.attach(unet, kinds.config_of(Model(method=method, rank=4), unet, base.family.groups("unet")), seed=0)
     source = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in adapters.trainable(unet).values():
             parameter.copy_(size * torch.randn(parameter.shape, generator=source))
-    adapterfile.save(unet, file)
+    adapterfile.save({"unet": unet}, file)
     return file
 
 

@@ -125,7 +125,7 @@ def mixed_material(mixed: Path, encode: Callable[..., Any]) -> Any:
 @pytest.fixture(scope="session")
 def base(checkpoint: Any) -> Any:
     """The pico UNet, never changed: copy it."""
-    return checkpoint.unet()
+    return checkpoint.denoiser()
 
 
 @pytest.fixture(scope="session")

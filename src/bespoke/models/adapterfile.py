@@ -25,13 +25,12 @@ FACTS = "bespoke_adapter"
 """The metadata's key: for each part peft's configuration, as far as it is not peft's default."""
 
 
-def save(unet: Any, path: Path, text_encoder: Any = None) -> None:
-    """Writes the adapter as one file, atomically, with all that is needed to load it.
+def save(parts: Parts, path: Path) -> None:
+    """Writes the adapters of networks as one file, atomically, with all that is needed to load it.
 
     LoRA begun by PiSSA or OLoRA is written as a plain LoRA of twice the rank, for the base as it was.
     Source: peft's `LoraModel.subtract_mutated_init`.
     """
-    parts: dict[str, Any] = {"unet": unet} | ({"text_encoder": text_encoder} if text_encoder is not None else {})
     with atomic_file(path) as temporary, quiet():
         if _kind(parts) == "LORA":
             lorafile.save(parts, temporary)
@@ -49,12 +48,11 @@ def help_save(part: Any) -> None:
     adapters.tensors_of(part)
 
 
-def load(unet: Any, path: Path, text_encoder: Any = None) -> None:
+def load(parts: Parts, path: Path) -> None:
     """Puts what `save` wrote into networks that have an adapter of the same shape, in place.
 
     Raises: BespokeError when the file is of another shape.
     """
-    parts: dict[str, Any] = {"unet": unet} | ({"text_encoder": text_encoder} if text_encoder is not None else {})
     content, own = load_file(path), _kind(parts) != "LORA"
     wanted = {key: value for name, part in parts.items() for key, value in _written(name, part, own=own).items()}
     hint = "[model] and train.train_text_encoder must be as when it was trained."
@@ -153,18 +151,20 @@ def wear_low_ranks(parts: Parts, path: Path) -> None:
         parts[name].requires_grad_(requires_grad=False)
 
 
-def mend(text_encoder: Any, path: Path, adapter: str | None = None) -> None:
-    """Puts DoRA's magnitudes from a file into a text encoder that diffusers loaded it into, in place.
+def mend(parts: Parts, path: Path, adapter: str | None = None) -> None:
+    """Puts DoRA's magnitudes from a file into text encoders that diffusers loaded it into, in place.
 
     transformers loads the matrices only, and the magnitudes stay the base's. `adapter` is what it is called there; left
     out, there is but one.
     """
     from peft.utils import set_peft_model_state_dict
 
-    content = lorafile.fitted(text_encoder, lorafile.peft_keys("text_encoder", load_file(path)))
-    found = {key: value for key, value in content.items() if "lora_magnitude_vector" in key}
-    if found and getattr(text_encoder, "peft_config", None):
-        set_peft_model_state_dict(text_encoder, found, adapter_name=adapter or next(iter(text_encoder.peft_config)))
+    content = load_file(path)
+    for name, part in parts.items():
+        own = lorafile.fitted(part, lorafile.peft_keys(name, content)) if name.startswith("text_encoder") else {}
+        found = {key: value for key, value in own.items() if "lora_magnitude_vector" in key}
+        if found and getattr(part, "peft_config", None):
+            set_peft_model_state_dict(part, found, adapter_name=adapter or next(iter(part.peft_config)))
 
 
 def _kind(parts: Parts) -> str:

@@ -42,15 +42,7 @@ class Compiled(Checkpoint):
         """The folder of one part."""
         return super().part("vae_decoder" if name == "vae" else name)
 
-    def unet(self) -> Any:
-        """Raises: BespokeError, for it has no weights that torch knows."""
-        raise self.fixed
-
-    def vae(self) -> Any:
-        """Raises: BespokeError, for it has no weights that torch knows."""
-        raise self.fixed
-
-    def text_encoder(self) -> Any:
+    def network(self, part: str) -> Any:  # noqa: ARG002 - as other checkpoints have it
         """Raises: BespokeError, for it has no weights that torch knows."""
         raise self.fixed
 

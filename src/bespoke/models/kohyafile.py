@@ -14,7 +14,9 @@ from bespoke.models.lorafile import TEXT, Parts, fitted, peft_keys
 from bespoke.models.lowrank import LowRank, LowRanks
 from bespoke.models.quietly import quiet
 
-PREFIXES = {"unet": "lora_unet_", "text_encoder": "lora_te_"}
+PREFIXES = {
+    "unet": "lora_unet_", "transformer": "lora_unet_", "text_encoder": "lora_te_", "text_encoder_2": "lora_te2_",
+}  # fmt: skip
 """What the names of layers begin with. Source: kohya's networks/lora.py, LyCORIS's lycoris/kohya.py."""
 SCALE = ".dora_scale"
 """How the names of DoRA's magnitudes end."""
@@ -24,7 +26,7 @@ LENGTHS, COMFYUI = "bespoke_lengths", "comfyui"
 
 def name_of(part: str, layer: str) -> str:
     """Kohya's name for a part's layer: `lora_unet_down_blocks_0_…`."""
-    whole = layer if part == "unet" or layer.startswith(TEXT) else TEXT + layer
+    whole = layer if part in ("unet", "transformer") or layer.startswith(TEXT) else TEXT + layer
     return f"{PREFIXES[part]}{whole.replace('.', '_')}"
 
 

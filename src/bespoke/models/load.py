@@ -1,9 +1,9 @@
 """A model's name turned into its networks: `pico`, a diffusers folder or a hub id, all by the same code."""
 
 import hashlib
+import importlib
 import inspect
 import json
-import math
 import os
 import shutil
 from collections.abc import Generator, Mapping
@@ -16,7 +16,8 @@ import torch
 
 from bespoke.errors import BespokeError
 from bespoke.models import hub
-from bespoke.models.families import Family, family_of
+from bespoke.models.conditions import takes_summary
+from bespoke.models.families import Family, family_of, halving
 from bespoke.models.marks import fingerprint
 from bespoke.models.quietly import quiet
 from bespoke.models.runtimes import runtime_of
@@ -29,8 +30,6 @@ HERE = Path(__file__).parent
 PICO = HERE / "pico"
 SHIPPED = ("pico-CLIP", "pico-BLIP", "pico-YOLOS")
 """Names of the small models beside pico."""
-TRAINED = ("unet", "text_encoder")
-"""The parts that training may change."""
 WORDED = ("tokenizer", "text_encoder")
 """The parts that know new words."""
 RESCALED = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
@@ -136,22 +135,23 @@ class Checkpoint:
         return words.extended(tokenizer) if (words := self.new_words) else tokenizer
 
     def text_encoder(self) -> Any:
-        """The frozen text encoder, in float32."""
-        from transformers import CLIPTextModel
-
-        encoder = _frozen(CLIPTextModel, self.part("text_encoder"))
-        return words.extend(encoder) if (words := self.new_words) else encoder
+        """The frozen text encoder, in float32; of several, the first."""
+        return self.network("text_encoder")
 
     def readers(self) -> list[tuple[Any, Any]]:
         """The tokenizers with their frozen text encoders, in float32; more than one in some families."""
         import transformers
 
         found = [(self.tokenizer(), self.text_encoder())]
-        for tokenizer, encoder in self.family.readers[1:]:
-            kind = getattr(transformers, self._index[encoder][1])
-            words = transformers.CLIPTokenizer.from_pretrained(self.part(tokenizer))
-            found.append((words, _frozen(kind, self.part(encoder))))
+        for tokenizer, encoder in self.reading[1:]:
+            words = getattr(transformers, self._index[tokenizer][1]).from_pretrained(self.part(tokenizer))
+            found.append((words, self.network(encoder)))
         return found
+
+    @property
+    def reading(self) -> tuple[tuple[str, str], ...]:
+        """The folders of the tokenizers and text encoders that it has, of all that its family knows."""
+        return tuple(pair for pair in self.family.readers if self.part(pair[1]).is_dir())
 
     @property
     def _index(self) -> dict[str, Any]:
@@ -165,17 +165,27 @@ class Checkpoint:
 
     def vae(self) -> Any:
         """The frozen autoencoder, in float32."""
+        return self.network("vae")
+
+    def denoiser(self) -> Any:
+        """The frozen network that draws, a UNet or a transformer, in float32."""
+        return self.network(self.family.denoiser)
+
+    def network(self, part: str) -> Any:
+        """One frozen network, in float32; a text encoder knows the new words."""
+        network = self._read(self._kind(part), self.part(part)).eval().requires_grad_(requires_grad=False)
+        words = self.new_words if part in WORDED else None
+        return words.extend(network) if words else network
+
+    def _kind(self, part: str) -> Any:
+        """The class of a network, by the model's index."""
+        library, kind = self._index[part]
         with quiet():
-            from diffusers import AutoencoderKL
+            return getattr(importlib.import_module(library), kind)
 
-        return _frozen(AutoencoderKL, self.part("vae"))
-
-    def unet(self) -> Any:
-        """The frozen UNet, in float32."""
+    def _read(self, kind: Any, folder: Path) -> Any:
         with quiet():
-            from diffusers import UNet2DConditionModel
-
-        return _frozen(UNet2DConditionModel, self.part("unet"))
+            return kind.from_pretrained(folder, dtype=torch.float32)
 
     def pipeline(
         self, adapter: Path | None = None, *, safety_checker: bool = True, parts: Mapping[str, Any] | None = None
@@ -192,9 +202,9 @@ class Checkpoint:
             options: dict[str, Any] = {}
             if self.family.checked and not safety_checker:
                 options = {"safety_checker": None, "requires_safety_checker": False}
-            own = [part for part in TRAINED if self.trained and (self.trained / part).is_dir()]
+            own = [part for part in self.family.worded if self.trained and (self.trained / part).is_dir()]
             own += WORDED if self.words else ()
-            options |= {part: getattr(self, part)() for part in dict.fromkeys(own)} | dict(parts or {})
+            options |= {part: self._network_or_tokenizer(part) for part in dict.fromkeys(own)} | dict(parts or {})
             kind = getattr(diffusers, self.family.pipeline)
             pipeline = kind.from_pretrained(self.folder, dtype=torch.float32, **options)
             pipeline.set_progress_bar_config(disable=True)
@@ -203,6 +213,12 @@ class Checkpoint:
             if adapter is not None:
                 load_adapter(pipeline, adapter, self.name)
         return pipeline
+
+    def _network_or_tokenizer(self, part: str) -> Any:
+        return self.tokenizer() if part == "tokenizer" else self.network(part)
+
+    def _network_or_tokenizer(self, part: str) -> Any:
+        return self.tokenizer() if part == "tokenizer" else self.network(part)
 
     @property
     def scheduler_config(self) -> dict[str, Any]:
@@ -213,31 +229,40 @@ class Checkpoint:
     @property
     def scaling_factor(self) -> float:
         """What the autoencoder's latents are multiplied with."""
-        return float(json.loads((self.part("vae") / "config.json").read_text())["scaling_factor"])
+        return float(self.config("vae")["scaling_factor"])
 
     def moments_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
         """The shape of the autoencoder's moments for a picture of (width, height) pixels."""
-        vae = json.loads((self.part("vae") / "config.json").read_text())
-        factor = 2 ** (len(vae["block_out_channels"]) - 1)
-        return 2 * int(vae["latent_channels"]), size[1] // factor, size[0] // factor
+        factor = self._factor("vae")
+        return 2 * int(self.config("vae")["latent_channels"]), size[1] // factor, size[0] // factor
+
+    @property
+    def summarised(self) -> bool:
+        """Whether the last row of a text's states is a summary of it."""
+        return takes_summary(self.config(self.family.denoiser))
 
     @property
     def text_shape(self) -> tuple[int, int]:
         """How many tokens a caption has, and how many features each of its states: those of all text encoders."""
-        texts = [json.loads((self.part(part) / "config.json").read_text()) for _, part in self.family.readers]
+        texts = [self.config(part) for _, part in self.family.readers]
         return int(texts[0]["max_position_embeddings"]), sum(int(text["hidden_size"]) for text in texts)
 
     @property
     def resolution(self) -> int:
         """The side, in pixels, that the model was trained at."""
-        unet, vae = (json.loads((self.part(part) / "config.json").read_text()) for part in ("unet", "vae"))
-        return int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
+        return int(self.config(self.family.denoiser)["sample_size"]) * self._factor("vae")
 
     @property
     def step(self) -> int:
-        """What the sides of a picture must be multiples of, in pixels: the autoencoder's factor times the UNet's."""
-        parts = (json.loads((self.part(part) / "config.json").read_text()) for part in ("unet", "vae"))
-        return math.prod(2 ** (len(part["block_out_channels"]) - 1) for part in parts)
+        """What the sides of a picture must be multiples of, in pixels: the autoencoder's times the denoiser's."""
+        return self._factor("vae") * self._factor(self.family.denoiser)
+
+    def _factor(self, part: str) -> int:
+        return halving(self.config(part))
+
+    def config(self, part: str) -> dict[str, Any]:
+        """The settings of one network."""
+        return json.loads((self.part(part) / "config.json").read_text(encoding="utf-8"))
 
     def fingerprint(self, part: str) -> str:
         """A mark of one part: equal exactly when its settings and weights are, and the new words it knows."""
@@ -332,9 +357,3 @@ def sought(name: str | Path, kind: str, *known: str) -> Generator[None, None, No
     except (OSError, ValueError) as error:
         hint = f"Name {known[0]}, a folder, or a hub id such as {known[1]}."
         raise BespokeError(f"{name} gives no {kind}: {str(error).splitlines()[0]}", hint) from None
-
-
-def _frozen(kind: Any, folder: Path) -> Any:
-    with quiet():
-        network = kind.from_pretrained(folder, dtype=torch.float32)
-    return network.eval().requires_grad_(requires_grad=False)

@@ -104,7 +104,7 @@ def content_of(layers: LowRanks) -> tuple[dict[str, Tensor], dict[str, str]]:
     told: dict[str, Any] = {}
     for part, those in layers.items():
         for layer, low in those.items():
-            name = f"{part}.{TEXT if part != 'unet' and not layer.startswith(TEXT) else ''}{layer}"
+            name = f"{part}.{TEXT if part.startswith('text_encoder') and not layer.startswith(TEXT) else ''}{layer}"
             found |= {f"{name}.lora_A.weight": low.down, f"{name}.lora_B.weight": low.up}
             found |= {} if low.magnitude is None else {f"{name}.lora_magnitude_vector": low.magnitude}
         ranks = {layer: low.rank for layer, low in those.items()}
@@ -125,7 +125,7 @@ def peft_keys(name: str, content: Mapping[str, Any]) -> dict[str, Any]:
     from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
 
     own = {key.removeprefix(f"{name}."): value for key, value in content.items() if key.startswith(f"{name}.")}
-    if name == "unet" or not any("lora_linear_layer" in key for key in own):
+    if not name.startswith("text_encoder") or not any("lora_linear_layer" in key for key in own):
         return convert_unet_state_dict_to_peft(own)
     return convert_state_dict_to_peft(own)
 

@@ -1,7 +1,7 @@
-"""What training moves, as one network: a checkpoint's UNet and, where it is trained too, its text encoder."""
+"""What training moves, as one network: a checkpoint's denoiser and, where they are trained too, its text encoders."""
 
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, kinds
-from bespoke.models.conditions import conditions
+from bespoke.models.conditions import conditions, is_sized
 from bespoke.models.embedding import trainable_rows
+from bespoke.models.families import networks_of
 from bespoke.models.load import Checkpoint
 from bespoke.models.quantized import quantize
 from bespoke.models.quietly import quiet
@@ -26,21 +27,26 @@ from bespoke.shapes import Latents, Sizes, TextRows, TextStates, Timesteps
 from bespoke.workspace import atomic_file
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-WEIGHTS = {"unet": "diffusion_pytorch_model.safetensors", "text_encoder": "model.safetensors"}
-"""The file of each part's weights, as diffusers and transformers name them."""
 
 
 class Tuned(nn.Module):
-    """A UNet, and a text encoder if its answers change too: adapters, all weights, or rows of new words are trained."""
+    """A denoiser, and text encoders if their answers change too: adapters, all weights, or new words' rows are trained.
+
+    Each network has the name of its folder, as its weights' names begin.
+    """
 
     def __init__(
-        self, unet: Any, text_encoder: Any = None, *, adapted: bool = True, trained: Sequence[str] | None = None
+        self, networks: Mapping[str, Any], *, adapted: bool = True, trained: Sequence[str] | None = None
     ) -> None:
-        """`trained` names the parts that have an adapter, or whose weights are all trained; by default those given."""
+        """The denoiser comes first.
+
+        `trained` names the parts that have an adapter, or whose weights are all trained; by default those given.
+        """
         super().__init__()
-        self.unet, self.text_encoder, self.adapted = unet, text_encoder, adapted
-        own = ["unet", *(["text_encoder"] if text_encoder is not None else [])]
-        self.trained = own if trained is None else list(trained)
+        for name, network in networks.items():
+            self.add_module(name, network)
+        self._denoiser, *self._encoders = networks
+        self.adapted, self.trained = adapted, list(networks if trained is None else trained)
         self.words: NewWords | None = None
         """The new words whose rows are trained, as they were at first."""
         self.fresh = True
@@ -49,9 +55,19 @@ class Tuned(nn.Module):
     def forward(
         self, noisy: Latents, times: Timesteps, texts: TextStates | TextRows, sizes: Sizes | None = None
     ) -> Latents:
-        """The UNet's answer. The texts are states or, where the text encoder is trained, tokens."""
-        states = texts if self.text_encoder is None else self._states(texts)
-        return self.unet(noisy, times, **conditions(self.unet, states, sizes), return_dict=False)[0]
+        """The denoiser's answer. The texts are states or, where the text encoder is trained, tokens."""
+        states = self._states(texts) if self._encoders else texts
+        return self.denoiser(noisy, timestep=times, **conditions(self.denoiser, states, sizes), return_dict=False)[0]
+
+    @property
+    def denoiser(self) -> Any:
+        """The network that draws."""
+        return getattr(self, self._denoiser)
+
+    @property
+    def text_encoders(self) -> dict[str, Any]:
+        """The text encoders whose answers change, by their folders' names."""
+        return {name: getattr(self, name) for name in self._encoders}
 
     def _states(self, rows: TextRows) -> TextStates:
         """The states of tokens; in windows, and where captions have weights, as `encoding.TextEncoder` gives them."""
@@ -69,7 +85,7 @@ class Tuned(nn.Module):
     @property
     def told_sizes(self) -> bool:
         """Whether it is told the sizes of pictures, and where they were cut out."""
-        return self.unet.config.addition_embed_type == "text_time"
+        return is_sized(self.denoiser.config)
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -125,12 +141,12 @@ class Tuned(nn.Module):
         if self.words is not None and self.rows is not None:
             self.words.with_rows(self.rows).save(folder / WORDS)
         if self.adapted and self.parts:
-            adapterfile.save(self.unet, folder / adapters.FILE, self.parts.get("text_encoder"))
+            adapterfile.save(self.parts, folder / adapters.FILE)
         if self.adapted:
             return
         for name, part in self.parts.items():
-            part.config.save_pretrained(folder / name) if name != "unet" else part.save_config(folder / name)
-            with atomic_file(folder / name / WEIGHTS[name]) as temporary:
+            save_config(part, folder / name)
+            with atomic_file(folder / name / weights_file(part)) as temporary:
                 content = {key: _plain(value) for key, value in part.state_dict().items()}
                 save_file(content, temporary, metadata={"format": "pt"})
 
@@ -160,11 +176,11 @@ class Tuned(nn.Module):
         if self.words is not None and (folder / WORDS).is_file():
             self._set_rows(NewWords.read(folder / WORDS))
         if self.adapted and (folder / adapters.FILE).is_file():
-            adapterfile.load(self.unet, folder / adapters.FILE, self.parts.get("text_encoder"))
+            adapterfile.load(self.parts, folder / adapters.FILE)
         if self.adapted:
             return
         for name, part in self.parts.items():
-            content, own = load_file(folder / name / WEIGHTS[name]), part.state_dict()
+            content, own = load_file(folder / name / weights_file(part)), part.state_dict()
             part.load_state_dict(
                 {key: spread(value, own[key]) if key in own else value for key, value in content.items()}
             )
@@ -177,11 +193,10 @@ def tuned(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
     and no adapter is trained or bitsandbytes is missing.
     """
     model, train = recipe.model, recipe.train
-    unet = checkpoint.unet()
     if recipe.trains_text:
         checkpoint.check_text_trained("train.train_text_encoder and words.train")
-    text_encoder = checkpoint.text_encoder() if recipe.trains_text else None
-    network = _network(unet, text_encoder, recipe)
+    parts = checkpoint.family.worded if recipe.trains_text else checkpoint.family.worded[:1]
+    network = _network({part: checkpoint.network(part) for part in parts}, recipe)
     dtype = DTYPES[model.weight_dtype or "fp32"]
     _check_formats(recipe, dtype)
     if network.adapted:
@@ -215,26 +230,26 @@ def _free(network: Tuned, dtype: torch.dtype, dropout: float) -> None:
         with quiet():
             part.to(dtype)
         part.requires_grad_(requires_grad=True)
-    for module in network.unet.modules():
+    for module in network.denoiser.modules():
         if isinstance(module, nn.Dropout):
             module.p = dropout
 
 
 def _checkpoint_activations(network: Tuned) -> None:
     """Lets the networks compute parts twice, to save memory."""
-    network.unet.enable_gradient_checkpointing()
-    if network.text_encoder is not None:
+    network.denoiser.enable_gradient_checkpointing()
+    for encoder in network.text_encoders.values():
         # Older transformers know only the name that newer ones warn of.
         name = "activation_checkpointing_enable"
         instead = "gradient_checkpointing_enable"
-        getattr(network.text_encoder, name if hasattr(network.text_encoder, name) else instead)()
+        getattr(encoder, name if hasattr(encoder, name) else instead)()
 
 
-def _network(unet: Any, text_encoder: Any, recipe: Recipe) -> Tuned:
+def _network(networks: Mapping[str, Any], recipe: Recipe) -> Tuned:
     """The networks of a recipe, nothing of them trainable yet."""
     only_rows = recipe.model.method == "words"
-    trained = [] if only_rows else ["unet", *(["text_encoder"] if recipe.train.train_text_encoder else [])]
-    return Tuned(unet, text_encoder, adapted=recipe.model.method != "full", trained=trained)
+    trained = () if only_rows else (networks if recipe.train.train_text_encoder else list(networks)[:1])
+    return Tuned(networks, adapted=recipe.model.method != "full", trained=list(trained))
 
 
 def words_of(checkpoint: Checkpoint, recipe: Recipe) -> NewWords:
@@ -256,7 +271,9 @@ def put_in(pipeline: Any, checkpoint: Checkpoint, recipe: Recipe, weights: Path)
 
     Raises: BespokeError when they are of another shape than the recipe says.
     """
-    network = _network(pipeline.unet, pipeline.text_encoder if recipe.trains_text else None, recipe)
+    networks = networks_of(pipeline)
+    names = list(networks) if recipe.trains_text else list(networks)[:1]
+    network = _network({name: networks[name] for name in names}, recipe)
     network.requires_grad_(requires_grad=False)
     for part in () if network.adapted else network.parts.values():
         part.requires_grad_(requires_grad=True)
@@ -278,7 +295,7 @@ def put_in(pipeline: Any, checkpoint: Checkpoint, recipe: Recipe, weights: Path)
 def _plainly(pipeline: Any, network: Tuned, name: str) -> None:
     """Puts an adapter that took weights out of the base into a pipeline as a plain LoRA, which comes off again."""
     with tempfile.TemporaryDirectory() as folder:
-        adapterfile.save(network.unet, Path(folder) / adapters.FILE, network.parts.get("text_encoder"))
+        adapterfile.save(network.parts, Path(folder) / adapters.FILE)
         for part in network.parts.values():
             adapters.detach(part)
         load_adapter(pipeline, Path(folder) / adapters.FILE, name)
@@ -306,6 +323,16 @@ def _adapt(network: Tuned, checkpoint: Checkpoint, recipe: Recipe, dtype: torch.
         raise BespokeError(problem, f"The layers are called {', '.join(layers[:4])} …")
     for parameter in network.trainable().values():
         parameter.data = parameter.data.float()
+
+
+def weights_file(network: Any) -> str:
+    """The name of the file of a network's weights, as diffusers or transformers calls it."""
+    return "diffusion_pytorch_model.safetensors" if hasattr(network, "save_config") else "model.safetensors"
+
+
+def save_config(network: Any, folder: Path) -> None:
+    """Writes a network's settings as diffusers or transformers does."""
+    network.save_config(folder) if hasattr(network, "save_config") else network.config.save_pretrained(folder)
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """A checkpoint's configurations turned into the networks that a recipe trains, without weights: shapes and formats."""
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,27 +25,16 @@ def weightless(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
 
 
 def skeletons(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The UNet and the text encoder of a checkpoint without their weights, by their folders' names."""
+    """The networks of a checkpoint that adapters change, without their weights, by their folders' names."""
     with torch.device("meta"), quiet():
         bare = _Configured(**{field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)})
-        return {"unet": bare.unet(), "text_encoder": bare.text_encoder()}
+        return {part: bare.network(part) for part in checkpoint.family.worded}
 
 
 class _Configured(Checkpoint):
     """A checkpoint whose networks are built from their configurations alone."""
 
-    def unet(self) -> Any:
-        """The frozen UNet, in float32."""
-        from diffusers import UNet2DConditionModel
-
-        config: Any = UNet2DConditionModel.load_config(self.part("unet"))
-        network: Any = UNet2DConditionModel.from_config(config)
-        return network.eval().requires_grad_(requires_grad=False)
-
-    def text_encoder(self) -> Any:
-        """The frozen text encoder, in float32."""
-        from transformers import CLIPTextConfig, CLIPTextModel
-
-        encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(self.part("text_encoder")))
-        encoder = encoder.eval().requires_grad_(requires_grad=False)
-        return words.extend(encoder) if (words := self.new_words) else encoder
+    def _read(self, kind: Any, folder: Path) -> Any:
+        if hasattr(kind, "load_config"):
+            return kind.from_config(kind.load_config(folder))
+        return kind(kind.config_class.from_pretrained(folder))

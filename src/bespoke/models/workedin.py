@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bespoke.models import formulas, kohyafile
+from bespoke.models.families import networks_of
 
 KEPT, WORN = "weights_before", "worked_in"
 """Where a network keeps the weights that were changed, as they were, by layer; and a pipeline which files did that."""
@@ -46,7 +47,7 @@ def work_in(pipeline: Any, weights: Mapping[Path, float]) -> None:
     """
     if worn(pipeline) == weights:
         return
-    parts = {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
+    parts = networks_of(pipeline)
     _take_out(parts)
     pipeline.__dict__[WORN] = {}
     places = {

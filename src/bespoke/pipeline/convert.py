@@ -84,7 +84,7 @@ def _folder(file: Path, out: Path, dtype: str) -> str:
     if dtype:
         round_folder(out, dtype)
     made, own = find(str(out)), load_file(file)
-    again = singlefile.content_of(made.unet(), made.vae(), made.text_encoder())
+    again = singlefile.content_of(made.denoiser(), made.vae(), made.text_encoder())
     kind = DTYPES[dtype or "fp32"]
     wanted = {key: own[key].to(kind).float() for key in again if key in own}
     _same({key: again[key].float() for key in wanted}, wanted, out)

@@ -21,7 +21,6 @@ from bespoke.models.formats import FOLDER, write_inversions
 from bespoke.models.modelspec import Facts, Network
 from bespoke.models.passport import header
 from bespoke.models.tuned import DTYPES
-from bespoke.models.tuned import WEIGHTS as FILES
 from bespoke.models.weightless import skeletons
 from bespoke.pipeline.likeness import Likeness, compared
 from bespoke.pipeline.naming import Named, named, run_of
@@ -222,7 +221,7 @@ def _written(
     layers = kohyafile.low_ranks(skeletons(source.checkpoint), source.adapter)
     network, content, own = network_of(layers), kohyafile.content_of(layers), {}
     if form == "comfyui" and network.module != "networks.lora":
-        parts = {"unet": source.checkpoint.unet(), "text_encoder": source.checkpoint.text_encoder()}
+        parts = {part: source.checkpoint.network(part) for part in source.checkpoint.family.worded}
         content, own = formulas.for_comfyui(content, parts), {kohyafile.LENGTHS: kohyafile.COMFYUI}
     return modelspec.write(rounded(content, dtype), path, facts, network, own), _inversions(source, path)
 
@@ -252,7 +251,7 @@ def _write_model(source: Named, path: Path, dtype: str) -> None:
     path.mkdir()
     if source.adapter:
         pipeline = merged_pipeline(source)
-        for name in FILES:
+        for name in source.checkpoint.family.worded:
             getattr(pipeline, name).save_pretrained(path / name)
     source.checkpoint.complete(path)
     round_folder(path, dtype)

@@ -100,7 +100,7 @@ class Encoder:
         sets = {name: masks.measurable(those, self.recipe.train, self.report) for name, those in sets.items()}
         return Material(
             Joined([rows, *([drawn] if drawn else [])]), texts, text[""], (*own, *priors), sets.pop("validation"),
-            self._scale(), sets, masks.rows, masking.of(self.recipe.train), self.checkpoint.family.sized,
+            self._scale(), sets, masks.rows, masking.of(self.recipe.train), self.checkpoint.summarised,
         )  # fmt: skip
 
     def _sizes(self, rows: Rows, count: int, drawn: int) -> list[tuple[int, ...]]:
@@ -185,7 +185,7 @@ class Encoder:
             self._tell_cut(tokenizer, captions)
             return Rows([row[0].numpy() for row in tokens(tokenizer, captions)])
         encoder = functools.cache(lambda: text_encoder(self.checkpoint.readers(), _device()))
-        parts = [part for pair in self.checkpoint.family.readers for part in pair]
+        parts = [part for pair in self.checkpoint.reading for part in pair]
         counts = [len(windows(tokenizer, read(caption))) for caption in captions]
         rows = self._kept(
             f"text/{'-'.join([*map(self._hash, parts), *(['zeros'] if self.checkpoint.empty_is_zero else [])])}",
@@ -236,8 +236,8 @@ class Encoder:
         own_size = {"width": None, "height": None, "hires_scale": 1.0}
         settings = self.recipe.sample.model_copy(update=more | own_size)
         base = replace(self.checkpoint, rescaled=False)  # it learnt by the schedule that it came with
-        readers = [encoder for _, encoder in base.family.readers]
-        parts = "-".join(base.fingerprint(part) for part in ("unet", "vae", *readers, "scheduler"))
+        readers = [encoder for _, encoder in base.reading]
+        parts = "-".join(base.fingerprint(part) for part in (base.family.denoiser, "vae", *readers, "scheduler"))
         seed = self.recipe.train.seed
         pipeline = functools.cache(lambda: base.pipeline(safety_checker=False).to(_device()))
 

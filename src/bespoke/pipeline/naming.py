@@ -10,6 +10,7 @@ from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
 from bespoke.models import Checkpoint, adapters, find, hub, load_adapter, put_in, quiet
 from bespoke.models.compiled import Compiled
+from bespoke.models.families import NETWORKS, denoiser_of
 from bespoke.models.marks import fingerprint
 from bespoke.models.tuned import DTYPES
 from bespoke.models.vocabulary import FILE as WORDS
@@ -51,12 +52,12 @@ class Named:
         if settings.dtype not in (None, "fp32"):
             with quiet():
                 pipeline.to(DTYPES[settings.dtype])
-            for network in (pipeline.unet, pipeline.vae):
+            for network in (denoiser_of(pipeline), pipeline.vae):
                 network.to(memory_format=torch.channels_last)
         if settings.compile:
             if isinstance(self.checkpoint, Compiled):
                 raise self.checkpoint.fixed
-            pipeline.unet.compile_repeated_blocks()
+            denoiser_of(pipeline).compile_repeated_blocks()
         return pipeline
 
     def adapt(self, pipeline: Any) -> None:
@@ -260,7 +261,8 @@ def _of_run(run: Run, name: str, which: str) -> Named:
         raise BespokeError(f"{name}: a run has no {which!r}.", hint)
     adapter, words = folder / adapters.FILE, folder / WORDS
     only_words = recipe.model.method == "words"
-    if not ((folder / "unet").is_dir() if full else (words if only_words else adapter).is_file()):
+    there = any((folder / part).is_dir() for part in NETWORKS)
+    if not (there if full else (words if only_words else adapter).is_file()):
         if kind == "epoch":
             raise BespokeError(f"{run.root} has no {which}.", _there_are("epoch", run.checkpoints()))
         hint, what = f"Let it train on: bespoke train --resume {run.root}", "words" if only_words else "adapter"

@@ -37,7 +37,7 @@ def _model(checkpoint: Checkpoint) -> Passport:
         WIDTHS.get(checkpoint.text_shape[1], checkpoint.family.name),
         dtype="" if runtime else ", ".join(sorted({head.dtype for head in heads})),
         numbers=0 if runtime else sum(head.numbers for head in heads),
-        base_hash=checkpoint.fingerprint("unet"),
+        base_hash=checkpoint.fingerprint(checkpoint.family.denoiser),
         title=checkpoint.name,
         licence=_licence(checkpoint.folder),
         loads=(("optimum" if runtime else "diffusers"), "bespoke"),
@@ -66,7 +66,7 @@ def _run(source: str) -> Passport:
     return replace(
         told,
         base=start.model.base,
-        base_hash=found.checkpoint.fingerprint("unet") if found.adapter else told.base_hash,
+        base_hash=found.checkpoint.fingerprint(found.checkpoint.family.denoiser) if found.adapter else told.base_hash,
         title=run.root.name,
         trigger=start.text.trigger or "",
         words=tuple(word.surface for word in words.words) if words else (),

@@ -123,7 +123,7 @@ class Progress:
 
     def _park(self, device: Any) -> None:
         """Brings what is not trained to where it is needed; between two drawings the GPU is the training's."""
-        for name in ("vae", "text_encoder"):
+        for name in ("vae", *self._start.checkpoint.family.worded):
             if name not in self._trainer.bare.parts:
                 getattr(self._pipeline, name).to(device)
 

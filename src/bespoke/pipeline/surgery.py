@@ -67,7 +67,7 @@ def merge_models(
         for part, own in first.items():
             _same_layers(own, second.get(part, {}), add)
             _same_layers(own, third.get(part, {}), minus or model)
-            by = much if part == "unet" else {}
+            by = much if part == source.checkpoint.family.denoiser else {}
             moved = {key: own[key] + by.get(key, weight) * (second[part][key] - third[part][key]) for key in own}
             first = {**first, part: moved}
     _write(source.checkpoint, first, path)
@@ -161,15 +161,14 @@ def merged_pipeline(source: Named):  # noqa: ANN201 - diffusers' pipelines have 
 
 def _by_block(checkpoint: Checkpoint, text: str) -> dict[str, float]:
     """The weight of each tensor of a UNet, by the weights of its blocks."""
-    unet = skeletons(checkpoint)["unet"]
+    unet = skeletons(checkpoint)[checkpoint.family.denoiser]
     much = blocks_of.weights(text, unet.config)
     return {key: much[blocks_of.block_of(key, unet.config)] for key in unet.state_dict()}
 
 
 def _tunable(checkpoint: Checkpoint, part: str) -> set[str]:
     """The layers of a part that a LoRA in kohya's form may hold here."""
-    bare = skeletons(checkpoint) if part == "unet" or checkpoint.family.text_trained else {}
-    modules = bare[part].named_modules() if part in bare else ()
+    modules = skeletons(checkpoint)[part].named_modules()
     return {name for name, module in modules if isinstance(module, nn.Linear | nn.Conv2d)}
 
 

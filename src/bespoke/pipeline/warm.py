@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from bespoke.models import quiet, workedin
+from bespoke.models.families import denoiser_of
 from bespoke.models.wearing import unload_adapter, weigh_adapter
 from bespoke.pipeline.naming import Named
 from bespoke.recipe.tree import Sample
@@ -58,7 +59,7 @@ class Warm:
         self.cool()  # nothing is known of a pipeline in which a change failed
         if there == whole and _changed(pipeline, source):
             with quiet():
-                pipeline.to(pipeline.device, pipeline.unet.dtype)
+                pipeline.to(pipeline.device, denoiser_of(pipeline).dtype)
         else:
             del pipeline  # there may be no memory for two
             pipeline = source.pipeline(safety_checker=safety_checker, settings=settings)
@@ -76,7 +77,7 @@ def _changed(pipeline: Any, source: Named) -> bool:
     """
     unload_adapter(pipeline)
     source.adapt(pipeline)
-    return pipeline.unet.dtype == torch.float32 or not workedin.worn(pipeline)
+    return denoiser_of(pipeline).dtype == torch.float32 or not workedin.worn(pipeline)
 
 
 def shared(source: Named) -> tuple[Path | None, ...]:

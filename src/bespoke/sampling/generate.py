@@ -11,6 +11,7 @@ from PIL import Image
 from bespoke.encoding import PairedTextEncoder, TextEncoder, fitted, windows
 from bespoke.errors import BespokeError
 from bespoke.models.conditions import summary_width
+from bespoke.models.families import denoiser_of
 from bespoke.recipe.tree import Sample
 from bespoke.sampling.deepcache import remembering
 from bespoke.sampling.preview import Watch, watched
@@ -117,7 +118,7 @@ def _run(pipeline: Any, requests: Sequence[Request], settings: Sample, output: s
         stack.enter_context(hushed())
         stack.enter_context(_scheduled(pipeline, settings, watch))
         order = getattr(pipeline.scheduler, "order", 1)  # so often the UNet is asked in a step
-        stack.enter_context(remembering(pipeline.unet, settings.deep_cache, order))
+        stack.enter_context(remembering(denoiser_of(pipeline), settings.deep_cache, order))
         stack.enter_context(_decoded(pipeline, requests, settings))
         drawing, more = way(pipeline, images, masks, settings)
         return drawing(
@@ -198,7 +199,7 @@ def _words(pipeline: Any, prompts: Sequence[str], settings: Sample) -> dict[str,
         return _paired(pipeline, texts, settings)
     encoder = TextEncoder(pipeline.tokenizer, pipeline.text_encoder, pipeline.device, skip=settings.clip_skip)
     if settings.clip_skip:
-        both = encoder(texts).to(pipeline.unet.device, pipeline.unet.dtype)
+        both = encoder(texts).to(denoiser_of(pipeline).device, denoiser_of(pipeline).dtype)
         return {"prompt_embeds": both[: len(prompts)], "negative_prompt_embeds": both[len(prompts) :]}
     simple = {text: _simple(pipeline.tokenizer, text) for text in texts}
     asked = [[unweighed(text) if simple[text] else "" for text in part] for part in (prompts, negative)]
@@ -219,10 +220,10 @@ def _paired(pipeline: Any, texts: Sequence[str], settings: Sample) -> dict[str, 
     """Prompts and as many negative ones as states and summaries."""
     readers = ((pipeline.tokenizer, pipeline.text_encoder), (pipeline.tokenizer_2, pipeline.text_encoder_2))
     both = PairedTextEncoder(readers, pipeline.device, settings.clip_skip)(texts)
-    both = both.to(pipeline.unet.device, pipeline.unet.dtype)
+    both = both.to(denoiser_of(pipeline).device, denoiser_of(pipeline).dtype)
     if pipeline.config.force_zeros_for_empty_prompt:
         both[[number >= len(texts) // 2 and not text for number, text in enumerate(texts)]] = 0.0
-    states, summaries = both[:, :-1], both[:, -1, : summary_width(pipeline.unet)]
+    states, summaries = both[:, :-1], both[:, -1, : summary_width(denoiser_of(pipeline))]
     halves = slice(len(texts) // 2), slice(len(texts) // 2, None)
     told = (
         {f"{prefix}prompt_embeds": states[half], f"{prefix}pooled_prompt_embeds": summaries[half]}

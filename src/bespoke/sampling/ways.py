@@ -10,7 +10,7 @@ from PIL import Image
 
 from bespoke.errors import BespokeError
 from bespoke.models import quiet
-from bespoke.models.families import family_of
+from bespoke.models.families import denoiser_of, family_of, halving
 from bespoke.recipe.tree import Sample
 
 
@@ -46,9 +46,10 @@ def size_of(pipeline: Any, settings: Sample, own: tuple[int, int] | None = None)
 
     Each side is rounded to the nearest multiple of what the networks halve it to.
     """
-    side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+    config = denoiser_of(pipeline).config
+    side = config.sample_size * pipeline.vae_scale_factor
     width, height = own or (side, side)
-    step = pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
+    step = pipeline.vae_scale_factor * halving(config)
     return _nearest(settings.width or width, step), _nearest(settings.height or height, step)
 
 

@@ -28,12 +28,13 @@ def optimizer_of(
     Raises: BespokeError when its package is missing, or it does not work here or with these weights.
     """
     rate = train.learning_rate or 0.0
-    of = {"unet": rate, "text_encoder": train.text_encoder_learning_rate or rate, "words": words or rate}
+    text = train.text_encoder_learning_rate or rate
     groups: dict[tuple[str, float], dict[str, Any]] = {}
     places = _places(parameters)
     for name, parameter in parameters.items():
         part = "words" if name.endswith(ROWS) else name.partition(".")[0]
-        share = of[part] / rate * train.layer_decay ** places[name] if rate else 1.0
+        own = (words or rate) if part == "words" else text if part.startswith("text_encoder") else rate
+        share = own / rate * train.layer_decay ** places[name] if rate else 1.0
         group = groups.setdefault((part, share), {"params": [], "share": share})
         group["params"].append(parameter)
         if part == "words":
