@@ -83,6 +83,14 @@ def test_logit_normal_chances_are_diffusers_draws(mean, std):
     assert stats.ks_2samp(ours, theirs).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("scale", [-0.5, 0.0, 1.29])
+def test_mode_chances_are_diffusers_draws(scale):
+    source = torch.Generator().manual_seed(0)
+    theirs = compute_density_for_timestep_sampling("mode", 4000, mode_scale=scale, generator=source).numpy()
+    ours = (drawn(Sampling("mode", scale=scale)) + 0.5) / STEPS
+    assert stats.ks_2samp(ours, theirs).pvalue > 1e-3
+
+
 def test_logit_normal_chances_are_the_density_integrated():
     """The density as the SD3 paper writes it, equation 19."""
     mean, std = 0.3, 0.8

@@ -27,8 +27,9 @@ ratios = st.lists(st.floats(1e-3, 1e4), min_size=1, max_size=20).map(torch.tenso
 @given(snr=ratios)
 def test_one_weighting_is_the_same_objective_for_every_prediction(name, snr):
     """Errors of noise, v and clean latents are each other's by the ratio: so must the weights be."""
-    epsilon, v, clean = (ALL[name](snr, prediction) for prediction in PREDICTIONS)
+    epsilon, v, clean, flow = (ALL[name](snr, prediction) for prediction in (*PREDICTIONS, "flow"))
     torch.testing.assert_close(epsilon * snr, clean, rtol=1e-5, atol=0)
+    torch.testing.assert_close(flow * (snr.sqrt() + 1) ** 2, clean, rtol=1e-5, atol=0)
     torch.testing.assert_close(v * (snr + 1), clean, rtol=1e-5, atol=0)
 
 

@@ -1,20 +1,70 @@
 """The arithmetic of flow matching, for models that learn the way from picture to noise as a straight line.
 
-A `sigma` says how far along the line latents are: 0 is the picture, 1 is noise alone. Nothing trains by it yet; Stable
-Diffusion 3 will. Source of all: Esser et al. 2024, "Scaling rectified flow transformers for high-resolution image
-synthesis".
+A `sigma` says how far along the line latents are: 0 is the picture, 1 is noise alone. Source of all: Esser et al. 2024,
+"Scaling rectified flow transformers for high-resolution image synthesis".
 """
 
-import math
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bespoke.shapes import Latents, PerItem
+from bespoke.diffusion.schedule import Schedule
+from bespoke.errors import BespokeError
+from bespoke.shapes import Latents, PerItem, Timesteps, Told
 
-FlowWeighting = Literal["none", "logit_normal", "mode", "sigma_sqrt", "cosmap"]
+
+@dataclass(frozen=True, eq=False)
+class Flow(Schedule):
+    """The sigma of each timestep, and as `signal` the power of the picture for a power of one in all."""
+
+    sigmas: Float[Tensor, " steps"]
+
+    @staticmethod
+    def from_config(config: Mapping[str, object]) -> "Flow":
+        """The schedule that a diffusers scheduler for flow matching describes: its sigmas from picture to noise.
+
+        Raises: BespokeError when it moves sigmas by a picture's size, which no Stable Diffusion does.
+        Source: diffusers' FlowMatchEulerDiscreteScheduler.
+        """
+        if config.get("use_dynamic_shifting"):
+            problem = "The model's scheduler moves its sigmas by the picture's size (use_dynamic_shifting)."
+            raise BespokeError(problem, "Take a Stable Diffusion 3, whose `shift` is one number.")
+        count = int(str(config.get("num_train_timesteps", 1000)))
+        shift = float(str(config.get("shift", config.get("flow_shift", 1.0))))
+        sigmas = flow_shifted(torch.arange(1, count + 1, dtype=torch.float32) / count, shift)
+        return Flow((1 - sigmas).square() / ((1 - sigmas).square() + sigmas.square()), "flow", sigmas)
+
+    def to(self, device: torch.device) -> "Flow":
+        """The same schedule on a device, so that no step waits for the host."""
+        return Flow(self.signal.to(device), self.prediction, self.sigmas.to(device))
+
+    def noisy(self, clean: Latents, noise: Latents, times: Timesteps) -> Latents:
+        """Latents as they are at `times`. Source: equation 13."""
+        return flow_noisy(clean, noise, self.sigmas[times])
+
+    def target(self, clean: Latents, noise: Latents, times: Timesteps) -> Latents:  # noqa: ARG002 - it is one for all
+        """What the network should answer: the direction from picture to noise. Source: section 2."""
+        return flow_target(clean, noise)
+
+    def signal_to_noise(self, times: Timesteps) -> PerItem:
+        """The ratio of the signal's to the noise's power at `times`."""
+        return ((1 - self.sigmas[times]) / self.sigmas[times]).square()
+
+    def told(self, times: Timesteps) -> Told:
+        """What the network is told of `times`: sigmas in thousandths, as far as there are a thousand timesteps."""
+        return self.sigmas[times] * self.steps
+
+
+def schedule_of(config: Mapping[str, object]) -> Schedule:
+    """The schedule that a diffusers scheduler's configuration describes, of diffusion or of flow matching.
+
+    Raises: BespokeError for a kind of schedule or prediction that is not known.
+    """
+    flows = str(config.get("_class_name", "")).startswith("FlowMatch") or config.get("use_flow_sigmas")
+    return (Flow if flows else Schedule).from_config(config)
 
 
 def flow_noisy(clean: Latents, noise: Latents, sigmas: PerItem) -> Latents:
@@ -31,25 +81,3 @@ def flow_target(clean: Latents, noise: Latents) -> Latents:
 def flow_shifted(sigmas: Float[Tensor, " n"], shift: float) -> Float[Tensor, " n"]:
     """Sigmas moved towards noise where `shift` is above 1, as large pictures need. Source: equation 23."""
     return shift * sigmas / (1 + (shift - 1) * sigmas)
-
-
-def logit_normal_sigmas(uniform: Float[Tensor, " n"], mean: float = 0.0, std: float = 1.0) -> Float[Tensor, " n"]:
-    """Logit-normal sigmas, most in the middle, of numbers that are uniform in [0, 1). Source: equation 19."""
-    return torch.sigmoid(mean + std * torch.special.ndtri(uniform))
-
-
-def mode_sigmas(uniform: Float[Tensor, " n"], scale: float) -> Float[Tensor, " n"]:
-    """Sigmas with a heavy tail at both ends, of numbers that are uniform in [0, 1). Source: equation 20."""
-    return 1 - uniform - scale * (torch.cos(math.pi / 2 * uniform).square() - 1 + uniform)
-
-
-def flow_weights(sigmas: PerItem, weighting: FlowWeighting) -> PerItem:
-    """What a picture's error counts for at its sigma: 1, where the choice of sigmas itself is the weighting.
-
-    Source: section 3.1; the names are those of diffusers' training scripts. `sigma_sqrt` is infinite at 0.
-    """
-    if weighting == "sigma_sqrt":
-        return sigmas**-2.0
-    if weighting == "cosmap":
-        return 2 / (math.pi * (1 - 2 * sigmas + 2 * sigmas.square()))
-    return torch.ones_like(sigmas)

@@ -10,9 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bespoke.errors import BespokeError
-from bespoke.shapes import Latents, PerItem, Timesteps
+from bespoke.shapes import Latents, PerItem, Timesteps, Told
 
-Prediction = Literal["epsilon", "v_prediction", "sample"]
+Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
+"""What a network answers: the noise, v, the picture, or by flow matching the direction from picture to noise."""
+KNOWN = ("epsilon", "v_prediction", "sample")
+"""What schedulers with betas may have."""
 Betas = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
 
 
@@ -31,9 +34,9 @@ class Schedule:
         """
         prediction = config.get("prediction_type", "epsilon")
         kind = config.get("beta_schedule", "linear")
-        if prediction not in get_args(Prediction) or kind not in get_args(Betas):
+        if prediction not in KNOWN or kind not in get_args(Betas):
             problem = f"The model's scheduler has beta_schedule {kind!r} and prediction_type {prediction!r}."
-            raise BespokeError(problem, f"Known are {get_args(Betas)} and {get_args(Prediction)}.")
+            raise BespokeError(problem, f"Known are {get_args(Betas)} and {KNOWN}.")
         count = int(str(config.get("num_train_timesteps", 1000)))
         start, end = (
             float(str(config.get(key, default))) for key, default in (("beta_start", 1e-4), ("beta_end", 0.02))
@@ -65,6 +68,10 @@ class Schedule:
             return clean
         signal = self._at(times)
         return signal.sqrt() * noise - (1 - signal).sqrt() * clean
+
+    def told(self, times: Timesteps) -> Told:
+        """What the network is told of `times`: themselves."""
+        return times
 
     def signal_to_noise(self, times: Timesteps) -> PerItem:
         """The ratio of the signal's to the noise's power at `times`. Source: Kingma et al. 2021, equation 2."""

@@ -25,7 +25,7 @@ class LatentEncoder:
         return torch.cat(rows)
 
 
-def sampled(moments: Moments, noise: Latents, scale: float) -> Latents:
+def sampled(moments: Moments, noise: Latents, scale: float, shift: float = 0.0) -> Latents:
     """Scaled latents drawn from the moments with that noise. Source: Kingma & Welling 2013, section 2.4."""
     mean, log_variance = moments.chunk(2, dim=1)
-    return (mean + torch.exp(log_variance.clamp(-30, 20) / 2) * noise) * scale
+    return (mean + torch.exp(log_variance.clamp(-30, 20) / 2) * noise - shift) * scale

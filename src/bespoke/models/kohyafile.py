@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bespoke.errors import BespokeError
 from bespoke.models import adapters
-from bespoke.models.lorafile import TEXT, Parts, fitted, peft_keys
+from bespoke.models.lorafile import TEXT, Parts, fitted, loader, peft_keys
 from bespoke.models.lowrank import LowRank, LowRanks
 from bespoke.models.quietly import quiet
 
@@ -35,7 +35,7 @@ def read(parts: Parts, path: Path) -> dict[str, dict[str, Tensor]]:
 
     Raises: BespokeError when diffusers cannot.
     """
-    content, alphas, metadata = _loaded(path)
+    content, alphas, metadata = _loaded(path, parts)
     if extra := [key for key in content if key.partition(".")[0] not in parts]:
         hint = "Set train.train_text_encoder = true." if extra[0].startswith("text_encoder") else "Take another file."
         raise BespokeError(f"{path} also has {extra[0]}, which is not trained here.", hint)
@@ -56,7 +56,7 @@ def low_ranks(parts: Parts, path: Path) -> LowRanks:
 
     Raises: BespokeError when diffusers cannot read it, or it holds something for another part.
     """
-    content, alphas, metadata = _loaded(path)
+    content, alphas, metadata = _loaded(path, parts)
     if extra := [key for key in content if key.partition(".")[0] not in parts]:
         raise BespokeError(f"{path} also has {extra[0]}.", "Name a LoRA of a Stable Diffusion 1.x or 2.x.")
     found: dict[str, dict[str, LowRank]] = {}
@@ -97,21 +97,19 @@ def content_of(layers: LowRanks) -> dict[str, Tensor]:
     return {key: value.contiguous() for key, value in found.items()}
 
 
-def _loaded(path: Path) -> tuple[dict[str, Tensor], Any, Any]:
+def _loaded(path: Path, parts: Parts) -> tuple[dict[str, Tensor], Any, Any]:
     """The matrices by diffusers' names, kohya's alphas and peft's settings.
 
     Raises: BespokeError when diffusers cannot read the file.
     """
     with quiet():
-        from diffusers import StableDiffusionPipeline
-
         try:
             options = {"weight_name": path.name, "return_lora_metadata": True, "local_files_only": True}
-            told: Any = StableDiffusionPipeline.lora_state_dict(str(path.parent), **options)
+            content, *alphas, told = loader(parts).lora_state_dict(str(path.parent), **options)
         except (RuntimeError, ValueError, KeyError, OSError, AttributeError) as error:
             hint = "Name a LoRA of a Stable Diffusion 1.x or 2.x, by bespoke, diffusers or kohya."
             raise BespokeError(f"{path} gives no LoRA: {str(error).splitlines()[0]}", hint) from None
-    return told
+    return content, alphas[0] if alphas else None, told
 
 
 def _magnitudes(name: str, part: Any, path: Path) -> dict[str, Tensor]:

@@ -227,9 +227,15 @@ class Checkpoint:
         return own | RESCALED if self.rescaled else own
 
     @property
-    def scaling_factor(self) -> float:
-        """What the autoencoder's latents are multiplied with."""
-        return float(self.config("vae")["scaling_factor"])
+    def flows(self) -> bool:
+        """Whether it was trained by flow matching."""
+        return str(self.scheduler_config["_class_name"]).startswith("FlowMatch")
+
+    @property
+    def scaling(self) -> tuple[float, float]:
+        """What the autoencoder's latents are multiplied with, after the second number is taken from them."""
+        vae = self.config("vae")
+        return float(vae["scaling_factor"]), float(vae.get("shift_factor") or 0.0)
 
     def moments_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
         """The shape of the autoencoder's moments for a picture of (width, height) pixels."""

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,20 @@ def save(parts: Parts, path: Path) -> None:
 
     Source: peft's `LoraModel.subtract_mutated_init`.
     """
-    with quiet():
-        from diffusers import StableDiffusionPipeline
     options: dict[str, Any] = {}
     for name, part in parts.items():
         options[f"{name}_lora_layers"] = layers(part)
         options[f"{name}_lora_adapter_metadata"] = _metadata(part)
-    StableDiffusionPipeline.save_lora_weights(path.parent, weight_name=path.name, **options)
+    loader(parts).save_lora_weights(path.parent, weight_name=path.name, **options)
+
+
+def loader(parts: Iterable[str]) -> Any:
+    """The diffusers pipeline that writes and reads LoRA of these parts."""
+    with quiet():
+        from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+    if "transformer" in parts:
+        return StableDiffusion3Pipeline
+    return StableDiffusionXLPipeline if "text_encoder_2" in parts else StableDiffusionPipeline
 
 
 def layers(part: Any) -> dict[str, Tensor]:
@@ -44,6 +51,8 @@ def layers(part: Any) -> dict[str, Tensor]:
     from diffusers.utils import convert_state_dict_to_diffusers
 
     state = _doubled(part, adapters.tensors_of(part))
+    if "patch_size" in part.config:  # a transformer's never had other names
+        return state
     named = convert_state_dict_to_diffusers(dict(state))
     return state if any(".lora_A." in key for key in named) else named
 
@@ -125,6 +134,8 @@ def peft_keys(name: str, content: Mapping[str, Any]) -> dict[str, Any]:
     from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
 
     own = {key.removeprefix(f"{name}."): value for key, value in content.items() if key.startswith(f"{name}.")}
+    if name == "transformer":
+        return own
     if not name.startswith("text_encoder") or not any("lora_linear_layer" in key for key in own):
         return convert_unet_state_dict_to_peft(own)
     return convert_state_dict_to_peft(own)

@@ -23,7 +23,7 @@ from bespoke.models.vocabulary import ENCODER, NewWords
 from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.models.wearing import load_adapter
 from bespoke.recipe.tree import Recipe
-from bespoke.shapes import Latents, Sizes, TextRows, TextStates, Timesteps
+from bespoke.shapes import Latents, Sizes, TextRows, TextStates, Told
 from bespoke.workspace import atomic_file
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -52,9 +52,7 @@ class Tuned(nn.Module):
         self.fresh = True
         """Whether it answers as the base does: nothing was loaded into it."""
 
-    def forward(
-        self, noisy: Latents, times: Timesteps, texts: TextStates | TextRows, sizes: Sizes | None = None
-    ) -> Latents:
+    def forward(self, noisy: Latents, times: Told, texts: TextStates | TextRows, sizes: Sizes | None = None) -> Latents:
         """The denoiser's answer. The texts are states or, where the text encoder is trained, tokens."""
         states = self._states(texts) if self._encoders else texts
         return self.denoiser(noisy, timestep=times, **conditions(self.denoiser, states, sizes), return_dict=False)[0]
@@ -124,9 +122,7 @@ class Tuned(nn.Module):
                     self.rows.data.copy_(learnt)
 
     @torch.no_grad()
-    def of_base(
-        self, noisy: Latents, times: Timesteps, texts: TextStates | TextRows, sizes: Sizes | None = None
-    ) -> Latents:
+    def of_base(self, noisy: Latents, times: Told, texts: TextStates | TextRows, sizes: Sizes | None = None) -> Latents:
         """What the base answers, without a gradient; not where all weights are trained, for then it is gone."""
         with self.untouched():
             return self(noisy, times, texts, sizes)

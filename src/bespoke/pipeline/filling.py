@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bespoke.diffusion import Schedule
+from bespoke.diffusion import schedule_of
 from bespoke.errors import BespokeError
 from bespoke.hardware import free_gpu_memory, memory_size
 from bespoke.models import tuned
@@ -144,7 +144,7 @@ def _two_steps(prepared: Prepared, recipe: Recipe) -> None:
 def rehearsed(prepared: Prepared, recipe: Recipe) -> Trainer:
     """A trainer of the real network by a resolved recipe, on empty pictures of the largest shape."""
     checkpoint, workers = prepared.start.checkpoint, accelerator(recipe.train)
-    schedule = Schedule.from_config(checkpoint.scheduler_config)
+    schedule = schedule_of(checkpoint.scheduler_config)
     network = tuned(checkpoint, recipe).to(workers.device)
     return rehearsal(network, shapes(prepared.shown, checkpoint, recipe), schedule, recipe, workers)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from bespoke.diffusion import Schedule
+from bespoke.diffusion import schedule_of
 from bespoke.errors import BespokeError
 from bespoke.hardware import Machine, machine
 from bespoke.models import Checkpoint, weightless
@@ -79,7 +79,7 @@ class Meter:
     def _estimate(self, recipe: Recipe) -> Estimate:
         network = weightless(self.checkpoint, recipe)
         weights = sum(parameter.numel() for parameter in network.parameters())
-        schedule = Schedule.from_config(self.checkpoint.scheduler_config)
+        schedule = schedule_of(self.checkpoint.scheduler_config)
         measured = shapes(self.dataset, self.checkpoint, recipe)
         workers = accelerator(recipe.train)
         if workers.num_processes > 1:

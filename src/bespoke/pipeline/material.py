@@ -98,9 +98,10 @@ class Encoder:
         probed = self.recipe.validation.probe and sets["validation"]
         sets = ({"probe": self._probe(own, len(sets["validation"]))} if probed else {}) | sets
         sets = {name: masks.measurable(those, self.recipe.train, self.report) for name, those in sets.items()}
+        scale, shift = self.checkpoint.scaling
         return Material(
             Joined([rows, *([drawn] if drawn else [])]), texts, text[""], (*own, *priors), sets.pop("validation"),
-            self._scale(), sets, masks.rows, masking.of(self.recipe.train), self.checkpoint.summarised,
+            scale, sets, masks.rows, masking.of(self.recipe.train), self.checkpoint.summarised, shift,
         )  # fmt: skip
 
     def _sizes(self, rows: Rows, count: int, drawn: int) -> list[tuple[int, ...]]:
@@ -238,14 +239,14 @@ class Encoder:
         base = replace(self.checkpoint, rescaled=False)  # it learnt by the schedule that it came with
         readers = [encoder for _, encoder in base.reading]
         parts = "-".join(base.fingerprint(part) for part in (base.family.denoiser, "vae", *readers, "scheduler"))
-        seed = self.recipe.train.seed
+        seed, (scale, shift) = self.recipe.train.seed, base.scaling
         pipeline = functools.cache(lambda: base.pipeline(safety_checker=False).to(_device()))
 
         def encode(numbers: Sequence[int]) -> torch.Tensor:
             requests = [Request(captions[n], (seed + 1) * 1_000_003 + n) for n in numbers]
             batches: list[torch.Tensor] = []
             for batch in latents(pipeline(), requests, settings):
-                batches.append(batch / self._scale())
+                batches.append(batch / scale + shift)
                 self.report("draw plain pictures", sum(map(len, batches)), len(requests))
             mean = torch.cat(batches)
             return torch.cat([mean, torch.full_like(mean, CERTAIN)], dim=1)
@@ -265,9 +266,6 @@ class Encoder:
 
     def _hash(self, part: str) -> str:
         return self.checkpoint.fingerprint(part)
-
-    def _scale(self) -> float:
-        return self.checkpoint.scaling_factor
 
 
 def _longer(tokenizer: Any, captions: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from bespoke import data
 from bespoke import recipe as recipes
 from bespoke.data import Size
-from bespoke.diffusion import Schedule
+from bespoke.diffusion import schedule_of
 from bespoke.encoding import windows
 from bespoke.errors import BespokeError
 from bespoke.hardware import machine
@@ -99,7 +99,7 @@ def resolved(
     Raises: BespokeError when there are too few pictures to learn from, or the recipe's parts contradict each other
     or want masks that are not there.
     """
-    objective.check(asked.train, Schedule.from_config(checkpoint.scheduler_config))
+    objective.check(asked.train, schedule_of(checkpoint.scheduler_config))
     masking.check(asked)
     if asked.trains_text:
         checkpoint.check_text_trained("train.train_text_encoder or words.train")
@@ -117,7 +117,9 @@ def _facts(dataset: Dataset, checkpoint: Checkpoint) -> recipes.Facts:
     trigger = common_trigger([picture.text for picture in dataset.pictures])
     not_square = sum(picture.width != picture.height for picture in train)
     visits = sum(picture.repeats for picture in train)
-    return recipes.Facts(len(train), checkpoint.resolution, trigger, here.device, here.bf16, not_square, visits)
+    return recipes.Facts(
+        len(train), checkpoint.resolution, trigger, here.device, here.bf16, not_square, visits, checkpoint.flows
+    )
 
 
 def largest(dataset: Dataset, checkpoint: Checkpoint, recipe: recipes.Recipe) -> Size:

@@ -248,7 +248,7 @@ def _fit(
 
 def trainer_for(run: Run, recipe: recipes.Recipe, start: Named, material: Material, workers: Any) -> Trainer:
     """A trainer of what the recipe names, begun with the weights of `start`."""
-    from bespoke.diffusion import Schedule
+    from bespoke.diffusion import schedule_of
 
     network = tuned(start.checkpoint, recipe)
     if not sharding.applies(recipe.train, workers):  # shards are put on the device block by block
@@ -257,7 +257,7 @@ def trainer_for(run: Run, recipe: recipes.Recipe, start: Named, material: Materi
         network.begin(start.adapter)
     elif start.adapter:
         network.load(start.adapter.parent)
-    schedule = Schedule.from_config(start.checkpoint.scheduler_config)
+    schedule = schedule_of(start.checkpoint.scheduler_config)
     return Trainer(network, material, schedule, recipe, run, workers)
 
 

@@ -27,6 +27,8 @@ class Facts:
     """Training pictures that are higher than wide or wider than high."""
     visits: float = 0.0
     """How often training pictures come in an epoch, all together; nothing stands for once each."""
+    flows: bool = False
+    """Whether the model was trained by flow matching."""
 
 
 IMAGES_SEEN_PER_PICTURE = 54
@@ -126,6 +128,7 @@ class _Derivation:
         self.fill("train", "checkpointing_steps", max(1, steps // 4), "four states in the run")
         self.fill("sample", "sample_every_n_steps", math.ceil(steps / 4), "four columns in the run")
         self.fill("validation", "validation_steps", max(1, steps // 10), "ten measurements in the run")
+        self.fill("train", "timestep_sampling", *_timesteps(self.facts))
         rate = self.fill("train", "learning_rate", *_rate(self.train.optimizer, small=self.small, full=self.full))
         tenth = self.full and self.train.optimizer != "prodigy"
         theirs, why = (rate / 10, "a tenth of the UNet's") if tenth else (rate, "the UNet's")
@@ -177,6 +180,12 @@ def guidance(native_resolution: int) -> tuple[float, str]:
 
 def _warmup(steps: int) -> int:
     return min(100, max(1, steps // 20))
+
+
+def _timesteps(facts: Facts) -> tuple[str, str]:
+    if facts.flows:
+        return "logit_normal", "as Stable Diffusion 3 was trained"
+    return "uniform", "as Stable Diffusion was trained"
 
 
 def _buckets(facts: Facts) -> tuple[bool, str]:

@@ -214,12 +214,16 @@ class Train(Section):
     """More noise on the pictures than the network is asked for, 0.1 in its paper: it learns to mend its own errors."""
     rescale_betas_zero_snr: bool = False
     """Train and draw by a schedule that ends in noise alone, so that pictures may be black or white; needs v."""
-    timestep_sampling: Literal["uniform", "logit_normal"] = "uniform"
-    """How often which timestep comes: all alike, or those in the middle more often."""
+    flow_weighting: Literal["none", "picture", "cosmap"] = "none"
+    """What errors count for in flow matching: all alike, as errors of the picture, or as in the cosine schedule."""
+    timestep_sampling: Literal["uniform", "logit_normal", "mode"] | None = None
+    """How often which timestep comes: all alike, or those in the middle more often; by default as the base learnt."""
     logit_mean: float = 0.0
     """The mean of `logit_normal`: above 0 noisy timesteps come more often, below 0 clean ones."""
     logit_std: Rate = 1.0
     """The width of `logit_normal`."""
+    mode_scale: float = Field(default=1.29, gt=-1, lt=1.75)
+    """Of `mode`: above 0 the middle comes more often, below 0 both ends."""
     timestep_shift: Rate = 1.0
     """Above 1 noisy timesteps come more often, below 1 clean ones, as flow matching shifts them."""
     min_timestep: int = Field(default=0, ge=0)

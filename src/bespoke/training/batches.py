@@ -66,6 +66,8 @@ class Material:
     """What masks do."""
     summarised: bool = False
     """Whether the last row of a text's states is a summary of it."""
+    shift: float = 0.0
+    """What is taken from the autoencoder's latents before they are scaled."""
 
     @property
     def fingerprint(self) -> str:
@@ -166,7 +168,7 @@ class Stream:
         masks = [self._mask(example, key, version) for (example, key), version in zip(drawn, versions, strict=True)]
         places, kept = material.masking.places(masks, [example.taught for example in examples], shape[1:])
         return Batch(
-            clean=sampled(moments, posterior, material.scale),
+            clean=sampled(moments, posterior, material.scale, material.shift),
             noise=torch.from_numpy(np.stack(wanted)),
             times=torch.tensor([self._time(key) for key in keyed]),
             texts=_together(material, texts),
@@ -268,7 +270,7 @@ def _measured(
     material: Material, jobs: Sequence[tuple[Example, int]], strata: int, seed: int, schedule: Schedule
 ) -> Batch:
     moments = material.latents[[example.latents[0] for example, _ in jobs]]
-    mean = moments.chunk(2, dim=1)[0] * material.scale
+    mean = (moments.chunk(2, dim=1)[0] - material.shift) * material.scale
     shape = tuple(mean.shape[1:])
     drawn = [normal(shape, seed, "validation", e.key, min(b, strata - 1 - b)) for e, b in jobs]
     masks = [material.masks[[example.masks[0]]] if example.masks else None for example, _ in jobs]

@@ -23,10 +23,11 @@ def losses(
     Source: OneTrainer's masked prior preservation; SimpleTuner's base model as the teacher of regularisation data.
     """
     noisy = schedule.noisy(batch.clean, batch.noise if batch.added is None else batch.added, batch.times)
+    told = schedule.told(batch.times)
     sizes = () if batch.sizes is None else (batch.sizes,)
     # The base is asked first: asking moves weights, which must not happen between an answer and its gradient.
-    wanted = base(noisy, batch.times, batch.texts, *sizes) if base and batch.kept is not None else None
-    answer = network(noisy, batch.times, batch.texts, *sizes)
+    wanted = base(noisy, told, batch.texts, *sizes) if base and batch.kept is not None else None
+    answer = network(noisy, told, batch.texts, *sizes)
     target = schedule.target(batch.clean, batch.noise, batch.times)
     errors = loss.errors(answer, target, batch.times, schedule, batch.places)
     if wanted is None:

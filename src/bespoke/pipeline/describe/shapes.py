@@ -53,7 +53,7 @@ def _resolved(view: View, base: Checkpoint, train: Sequence[Picture]) -> Recipe:
     """The recipe as training would derive it here and now."""
     here, not_square = machine(), sum(picture.width != picture.height for picture in train)
     visits = sum(picture.repeats for picture in train)
-    facts = Facts(len(train), base.resolution, view.trigger, here.device, here.bf16, not_square, visits)
+    facts = Facts(len(train), base.resolution, view.trigger, here.device, here.bf16, not_square, visits, base.flows)
     return derive(view.recipe, facts)[0]
 
 
