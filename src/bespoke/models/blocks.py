@@ -1,9 +1,10 @@
-"""A UNet's layers by the blocks that weights of merges are given for: IN00 to IN11, M00, OUT00 to OUT11.
+"""A denoiser's layers by the blocks that weights of merges are given for: IN00 to IN11, M00, OUT00 to OUT11; or B00….
 
 Source: bbc-mc's sdweb-merge-block-weighted-gui, scripts/mbw/merge_block_weighted.py, after eyriewow's merge-models.
 """
 
 import math
+import re
 from typing import Any
 
 from bespoke.errors import BespokeError
@@ -11,13 +12,19 @@ from bespoke.models.singlefile import unet_name
 
 
 def names(config: Any) -> list[str]:
-    """The names of a UNet's blocks in the order of their weights; 25 in Stable Diffusion 1.x and 2.x."""
+    """The names of a denoiser's blocks in the order of their weights; 25 in Stable Diffusion 1.x and 2.x."""
+    if "num_layers" in config:
+        return [f"B{n:02d}" for n in range(config.num_layers)]
     side = len(config.block_out_channels) * (config.layers_per_block + 1)
     return [*(f"IN{n:02d}" for n in range(side)), "M00", *(f"OUT{n:02d}" for n in range(side))]
 
 
 def block_of(key: str, config: Any) -> str:
-    """The block of a tensor of diffusers' UNet; what lies before the first, or after the last, counts to it."""
+    """The block of a tensor of a denoiser; what lies before the first, or after the last, counts to it."""
+    if "num_layers" in config:
+        found = re.match(r"transformer_blocks\.(\d+)\.", key)
+        last = names(config)[-1] if key.startswith(("norm_out", "proj_out")) else "B00"
+        return f"B{int(found[1]):02d}" if found else last
     place, number, *_ = unet_name(key, config).split(".")
     if place == "input_blocks":
         return f"IN{int(number):02d}"
@@ -32,9 +39,8 @@ def weights(text: str, config: Any) -> dict[str, float]:
     Raises: BespokeError when one is no number, or there are more or fewer than blocks.
     """
     known = names(config)
-    hint = (
-        f"Give {len(known)} numbers with commas: {known[0]} to {known[len(known) // 2 - 1]}, M00, OUT00 to {known[-1]}."
-    )
+    middle = "" if "M00" not in known else f"{known[len(known) // 2 - 1]}, M00, OUT00 to "
+    hint = f"Give {len(known)} numbers with commas: {known[0]} to {middle}{known[-1]}."
     try:
         found = [float(piece) for piece in text.replace(",", " ").split()]
     except ValueError:

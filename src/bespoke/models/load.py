@@ -78,6 +78,9 @@ class Checkpoint:
         import diffusers
 
         kind = str(self.scheduler_config["_class_name"])
+        if self.flows:
+            problem = f"{self.name} learnt by flow matching, whose way ends in noise alone as it is."
+            raise BespokeError(problem, "Leave out train.rescale_betas_zero_snr.")
         if self.scheduler_config.get("prediction_type", "epsilon") == "epsilon":
             problem = f"{self.name} predicts the noise, which says nothing of a picture where there is noise alone."
             hint = (
@@ -93,7 +96,7 @@ class Checkpoint:
         """Raises: BespokeError when text encoders of this family cannot be trained here yet, naming what for."""
         if not self.family.text_trained:
             problem = f"{self.name} is a {self.family.name}, whose text encoders bespoke cannot train yet: {what}."
-            raise BespokeError(problem, "Train the UNet alone: take what asks for the text encoder out of the recipe.")
+            raise BespokeError(problem, "Train without them: take what asks for the text encoder out of the recipe.")
 
     @property
     def base(self) -> Base:

@@ -49,7 +49,7 @@ def merge_models(
 
     Without `minus` it is the weighted sum (1 - weight) · model + weight · add. All parts that training may change are
     added up; the others are the model's own. Adapters are worked in first, exact but for float32's rounding. `blocks`
-    are weights of the UNet's blocks, 25 numbers with commas; `weight` is the text encoder's then.
+    are weights of the denoiser's blocks, numbers with commas; `weight` is the text encoder's then.
 
     Raises: BespokeError when `out` is there already, the models have other layers, or blocks and weights do not match.
     """
@@ -62,7 +62,7 @@ def merge_models(
     if add:
         second, third = _weights(named(add)), _weights(named(minus)) if minus else first
         formula = f"{model} + {'w' if blocks else f'{weight:g}'} · ({add} - {minus or model})"
-        formula += f", w = {weight:g} in the text encoder, {blocks} in the UNet's blocks" if blocks else ""
+        formula += f", w = {weight:g} in the text encoder, {blocks} in the blocks" if blocks else ""
         much = _by_block(source.checkpoint, blocks) if blocks else dict[str, float]()
         for part, own in first.items():
             _same_layers(own, second.get(part, {}), add)
@@ -160,7 +160,7 @@ def merged_pipeline(source: Named):  # noqa: ANN201 - diffusers' pipelines have 
 
 
 def _by_block(checkpoint: Checkpoint, text: str) -> dict[str, float]:
-    """The weight of each tensor of a UNet, by the weights of its blocks."""
+    """The weight of each tensor of a denoiser, by the weights of its blocks."""
     unet = skeletons(checkpoint)[checkpoint.family.denoiser]
     much = blocks_of.weights(text, unet.config)
     return {key: much[blocks_of.block_of(key, unet.config)] for key in unet.state_dict()}
@@ -173,7 +173,7 @@ def _tunable(checkpoint: Checkpoint, part: str) -> set[str]:
 
 
 def _weights(source: Named) -> dict[str, dict[str, Tensor]]:
-    """The weights of the UNet and of what reads prompts, its adapter worked in."""
+    """The weights of the denoiser and of what reads prompts, its adapter worked in."""
     pipeline = merged_pipeline(source)
     return {part: dict(getattr(pipeline, part).state_dict()) for part in source.checkpoint.family.worded}
 

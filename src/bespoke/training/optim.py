@@ -62,12 +62,13 @@ def _places(parameters: Mapping[str, nn.Parameter]) -> dict[str, int]:
 
 def _depth(name: str) -> tuple[int, int]:
     """Where in its network a parameter lies: blocks that lead down, the middle, blocks that lead up, the end."""
-    found = re.search(r"(down_blocks|up_blocks|layers)\.(\d+)\.", name)
-    if found:
-        return (2 if found[1] == "up_blocks" else 0), int(found[2])
     if "mid_block" in name:
         return 1, 0
-    return (3, 0) if re.search(r"conv_out|conv_norm_out|final_layer_norm|text_projection", name) else (-1, 0)
+    found = re.search(r"(down_blocks|up_blocks|layers|transformer_blocks)\.(\d+)\.", name)
+    if found:
+        return (2 if found[1] == "up_blocks" else 0), int(found[2])
+    end = r"conv_out|conv_norm_out|final_layer_norm|text_projection|norm_out|proj_out"
+    return (3, 0) if re.search(end, name) else (-1, 0)
 
 
 def set_rate(optimizer: Any, rate: float) -> None:
