@@ -138,16 +138,37 @@ def t5(width: int) -> tuple[T5EncoderModel, T5Tokenizer]:
 
 def sd3() -> DiffusionPipeline:
     """A tiny Stable Diffusion 3: three text encoders, a transformer, flow matching, sixteen latent channels."""
-    network = SD3Transformer2DModel(
+    return of_third(transformer(joint_attention_dim=64), t5(64))
+
+
+def sd3_clips() -> DiffusionPipeline:
+    """The same without T5, as whoever has little memory draws with it."""
+    return of_third(transformer(joint_attention_dim=64), (None, None))
+
+
+def sd35() -> DiffusionPipeline:
+    """A tiny Stable Diffusion 3.5 medium: normalised queries and keys, a second attention over the picture alone.
+
+    The transformer reads wider states than both CLIPs have, as the real ones do.
+    """
+    network = transformer(joint_attention_dim=96, qk_norm="rms_norm", dual_attention_layers=(0,))
+    return of_third(network, t5(96))
+
+
+def transformer(**options: Any) -> SD3Transformer2DModel:
+    """A tiny transformer of Stable Diffusion 3's form."""
+    return SD3Transformer2DModel(
         sample_size=8, patch_size=2, in_channels=16, out_channels=16, num_layers=2, attention_head_dim=8,
-        num_attention_heads=4, joint_attention_dim=64, caption_projection_dim=32, pooled_projection_dim=64,
-        pos_embed_max_size=16,
+        num_attention_heads=4, caption_projection_dim=32, pooled_projection_dim=64, pos_embed_max_size=16, **options,
     )  # fmt: skip
+
+
+def of_third(network: SD3Transformer2DModel, third: tuple[Any, Any]) -> DiffusionPipeline:
+    """A Stable Diffusion 3 of this transformer and T5, if there is one."""
     first, second = (
         text_encoder(CLIPTextModelWithProjection, width=32, layers=2, heads=4, act=act)
         for act in ("quick_gelu", "gelu")
     )
-    third, spelling = t5(64)
     vae = autoencoder(
         (8, 8, 16, 16), layers=1, channels=16, side=64, scaling_factor=1.5305, shift_factor=0.0609,
         use_quant_conv=False, use_post_quant_conv=False,
@@ -155,7 +176,7 @@ def sd3() -> DiffusionPipeline:
     return StableDiffusion3Pipeline(
         transformer=network, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), vae=vae, text_encoder=first,
         tokenizer=clip.load_tokenizer(), text_encoder_2=second, tokenizer_2=clip.load_tokenizer(),
-        text_encoder_3=third, tokenizer_3=spelling,
+        text_encoder_3=third[0], tokenizer_3=third[1],
     )  # fmt: skip
 
 
@@ -197,7 +218,8 @@ def sdxl_shape() -> DiffusionPipeline:
 
 
 KINDS: dict[str, Callable[[], DiffusionPipeline]] = {
-    "sd1": sd1, "sd2v": sd2v, "sdxl": sdxl, "sd3": sd3, "sd15-shape": sd15_shape, "sd21-shape": sd21_shape,
+    "sd1": sd1, "sd2v": sd2v, "sdxl": sdxl, "sd3": sd3, "sd3-clips": sd3_clips,
+    "sd35": sd35, "sd15-shape": sd15_shape, "sd21-shape": sd21_shape,
     "sdxl-shape": sdxl_shape,
 }  # fmt: skip
 

@@ -2,12 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline
 from pico import families
 from PIL import Image
 
@@ -69,16 +68,13 @@ def test_the_recipes_that_come_along_train(recipe: Path, pictures: Path, tmp_pat
     assert trained.steps >= 3
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' Euler scheduler
-@pytest.mark.parametrize("kind", ["sd3"])
-def test_a_kind_that_cannot_be_tuned_yet_draws_in_diffusers_and_is_refused_here(kind: str, tmp_path: Path) -> None:
-    families.write(kind, tmp_path / kind)
-    pipeline: Any = DiffusionPipeline.from_pretrained(tmp_path / kind)
-    pipeline.set_progress_bar_config(disable=True)
-    picture = pipeline(PROMPT, num_inference_steps=1, height=64, width=64, return_dict=False)[0][0]
-    assert picture.size == (64, 64)
-    with pytest.raises(BespokeError, match=type(pipeline).__name__):
-        find(str(tmp_path / kind))
+def test_a_kind_of_model_that_is_not_known_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    families.write("sd1", tmp_path / "other")
+    index = tmp_path / "other" / "model_index.json"
+    index.write_text(index.read_text().replace('"StableDiffusionPipeline"', '"FluxPipeline"'))
+    with pytest.raises(BespokeError, match="FluxPipeline") as told:
+        find(str(tmp_path / "other"))
+    assert "StableDiffusion3Pipeline" in told.value.hint
 
 
 def test_a_seed_is_a_model(tmp_path: Path) -> None:

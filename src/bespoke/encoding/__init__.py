@@ -3,10 +3,21 @@
 from bespoke.encoding.cache import Cache, Encode, Items, Joined, Progress, Rows, Uncached
 from bespoke.encoding.latents import LatentEncoder, sampled
 from bespoke.encoding.sense import Sense
-from bespoke.encoding.text import PairedTextEncoder, TextEncoder, fitted, lost, text_encoder, tokens, too_long, windows
+from bespoke.encoding.text import (
+    JointTextEncoder,
+    PairedTextEncoder,
+    TextEncoder,
+    fitted,
+    lost,
+    text_encoder,
+    tokens,
+    told_long,
+    too_long,
+    windows,
+)
 
 __all__ = [
-    "Cache", "Encode", "Items", "Joined", "LatentEncoder", "PairedTextEncoder", "Progress", "Rows", "Sense",
-    "TextEncoder", "Uncached",
-    "fitted", "lost", "sampled", "text_encoder", "tokens", "too_long", "windows",
+    "Cache", "Encode", "Items", "Joined", "JointTextEncoder", "LatentEncoder", "PairedTextEncoder", "Progress", "Rows",
+    "Sense", "TextEncoder", "Uncached",
+    "fitted", "lost", "sampled", "text_encoder", "tokens", "told_long", "too_long", "windows",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bespoke.errors import BespokeError
+from bespoke.models.families import T5_TOKENS
 from bespoke.shapes import TextRows, TextStates
 from bespoke.text import Part, Prompt, read
 
@@ -36,6 +37,9 @@ class TextEncoder:
     `(red hat:1.3)`, stand so much further from what the empty caption gives.
     """
 
+    before = 1
+    """How many marks stand before a window's tokens."""
+
     def __init__(self, tokenizer: Any, encoder: Any, device: torch.device, skip: int = 0) -> None:
         """`skip` of the encoder's last layers are left out; what comes before them is normalised all the same."""
         self.tokenizer, self.encoder, self.device, self.skip = tokenizer, encoder.to(device), device, skip
@@ -55,7 +59,7 @@ class TextEncoder:
         states = self.states(window.ids)
         if set(window.weights) <= {1.0}:
             return states
-        weights = torch.tensor(_framed(window.weights, len(states)))
+        weights = torch.tensor(_framed(window.weights, len(states), self.before))
         return self._empty + weights[:, None] * (states - self._empty)
 
     @cached_property
@@ -93,7 +97,34 @@ class PairedTextEncoder:
         states = torch.cat([part.weighed(caption) for part in self._parts], dim=1)
         last = self._parts[-1]
         summary = last.summary(windows(last.tokenizer, read(caption))[0].ids)
-        return torch.cat([states, torch.nn.functional.pad(summary, (0, states.shape[1] - len(summary)))[None]])
+        return torch.cat([states, _widened(summary[None], states.shape[1])])
+
+
+class JointTextEncoder:
+    """Encodes captions as Stable Diffusion 3 does: the states of two CLIPs side by side, those of T5 below, a summary.
+
+    CLIP's are read before their last layer, without its normalisation. What is missing to the transformer's width is
+    zeros, and so is T5's part where there is none. The summary is that of both CLIPs, side by side. Each reads once
+    what it can hold, 77 and 256 tokens: the transformer attends to pictures and texts together, so that more states
+    would take from the picture's share, and repeated ones are not the same as once.
+    Source: Esser et al. 2024, arXiv 2403.03206, section 4; numbers and zeros are diffusers'.
+    """
+
+    def __init__(self, readers: Sequence[tuple[Any, Any]], device: torch.device, width: int, skip: int = 0) -> None:
+        """`readers` are those of two CLIPs and perhaps T5; `skip` more layers of CLIP's are left out."""
+        self._parts = [_Opening(tokenizer, encoder, device, skip) for tokenizer, encoder in readers[:2]]
+        self._below = _Spelling(*readers[2], device) if len(readers) > 2 else None
+        self._width = width
+
+    def __call__(self, captions: Sequence[str]) -> TextStates:
+        """The states of captions with the summary last, each [77 + 256 + 1, width]."""
+        return torch.stack([self._row(caption) for caption in captions])
+
+    def _row(self, caption: str) -> Tensor:
+        states = torch.cat([part.weighed(caption) for part in self._parts], dim=1)
+        below = self._below.weighed(caption) if self._below else torch.zeros(T5_TOKENS, self._width)
+        summary = torch.cat([part.summary(part.opening(caption).ids) for part in self._parts])
+        return torch.cat([_widened(states, self._width), below, _widened(summary[None], self._width)])
 
 
 class _Inner(TextEncoder):
@@ -111,10 +142,42 @@ class _Inner(TextEncoder):
         return self.encoder(_whole(self.tokenizer, ids)[None].to(self.device)).text_embeds[0].float().cpu()
 
 
+class _Opening(_Inner):
+    """One of two CLIPs that read no more than they can hold at once."""
+
+    def weighed(self, caption: str) -> Tensor:
+        """The states of a caption's first tokens, [tokens, features]."""
+        return self._window(self.opening(caption))
+
+    def opening(self, caption: str) -> Window:
+        """A caption's first tokens, cut wherever there is room for no more, as diffusers cuts them."""
+        ids, _, weights = _pieces(self.tokenizer, read(caption).whole)
+        room = _most(self.tokenizer) - 1 - self.before
+        return Window(tuple(ids[:room]), tuple(weights[:room]))
+
+
+class _Spelling(_Opening):
+    """T5, which has no mark of the beginning; its padding is read, too, as diffusers has it."""
+
+    before = 0
+
+    @torch.no_grad()
+    def states(self, ids: Sequence[int]) -> Tensor:
+        """The states of a prompt's tokens, [tokens, features]."""
+        row = [*ids, self.tokenizer.eos_token_id]
+        row += [self.tokenizer.pad_token_id] * (T5_TOKENS - len(row))
+        return self.encoder(torch.tensor([row], device=self.device))[0][0].float().cpu()
+
+
 def text_encoder(
-    readers: Sequence[tuple[Any, Any]], device: torch.device, skip: int = 0
-) -> TextEncoder | PairedTextEncoder:
-    """What encodes captions for a model with these tokenizers and text encoders."""
+    readers: Sequence[tuple[Any, Any]], device: torch.device, skip: int = 0, joint: int = 0
+) -> TextEncoder | PairedTextEncoder | JointTextEncoder:
+    """What encodes captions for a model with these tokenizers and text encoders.
+
+    `joint` is the width of what a transformer attends to together with pictures, where the model is drawn by one.
+    """
+    if joint:
+        return JointTextEncoder(readers, device, joint, skip)
     return TextEncoder(*readers[0], device, skip) if len(readers) == 1 else PairedTextEncoder(readers, device, skip)
 
 
@@ -161,29 +224,69 @@ def _token_rows(tokenizer: Any, window: Window, *, weighed: bool) -> Tensor:
 
 
 def too_long(tokenizer: Any, captions: Sequence[str]) -> list[str]:
-    """The captions that one window does not hold: what a model that reads 77 tokens would cut."""
-    most = tokenizer.model_max_length
+    """The captions that one window does not hold: what a model that reads 77 tokens, or T5's 256, would cut."""
+    most = _most(tokenizer)
     return [text for text in captions if len(tokenizer(read(text).text, verbose=False).input_ids) > most]
+
+
+def told_long(tokenizer: Any, captions: Sequence[str], *, windowed: bool) -> str:
+    """How many captions are too long, and what of the first is or would be lost, in words; nothing where none is.
+
+    `windowed` says whether the rest is read all the same.
+    """
+    long, most = too_long(tokenizer, captions), _most(tokenizer)
+    if not long:
+        return ""
+    if windowed:
+        return f"{len(long)} read in windows of {most - 2} tokens; {lost(tokenizer, long[0])}"
+    return f"{len(long)} longer than the {most} tokens that are read; lost is {_beyond(tokenizer, long[0])}"
 
 
 def lost(tokenizer: Any, caption: str) -> str:
     """What a model that reads 77 tokens would cut off a caption that is too long, in words."""
-    text, most = read(caption).text, tokenizer.model_max_length
+    return f"a model of {_most(tokenizer)} tokens would lose {_beyond(tokenizer, caption)}"
+
+
+def _beyond(tokenizer: Any, caption: str) -> str:
+    """The beginning of what is not read at once of a caption that is too long, in quotes."""
+    text = read(caption).text
     places = tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-    return f"a model of {most} tokens would lose “{text[places[most - 2][1] :].strip()[:60]}”"
+    return f"“{text[places[_most(tokenizer) - 2][1] :].strip()[:60]}”"
 
 
 def _cut(tokenizer: Any, part: Part) -> list[Window]:
     """A part's tokens in windows, none of which ends within a word."""
-    found = tokenizer(part.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ids, offsets = list(found["input_ids"]), found["offset_mapping"]
-    weights = [next((s.weight for s in part.spans if begin < s.end and s.begin < end), 1.0) for begin, end in offsets]
+    ids, offsets, weights = _pieces(tokenizer, part)
     windows_, begin, size = list[Window](), 0, tokenizer.model_max_length - 2
     while begin < len(ids) or not windows_:
         end = _end(part.text, offsets, begin, size)
         windows_.append(Window(tuple(ids[begin:end]), tuple(weights[begin:end])))
         begin = end
     return windows_
+
+
+def _pieces(tokenizer: Any, part: Part) -> tuple[list[int], list[tuple[int, int]], list[float]]:
+    """A part's tokens, without marks; the letters that each stands for, first and behind the last; and its weight."""
+    found = tokenizer(part.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    offsets = [_letters(part.text, *place) for place in found["offset_mapping"]]
+    weights = [next((s.weight for s in part.spans if begin < s.end and s.begin < end), 1.0) for begin, end in offsets]
+    return list(found["input_ids"]), offsets, weights
+
+
+def _letters(text: str, begin: int, end: int) -> tuple[int, int]:
+    """A token's place without the space before it, which T5's tokens begin with."""
+    spaces = end - begin - len(text[begin:end].lstrip())
+    return (begin + spaces, end) if begin + spaces < end else (begin, end)
+
+
+def _most(tokenizer: Any) -> int:
+    """How many tokens are read at once, marks among them: CLIP's tokenizers know it; T5's would read more."""
+    return min(int(tokenizer.model_max_length), T5_TOKENS)
+
+
+def _widened(rows: Tensor, width: int) -> Tensor:
+    """Rows filled up with zeros."""
+    return torch.nn.functional.pad(rows, (0, width - rows.shape[1]))
 
 
 def _end(text: str, offsets: Sequence[tuple[int, int]], begin: int, size: int) -> int:
@@ -205,6 +308,6 @@ def _whole(tokenizer: Any, ids: Sequence[int]) -> Tensor:
     return torch.tensor(found + [tokenizer.pad_token_id] * (tokenizer.model_max_length - len(found)))
 
 
-def _framed(weights: Sequence[float], length: int) -> list[float]:
+def _framed(weights: Sequence[float], length: int, before: int = 1) -> list[float]:
     """The weights of a window's tokens with those of its marks and its padding, which weigh 1."""
-    return [1.0, *weights, *[1.0] * (length - 1 - len(weights))]
+    return [*[1.0] * before, *weights, *[1.0] * (length - before - len(weights))]

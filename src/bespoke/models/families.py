@@ -6,6 +6,9 @@ from typing import Any
 
 from bespoke.errors import BespokeError
 
+T5_TOKENS = 256
+"""So many tokens T5 reads for Stable Diffusion 3, the mark of the end among them. Source: diffusers' default."""
+
 
 @dataclass(frozen=True)
 class Family:

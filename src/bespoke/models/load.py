@@ -17,7 +17,7 @@ import torch
 from bespoke.errors import BespokeError
 from bespoke.models import hub
 from bespoke.models.conditions import takes_summary
-from bespoke.models.families import Family, family_of, halving
+from bespoke.models.families import T5_TOKENS, Family, family_of, halving
 from bespoke.models.marks import fingerprint
 from bespoke.models.quietly import quiet
 from bespoke.models.runtimes import runtime_of
@@ -143,18 +143,31 @@ class Checkpoint:
 
     def readers(self) -> list[tuple[Any, Any]]:
         """The tokenizers with their frozen text encoders, in float32; more than one in some families."""
+        found = [(self.tokenizer(), self.text_encoder())]
+        return found + [(self._tokenizer(words), self.network(encoder)) for words, encoder in self.reading[1:]]
+
+    def measure(self) -> Any:
+        """The tokenizer that says whether a prompt is too long: of several that of the text encoder that reads most."""
+        last = self.reading[-1][0]
+        return self._tokenizer(last) if self.joint_width and last in self.family.optional else self.tokenizer()
+
+    def _tokenizer(self, part: str) -> Any:
         import transformers
 
-        found = [(self.tokenizer(), self.text_encoder())]
-        for tokenizer, encoder in self.reading[1:]:
-            words = getattr(transformers, self._index[tokenizer][1]).from_pretrained(self.part(tokenizer))
-            found.append((words, self.network(encoder)))
-        return found
+        return getattr(transformers, self._index[part][1]).from_pretrained(self.part(part))
 
     @property
     def reading(self) -> tuple[tuple[str, str], ...]:
         """The folders of the tokenizers and text encoders that it has, of all that its family knows."""
-        return tuple(pair for pair in self.family.readers if self.part(pair[1]).is_dir())
+        there = (pair for pair in self.family.readers if self.part(pair[1]).is_dir())
+        return tuple(pair for pair in there if pair[1] not in self.lacked)
+
+    @property
+    def lacked(self) -> tuple[str, ...]:
+        """The folders that its family knows and it does without: one is missing, or its index leaves it out."""
+        index, those = self._index, self.family.optional
+        there = all((index.get(part) or [None])[0] and self.part(part).is_dir() for part in those)
+        return () if there else those
 
     @property
     def _index(self) -> dict[str, Any]:
@@ -208,6 +221,7 @@ class Checkpoint:
             own = [part for part in self.family.worded if self.trained and (self.trained / part).is_dir()]
             own += WORDED if self.words else ()
             options |= {part: self._network_or_tokenizer(part) for part in dict.fromkeys(own)} | dict(parts or {})
+            options |= dict.fromkeys(self.lacked)
             kind = getattr(diffusers, self.family.pipeline)
             pipeline = kind.from_pretrained(self.folder, dtype=torch.float32, **options)
             pipeline.set_progress_bar_config(disable=True)
@@ -216,9 +230,6 @@ class Checkpoint:
             if adapter is not None:
                 load_adapter(pipeline, adapter, self.name)
         return pipeline
-
-    def _network_or_tokenizer(self, part: str) -> Any:
-        return self.tokenizer() if part == "tokenizer" else self.network(part)
 
     def _network_or_tokenizer(self, part: str) -> Any:
         return self.tokenizer() if part == "tokenizer" else self.network(part)
@@ -251,10 +262,26 @@ class Checkpoint:
         return takes_summary(self.config(self.family.denoiser))
 
     @property
+    def joint_width(self) -> int:
+        """The width of the states that a transformer attends to together with a picture; 0 for a UNet."""
+        return int(self.config(self.family.denoiser).get("joint_attention_dim", 0))
+
+    @property
+    def windowed(self) -> bool:
+        """Whether longer prompts are read in several windows."""
+        return not self.joint_width
+
+    @property
     def text_shape(self) -> tuple[int, int]:
-        """How many tokens a caption has, and how many features each of its states: those of all text encoders."""
-        texts = [self.config(part) for _, part in self.family.readers]
-        return int(texts[0]["max_position_embeddings"]), sum(int(text["hidden_size"]) for text in texts)
+        """How many tokens a caption has, and how many features each of its states: those of all text encoders.
+
+        A summary is a row more.
+        """
+        texts = [self.config(encoder) for _, encoder in self.family.readers[:2]]
+        tokens = int(texts[0]["max_position_embeddings"])
+        if width := self.joint_width:
+            return tokens + T5_TOKENS, width
+        return tokens, sum(int(text["hidden_size"]) for text in texts)
 
     @property
     def resolution(self) -> int:

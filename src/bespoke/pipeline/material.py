@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,10 +20,9 @@ from bespoke.encoding import (
     Progress,
     Rows,
     Uncached,
-    lost,
     text_encoder,
     tokens,
-    too_long,
+    told_long,
     windows,
 )
 from bespoke.errors import BespokeError
@@ -183,18 +181,20 @@ class Encoder:
     def _texts(self, captions: list[str]) -> Rows:
         tokenizer = self.checkpoint.tokenizer()
         if self.recipe.trains_text:
-            self._tell_cut(tokenizer, captions)
+            self._tell_cut(captions)
             return Rows([row[0].numpy() for row in tokens(tokenizer, captions)])
-        encoder = functools.cache(lambda: text_encoder(self.checkpoint.readers(), _device()))
+        joint = self.checkpoint.joint_width
+        encoder = functools.cache(lambda: text_encoder(self.checkpoint.readers(), _device(), joint=joint))
         parts = [part for pair in self.checkpoint.reading for part in pair]
-        counts = [len(windows(tokenizer, read(caption))) for caption in captions]
+        marks = [*(["zeros"] if self.checkpoint.empty_is_zero else []), *([f"joint{joint}"] if joint else [])]
+        counts = [1 if joint else len(windows(tokenizer, read(caption))) for caption in captions]
         rows = self._kept(
-            f"text/{'-'.join([*map(self._hash, parts), *(['zeros'] if self.checkpoint.empty_is_zero else [])])}",
+            f"text/{'-'.join([*map(self._hash, parts), *marks])}",
             Items([_key("windows", caption) for caption in captions], counts),
             lambda numbers: self._unheard(encoder()([captions[n] for n in numbers]), [captions[n] for n in numbers]),
             lambda done, total: self.report("encode captions", done, total),
         )
-        self._tell_cut(tokenizer, captions)
+        self._tell_cut(captions)
         return rows
 
     def _unheard(self, states: torch.Tensor, captions: Sequence[str]) -> torch.Tensor:
@@ -203,8 +203,9 @@ class Encoder:
             states[[not caption for caption in captions]] = 0.0
         return states
 
-    def _tell_cut(self, tokenizer: Any, captions: list[str]) -> None:
-        notes = [_longer(tokenizer, captions), _odd(captions)]
+    def _tell_cut(self, captions: list[str]) -> None:
+        long = told_long(self.checkpoint.measure(), captions, windowed=self.checkpoint.windowed)
+        notes = [long, _odd(captions)]
         self.report("encode captions", len(captions), len(captions), "; ".join(filter(None, notes)))
 
     def _latents(self, shown: Sequence[masked.Shown]) -> Rows:
@@ -266,12 +267,6 @@ class Encoder:
 
     def _hash(self, part: str) -> str:
         return self.checkpoint.fingerprint(part)
-
-
-def _longer(tokenizer: Any, captions: Sequence[str]) -> str:
-    """How many captions are read in several windows, and what another program would not read of the first."""
-    long = too_long(tokenizer, captions)
-    return f"{len(long)} read in windows of 75 tokens; {lost(tokenizer, long[0])}" if long else ""
 
 
 def _odd(captions: Sequence[str]) -> str:

@@ -137,9 +137,9 @@ def shapes(dataset: Dataset, checkpoint: Checkpoint, recipe: recipes.Recipe) -> 
     captions = [read(picture.text) for picture in dataset.pictures]
     # A caption that one window may not hold has more letters than that has tokens; asking for all takes long.
     longer, tokenizer = [s for s in captions if len(s.text) > tokens - 2 or len(s.parts) > 1], checkpoint.tokenizer()
-    counts = {len(windows(tokenizer, said)) for said in longer[:LONGEST]}
+    counts = {len(windows(tokenizer, said)) for said in longer[:LONGEST] if checkpoint.windowed}
     tokens *= math.lcm(*counts)  # in a batch, all are repeated to the least common multiple
     weights = any(part.spans for said in captions for part in said.parts)
-    tokens += checkpoint.family.sized  # a row more is the caption's summary
+    tokens += checkpoint.summarised  # a row more is the caption's summary
     text = (tokens, 3 if weights else 1) if recipe.trains_text else (tokens, width)
     return Shapes(checkpoint.moments_shape(size), text)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bespoke import recipe as recipes
-from bespoke.encoding import lost, too_long
+from bespoke.encoding import told_long
 from bespoke.errors import BespokeError
 from bespoke.hardware import machine
 from bespoke.models import Checkpoint
@@ -121,9 +121,7 @@ def read_all(checkpoint: Checkpoint, prompts: Sequence[str], settings: Sample, r
         prompts = [escaped(prompt) for prompt in prompts]
     for prompt in prompts:
         checked(prompt)
-    tokenizer = checkpoint.tokenizer()
-    if long := too_long(tokenizer, list(dict.fromkeys(prompts))):
-        note = f"{len(long)} in windows of 75 tokens; {lost(tokenizer, long[0])}"
+    if note := told_long(checkpoint.measure(), list(dict.fromkeys(prompts)), windowed=checkpoint.windowed):
         report("read prompts", len(prompts), len(prompts), note)
 
 

@@ -46,6 +46,15 @@ class Prompt:
         return " ".join(part.text for part in self.parts)
 
     @property
+    def whole(self) -> Part:
+        """Its parts as one, for what reads no windows."""
+        spans, begin = list[Span](), 0
+        for part in self.parts:
+            spans += [Span(begin + span.begin, begin + span.end, span.weight) for span in part.spans]
+            begin += len(part.text) + 1
+        return Part(self.text, tuple(spans))
+
+    @property
     def plain(self) -> bool:
         """Whether it is nothing but words, so that any program reads it alike."""
         return len(self.parts) == 1 and not self.parts[0].spans
