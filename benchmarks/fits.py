@@ -17,7 +17,7 @@ from typing import Any
 from pico.families import outline
 from proofs import results
 
-from bespoke.diffusion import Schedule
+from bespoke.diffusion import schedule_of
 from bespoke.models import Checkpoint, find, weightless
 from bespoke.pipeline.filling import Filling
 from bespoke.pipeline.fitting import OVERHEAD
@@ -30,7 +30,10 @@ GB = 2**30
 CARDS = (8, 12, 16, 24)
 MOST = 256
 FILE = results.ROOT / "docs" / "results" / "fits.json"
-MODELS = {"SD 1.5": ("sd15-shape", 512), "SD 2.1": ("sd21-shape", 768), "SDXL": ("sdxl-shape", 1024)}
+MODELS = {
+    "SD 1.5": ("sd15-shape", 512), "SD 2.1": ("sd21-shape", 768), "SDXL": ("sdxl-shape", 1024),
+    "SD 3.5 medium": ("sd35-shape", 1024),
+}  # fmt: skip
 FULL: dict[str, Any] = {"model": {"method": "full"}}
 
 
@@ -68,9 +71,9 @@ def recipe(kind: Kind, side: int, batch: int, *, saves: bool) -> Recipe:
 def needed(checkpoint: Checkpoint, wanted: Recipe) -> Memory:
     """What a step of square pictures takes on a GPU."""
     side, (length, width) = wanted.data.resolution or 0, checkpoint.text_shape
-    length += checkpoint.family.sized  # a row more is the caption's summary
+    length += checkpoint.summarised  # a row more is the caption's summary
     shapes = Shapes(checkpoint.moments_shape((side, side)), (length, 1 if wanted.train.train_text_encoder else width))
-    schedule, workers = Schedule.from_config(checkpoint.scheduler_config), accelerator(wanted.train)
+    schedule, workers = schedule_of(checkpoint.scheduler_config), accelerator(wanted.train)
     return memory(weightless(checkpoint, wanted), shapes, schedule, wanted, workers, "cuda")
 
 

@@ -217,10 +217,33 @@ def sdxl_shape() -> DiffusionPipeline:
     return of_xl(network, vae, (768, 1280), (12, 32), (12, 20), vocabulary=49_408)
 
 
+def sd35_shape() -> DiffusionPipeline:
+    """Stable Diffusion 3.5 medium's shapes, without T5. Source: stabilityai/stable-diffusion-3.5-medium."""
+    network = SD3Transformer2DModel(
+        sample_size=128, patch_size=2, in_channels=16, out_channels=16, num_layers=24, attention_head_dim=64,
+        num_attention_heads=24, joint_attention_dim=4096, caption_projection_dim=1536, pooled_projection_dim=2048,
+        pos_embed_max_size=384, dual_attention_layers=tuple(range(13)), qk_norm="rms_norm",
+    )  # fmt: skip
+    first, second = (
+        text_encoder(CLIPTextModelWithProjection, width=w, layers=n, heads=h, act=act, vocabulary=49_408)
+        for w, n, h, act in ((768, 12, 12, "quick_gelu"), (1280, 32, 20, "gelu"))
+    )
+    vae = autoencoder(
+        (128, 256, 512, 512), layers=2, channels=16, side=1024, scaling_factor=1.5305, shift_factor=0.0609,
+        use_quant_conv=False, use_post_quant_conv=False,
+    )  # fmt: skip
+    with torch.device("cpu"):  # it reads its numbers, which an outline's tensors do not have
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return StableDiffusion3Pipeline(
+        transformer=network, scheduler=scheduler, vae=vae, text_encoder=first, tokenizer=clip.load_tokenizer(),
+        text_encoder_2=second, tokenizer_2=clip.load_tokenizer(), text_encoder_3=None, tokenizer_3=None,
+    )  # fmt: skip
+
+
 KINDS: dict[str, Callable[[], DiffusionPipeline]] = {
     "sd1": sd1, "sd2v": sd2v, "sdxl": sdxl, "sd3": sd3, "sd3-clips": sd3_clips,
     "sd35": sd35, "sd15-shape": sd15_shape, "sd21-shape": sd21_shape,
-    "sdxl-shape": sdxl_shape,
+    "sdxl-shape": sdxl_shape, "sd35-shape": sd35_shape,
 }  # fmt: skip
 
 
