@@ -27,12 +27,13 @@ def save(parts: Parts, path: Path) -> None:
     Source: peft's `LoraModel.subtract_mutated_init`.
     """
     with quiet():
-        from diffusers import StableDiffusionPipeline
+        import diffusers
     options: dict[str, Any] = {}
     for name, part in parts.items():
         options[f"{name}_lora_layers"] = layers(part)
         options[f"{name}_lora_adapter_metadata"] = _metadata(part)
-    StableDiffusionPipeline.save_lora_weights(path.parent, weight_name=path.name, **options)
+    kind = "StableDiffusionXLPipeline" if "text_encoder_2" in parts else "StableDiffusionPipeline"
+    getattr(diffusers, kind).save_lora_weights(path.parent, weight_name=path.name, **options)
 
 
 def layers(part: Any) -> dict[str, Tensor]:

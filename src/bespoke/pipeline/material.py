@@ -100,7 +100,8 @@ class Encoder:
         sets = {name: masks.measurable(those, self.recipe.train, self.report) for name, those in sets.items()}
         return Material(
             Joined([rows, *([drawn] if drawn else [])]), texts, text[""], (*own, *priors), sets.pop("validation"),
-            self._scale(), sets, masks.rows, masking.of(self.recipe.train), self.checkpoint.summarised,
+            self._scale(), sets, masks.rows, masking.of(self.recipe.train),
+            self.checkpoint.summarised and not self.recipe.trains_text,
         )  # fmt: skip
 
     def _sizes(self, rows: Rows, count: int, drawn: int) -> list[tuple[int, ...]]:
@@ -183,7 +184,8 @@ class Encoder:
         tokenizer = self.checkpoint.tokenizer()
         if self.recipe.trains_text:
             self._tell_cut(tokenizer, captions)
-            return Rows([row[0].numpy() for row in tokens(tokenizer, captions)])
+            rows = tokens(self.checkpoint.tokenizers(), captions, zeros=self.checkpoint.empty_is_zero)
+            return Rows([row[0].numpy() for row in rows])
         encoder = functools.cache(lambda: text_encoder(self.checkpoint.readers(), _device()))
         parts = [part for pair in self.checkpoint.reading for part in pair]
         counts = [len(windows(tokenizer, read(caption))) for caption in captions]
