@@ -67,7 +67,7 @@ class Checkpoint:
         self.check_text_trained("new words")
         found = NewWords.read(path)
         found.fits(self.base)
-        lacking = {ENCODERS[part] for _, part in self.reading} - {*found.rows} if found.words else set[str]()
+        lacking = {*self.rows_for} - {*found.rows} if found.words else set[str]()
         if lacking:
             raise BespokeError(f"{path} has no rows for {' and '.join(sorted(lacking))}.", "Make the words anew.")
         return replace(self, words=path)
@@ -153,6 +153,11 @@ class Checkpoint:
     def reading(self) -> tuple[tuple[str, str], ...]:
         """The folders of the tokenizers and text encoders that it has, of all that its family knows."""
         return tuple(pair for pair in self.family.readers if self.part(pair[1]).is_dir())
+
+    @property
+    def rows_for(self) -> dict[str, str]:
+        """The folders of the text encoders that know new words, by what files call their rows."""
+        return {ENCODERS[encoder]: encoder for _, encoder in self.reading if encoder in ENCODERS}
 
     @property
     def _index(self) -> dict[str, Any]:

@@ -234,7 +234,7 @@ def _free(network: Tuned, dtype: torch.dtype, dropout: float) -> None:
 def _rest(network: Tuned) -> None:
     """Lets weights on which no answer depends be as they are, in place: they would get no gradient."""
     for parameter in reading.unread(list(network.text_encoders.values())):
-        parameter.requires_grad_(requires_grad=False)
+        parameter.requires_grad = False
 
 
 def _checkpoint_activations(network: Tuned) -> None:

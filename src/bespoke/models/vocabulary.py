@@ -123,7 +123,9 @@ class NewWords:
         names = list(pairs[0][1]) if pairs else []
         for word, rows in pairs:
             if rows.keys() != {*names} or {len(own) for own in rows.values()} != {word.rows}:
-                problem = f"{word.surface!r} has not as many rows for each text encoder, or for others than other words."
+                problem = (
+                    f"{word.surface!r} has not as many rows for each text encoder, or for others than other words."
+                )
                 raise BespokeError(problem, "Make all of them for one base.")
         whole = {name: torch.cat([rows[name].detach().float().cpu() for _, rows in pairs]) for name in names}
         return NewWords(base, tuple(word for word, _ in pairs), whole)
