@@ -1,7 +1,7 @@
 """Captions turned into the text encoder's states: in windows of 75 tokens, so that none is too long."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -151,10 +151,8 @@ class _Opening(_Inner):
         return self._window(self.opening(caption))
 
     def opening(self, caption: str) -> Window:
-        """A caption's first tokens, cut wherever there is room for no more, as diffusers cuts them."""
-        ids, _, weights = _pieces(self.tokenizer, read(caption).whole)
-        room = _most(self.tokenizer) - 1 - self.before
-        return Window(tuple(ids[:room]), tuple(weights[:room]))
+        """A caption's first tokens."""
+        return _opening(self.tokenizer, caption, self.before)
 
 
 class _Spelling(_Opening):
@@ -206,14 +204,26 @@ def windows(tokenizer: Any, prompt: Prompt) -> list[Window]:
     return found + [Window((), ())] * (count - len(found))
 
 
-def tokens(tokenizers: Sequence[Any], captions: Sequence[str], *, zeros: bool = False) -> list[TextRows]:
+def spelling(tokenizer: Any, encoder: Any, device: torch.device) -> Callable[[str], Tensor]:
+    """What gives T5's states of a caption, [256, features], as they lie below CLIP's."""
+    return _Spelling(tokenizer, encoder, device).weighed
+
+
+def tokens(
+    tokenizers: Sequence[Any], captions: Sequence[str], *, zeros: bool = False, opening: bool = False
+) -> list[TextRows]:
     """Captions for text encoders that are trained, each [1 tokens rows]: what its tokens are to each tokenizer.
 
     Where any caption has weights, all have more rows: each token's weight, and the tokens of the empty caption. With
-    `zeros` the empty caption is marked as one whose states are zeros. `models.reading` takes them.
+    `zeros` the empty caption is marked as one whose states are zeros. With `opening` only a caption's first tokens are
+    there, and always the weights. `models.reading` takes them.
     """
-    cut = [(caption, [windows(one, read(caption)) for one in tokenizers]) for caption in captions]
-    weighed = any(set(window.weights) - {1.0} for _, each in cut for one in each for window in one)
+
+    def windowed(tokenizer: Any, caption: str) -> list[Window]:
+        return [_opening(tokenizer, caption)] if opening else windows(tokenizer, read(caption))
+
+    cut = [(caption, [windowed(one, caption) for one in tokenizers]) for caption in captions]
+    weighed = opening or any(set(window.weights) - {1.0} for _, each in cut for one in each for window in one)
     empty = torch.stack([_whole(one, ()) for one in tokenizers], dim=1)
 
     def rows(caption: str, those: Sequence[Window]) -> Tensor:
@@ -223,6 +233,13 @@ def tokens(tokenizers: Sequence[Any], captions: Sequence[str], *, zeros: bool = 
         return torch.cat([ids, weights, empty] if weighed else [ids], dim=1).float()
 
     return [torch.cat([rows(caption, those) for those in zip(*each, strict=True)])[None] for caption, each in cut]
+
+
+def _opening(tokenizer: Any, caption: str, before: int = 1) -> Window:
+    """A caption's first tokens, cut wherever there is room for no more, as diffusers cuts them."""
+    ids, _, weights = _pieces(tokenizer, read(caption).whole)
+    room = _most(tokenizer) - 1 - before
+    return Window(tuple(ids[:room]), tuple(weights[:room]))
 
 
 def too_long(tokenizer: Any, captions: Sequence[str]) -> list[str]:

@@ -105,7 +105,7 @@ class Checkpoint:
         """What new words are made for: the model as it is in its folder, untrained."""
         plain = replace(self, trained=None, words=None)
         tokenizer = plain.tokenizer()
-        marks = ("-".join(map(plain.fingerprint, parts)) for parts in zip(*self.reading, strict=True))
+        marks = ("-".join(map(plain.fingerprint, parts)) for parts in zip(*self._learning, strict=True))
         return Base(self.name, *marks, size=len(tokenizer), eos=int(tokenizer.eos_token_id))
 
     @property
@@ -138,11 +138,12 @@ class Checkpoint:
         kind = transformers.CLIPTokenizer if part == "tokenizer" else getattr(transformers, self._index[part][1])
         # Training changes no tokenizer; a model it wrote has one that knows the words already.
         tokenizer = kind.from_pretrained(self.folder / part if self.words else self.part(part))
-        return words.extended(tokenizer) if (words := self.new_words) else tokenizer
+        words = self.new_words if part in self._worded else None
+        return words.extended(tokenizer) if words else tokenizer
 
     def tokenizers(self) -> list[Any]:
-        """The tokenizers; more than one in some families."""
-        return [self.tokenizer(tokenizer) for tokenizer, _ in self.reading]
+        """The tokenizers of the text encoders that can be trained; more than one in some families."""
+        return [self.tokenizer(tokenizer) for tokenizer, _ in self._learning]
 
     def text_encoder(self) -> Any:
         """The frozen text encoder, in float32; of several, the first."""
@@ -173,7 +174,12 @@ class Checkpoint:
     @property
     def rows_for(self) -> dict[str, str]:
         """The folders of the text encoders that know new words, by what files call their rows."""
-        return {ENCODERS[encoder]: encoder for _, encoder in self.reading if encoder in ENCODERS}
+        return {ENCODERS[encoder]: encoder for _, encoder in self._learning}
+
+    @property
+    def _learning(self) -> tuple[tuple[str, str], ...]:
+        """The folders of the text encoders that can be trained and know new words, with their tokenizers."""
+        return tuple(pair for pair in self.reading if pair[1] in ENCODERS)
 
     @property
     def _index(self) -> dict[str, Any]:
@@ -243,7 +249,7 @@ class Checkpoint:
     @property
     def _worded(self) -> tuple[str, ...]:
         """The parts that know new words."""
-        return tuple(part for pair in self.reading for part in pair)
+        return tuple(part for pair in self._learning for part in pair)
 
     @property
     def scheduler_config(self) -> dict[str, Any]:

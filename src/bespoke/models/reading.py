@@ -1,13 +1,17 @@
-"""Tokens turned into what text encoders say of them: the states that a denoiser reads, with SDXL's summary."""
+"""Tokens turned into what text encoders say of them: the states that a denoiser reads, with a summary for some."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from bespoke.models.families import T5_TOKENS
 from bespoke.shapes import TextRows, TextStates
 
+COLUMNS = 5
+"""What two tokenizers say of a caption with weights."""
 LEFT_OUT = -1
 """Stands for every token of a caption that is left out, where the model is guided away from zeros."""
 
@@ -36,8 +40,21 @@ def states(encoders: Sequence[Any], rows: TextRows) -> TextStates:
     summary = said[-1][1]
     if summary is not None:
         first = summary.reshape(len(rows), -1, 1, summary.shape[-1])[:, 0]
-        found = torch.cat([found, nn.functional.pad(first, (0, found.shape[-1] - first.shape[-1]))], dim=1)
+        found = torch.cat([found, _widened(first, found.shape[-1])], dim=1)
     return found.masked_fill((rows[:, 0, 0] == LEFT_OUT)[:, None, None], 0.0)
+
+
+def joint_states(encoders: Sequence[Any], rows: Float[Tensor, "b rows columns"], width: int) -> TextStates:
+    """The states of tokens as a transformer of that width attends to them: two CLIPs', T5's below, the summary last.
+
+    `rows` have CLIP's tokens, their weights and those of the empty caption as in `states`, always both; below them T5's
+    states, which is not trained, or nothing, and then zeros are in their place.
+    """
+    length = encoders[0].config.max_position_embeddings
+    said = [_weighed(encoder, rows[:, :length, :COLUMNS], place, 2) for place, encoder in enumerate(encoders)]
+    states_, summary = (torch.cat([each[n] for each in said if each[n] is not None], dim=-1) for n in (0, 1))
+    below = rows[:, length:] if rows.shape[1] > length else rows.new_zeros(len(rows), T5_TOKENS, width)
+    return torch.cat([_widened(states_, width), below.to(states_), _widened(summary[:, None], width)], dim=1)
 
 
 def unread(encoders: Sequence[Any]) -> list[nn.Parameter]:
@@ -63,6 +80,11 @@ def _weighed(encoder: Any, windows: Tensor, place: int, count: int) -> tuple[Ten
     plain, weights = both[-1:], windows[..., count, None]
     weighed = plain + weights.to(both.dtype) * (both[:-1] - plain)
     return weighed, None if summary is None else summary[:-1]
+
+
+def _widened(states_: Tensor, width: int) -> Tensor:
+    """States filled up with zeros."""
+    return nn.functional.pad(states_, (0, width - states_.shape[-1]))
 
 
 def _said(encoder: Any, tokens: Tensor, count: int) -> tuple[Tensor, Tensor | None]:

@@ -54,8 +54,12 @@ class Tuned(nn.Module):
 
     def forward(self, noisy: Latents, times: Told, texts: TextStates | TextRows, sizes: Sizes | None = None) -> Latents:
         """The denoiser's answer. The texts are states or, where text encoders are trained, tokens."""
-        states = reading.states(list(self.text_encoders.values()), texts) if self._encoders else texts
+        states = self._states(texts) if self._encoders else texts
         return self.denoiser(noisy, timestep=times, **conditions(self.denoiser, states, sizes), return_dict=False)[0]
+
+    def _states(self, rows: Tensor) -> TextStates:
+        encoders, width = list(self.text_encoders.values()), self.denoiser.config.get("joint_attention_dim")
+        return reading.joint_states(encoders, rows, width) if width else reading.states(encoders, rows)
 
     @property
     def denoiser(self) -> Any:
@@ -93,7 +97,7 @@ class Tuned(nn.Module):
 
     @property
     def rows(self) -> dict[str, nn.Parameter]:
-        """The rows of new words in each text encoder, by the names that files have for these, where they are trained."""
+        """The rows of new words in each text encoder, by their names in files, where they are trained."""
         encoders = self.text_encoders if self.words else {}
         return {ENCODERS[name]: encoder.get_input_embeddings().rows for name, encoder in encoders.items()}
 

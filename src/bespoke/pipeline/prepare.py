@@ -13,6 +13,7 @@ from bespoke.encoding import windows
 from bespoke.errors import BespokeError
 from bespoke.hardware import machine
 from bespoke.models import Checkpoint
+from bespoke.models.families import T5_TOKENS
 from bespoke.pipeline.naming import Named, start_of
 from bespoke.pipeline.versions import Versions
 from bespoke.records import Dataset, Picture
@@ -140,8 +141,10 @@ def shapes(dataset: Dataset, checkpoint: Checkpoint, recipe: recipes.Recipe) -> 
     counts = {len(windows(tokenizer, said)) for said in longer[:LONGEST] if checkpoint.windowed}
     tokens *= math.lcm(*counts)  # in a batch, all are repeated to the least common multiple
     weights = any(part.spans for said in captions for part in said.parts)
-    if recipe.trains_text:
-        count = len(checkpoint.reading)
-        return Shapes(checkpoint.moments_shape(size), (tokens, 2 * count + 1 if weights else count))
+    count = len(checkpoint.rows_for)
     text = (tokens + checkpoint.summarised, width)  # a row more is the caption's summary
+    if recipe.trains_text and checkpoint.windowed:
+        text = (tokens, 2 * count + 1 if weights else count)
+    elif recipe.trains_text:
+        text = (tokens - T5_TOKENS, 2 * count + 1) if checkpoint.lacked else (tokens, width)
     return Shapes(checkpoint.moments_shape(size), text)
