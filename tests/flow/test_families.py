@@ -53,7 +53,7 @@ RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda file: file.stem)
 def test_the_recipes_that_come_along_train(recipe: Path, pictures: Path, tmp_path: Path) -> None:
     """On a small model, for an epoch a stage; everything else is as it stands there."""
-    kind = {"sd21": "sd2v", "sdxl": "sdxl"}.get(recipe.stem.partition("-")[0], "sd1")
+    kind = {"sd21": "sd2v", "sdxl": "sdxl", "sd35": "sd3"}.get(recipe.stem.partition("-")[0], "sd1")
     families.write(kind, tmp_path / kind)
     made = bespoke.new(tmp_path / "project", pictures, base=str(tmp_path / kind))
     text = recipe.read_text(encoding="utf-8")

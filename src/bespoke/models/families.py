@@ -79,7 +79,7 @@ FAMILIES = (
         "StableDiffusionXLPipeline", "Stable Diffusion XL",
         image_to_image="StableDiffusionXLImg2ImgPipeline", inpainting="StableDiffusionXLInpaintPipeline",
         readers=(("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")),
-        sized=True, checked=False, text_trained=False, one_file=False,
+        sized=True, checked=False, one_file=False,
     ),
     Family(
         "StableDiffusion3Pipeline", "Stable Diffusion 3.x", denoiser="transformer",

@@ -99,7 +99,8 @@ class Encoder:
         scale, shift = self.checkpoint.scaling
         return Material(
             Joined([rows, *([drawn] if drawn else [])]), texts, text[""], (*own, *priors), sets.pop("validation"),
-            scale, sets, masks.rows, masking.of(self.recipe.train), self.checkpoint.summarised, shift,
+            scale, sets, masks.rows, masking.of(self.recipe.train),
+            self.checkpoint.summarised and not self.recipe.trains_text, shift,
         )  # fmt: skip
 
     def _sizes(self, rows: Rows, count: int, drawn: int) -> list[tuple[int, ...]]:
@@ -182,7 +183,8 @@ class Encoder:
         tokenizer = self.checkpoint.tokenizer()
         if self.recipe.trains_text:
             self._tell_cut(captions)
-            return Rows([row[0].numpy() for row in tokens(tokenizer, captions)])
+            rows = tokens(self.checkpoint.tokenizers(), captions, zeros=self.checkpoint.empty_is_zero)
+            return Rows([row[0].numpy() for row in rows])
         joint = self.checkpoint.joint_width
         encoder = functools.cache(lambda: text_encoder(self.checkpoint.readers(), _device(), joint=joint))
         parts = [part for pair in self.checkpoint.reading for part in pair]

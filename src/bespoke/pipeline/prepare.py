@@ -142,6 +142,8 @@ def shapes(dataset: Dataset, checkpoint: Checkpoint, recipe: recipes.Recipe) -> 
     counts = {len(windows(tokenizer, said)) for said in longer[:LONGEST] if checkpoint.windowed}
     tokens *= math.lcm(*counts)  # in a batch, all are repeated to the least common multiple
     weights = any(part.spans for said in captions for part in said.parts)
-    tokens += checkpoint.summarised  # a row more is the caption's summary
-    text = (tokens, 3 if weights else 1) if recipe.trains_text else (tokens, width)
+    if recipe.trains_text:
+        count = len(checkpoint.reading)
+        return Shapes(checkpoint.moments_shape(size), (tokens, 2 * count + 1 if weights else count))
+    text = (tokens + checkpoint.summarised, width)  # a row more is the caption's summary
     return Shapes(checkpoint.moments_shape(size), text)
