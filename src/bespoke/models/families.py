@@ -95,7 +95,9 @@ FAMILIES = (
 )  # fmt: skip
 
 
-NETWORKS = tuple(dict.fromkeys(part for family in FAMILIES for part in family.worded))
+NETWORKS = tuple(
+    dict.fromkeys((*(family.denoiser for family in FAMILIES), *(part for family in FAMILIES for part in family.worded)))
+)
 """The folders of all networks that adapters and merges change, in any family; denoisers come first."""
 
 
@@ -108,6 +110,13 @@ def networks_of(pipeline: Any) -> dict[str, Any]:
 def denoiser_of(pipeline: Any) -> Any:
     """The network of a diffusers pipeline that draws."""
     return next(iter(networks_of(pipeline).values()))
+
+
+def readers_of(pipeline: Any) -> list[tuple[Any, Any]]:
+    """The tokenizers and text encoders of a diffusers pipeline that it has, of all that its family knows."""
+    pairs = family_of(type(pipeline).__name__, "it").readers
+    found = [(getattr(pipeline, words), getattr(pipeline, encoder)) for words, encoder in pairs]
+    return [pair for pair in found if pair[1] is not None]
 
 
 def halving(config: Any) -> int:

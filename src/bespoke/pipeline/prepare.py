@@ -17,6 +17,7 @@ from bespoke.models.families import T5_TOKENS
 from bespoke.pipeline.naming import Named, start_of
 from bespoke.pipeline.versions import Versions
 from bespoke.records import Dataset, Picture
+from bespoke.sampling import ways
 from bespoke.text import common_trigger, escaped, read
 from bespoke.training import masking, objective
 from bespoke.training.rehearsal import Shapes
@@ -97,11 +98,12 @@ def resolved(
 ) -> tuple[recipes.Recipe, Mapping[str, str]]:
     """A recipe with nothing left open, as training a checkpoint on a dataset has it, and why each value is what it is.
 
-    Raises: BespokeError when there are too few pictures to learn from, or the recipe's parts contradict each other
-    or want masks that are not there.
+    Raises: BespokeError when there are too few pictures to learn from, or the recipe's parts contradict each other,
+    want masks that are not there, or pictures drawn as the model cannot draw them.
     """
     objective.check(asked.train, schedule_of(checkpoint.scheduler_config))
     masking.check(asked)
+    ways.check(asked.sample, checkpoint.scheduler_config, checkpoint.config(checkpoint.family.denoiser))
     if asked.trains_text:
         checkpoint.check_text_trained("train.train_text_encoder or words.train")
     if asked.train.masked_training and not any(picture.mask for picture in dataset.part("train")):
