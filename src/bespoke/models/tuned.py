@@ -95,7 +95,7 @@ class Tuned(nn.Module):
 
     @property
     def rows(self) -> dict[str, nn.Parameter]:
-        """The rows of new words in each text encoder, by the names that files have for these, where they are trained."""
+        """The rows of new words, where they are trained, by what files call their text encoders."""
         encoders = self.text_encoders if self.words else {}
         return {ENCODERS[name]: encoder.get_input_embeddings().rows for name, encoder in encoders.items()}
 
