@@ -305,20 +305,10 @@ def test_models_are_merged_whole_and_a_lora_is_found_again_in_what_was_tuned(bas
     assert np.abs(by_diffusers(pipeline) - by_diffusers(plain_of(tmp_path / "merged"))).max() <= 1
 
 
-def test_one_file_and_new_words_are_refused_with_what_to_do_instead(run, base, project, tmp_path):
+def test_one_file_is_refused_with_what_to_do_instead(run, tmp_path):
     with pytest.raises(BespokeError, match="as single-file") as told:
         bespoke.export_model(str(run.run), tmp_path / "out.safetensors", "single-file")
     assert "--as model" in told.value.hint
-    with pytest.raises(BespokeError, match="new words"):
-        find(str(base)).with_words(tmp_path / "words.safetensors")
-    with pytest.raises(BespokeError, match="new words"):
-        bespoke.build_words(project / "dataset", overrides=[f'model.base="{base}"'])
-
-
-@pytest.mark.parametrize("wish", ["train.train_text_encoder=true", "words.train=true"])
-def test_what_is_not_built_for_it_is_refused_before_anything_is_done(project, wish):
-    with pytest.raises(BespokeError, match="text encoders"):
-        bespoke.train(project / "recipe.toml", (*QUICK, wish))
 
 
 def test_plans_know_its_network(project):

@@ -20,6 +20,8 @@ from bespoke.workspace import atomic_file
 Form = Literal["diffusers", "a1111"]
 NAMELESS = ("emb_params", "*", "<*>")
 """Keys that say nothing of the word: its name is the file's."""
+FORMER = {"text_encoders_0": "clip_l", "text_encoders_1": "clip_g"}
+"""What diffusers' advanced SDXL script once called the keys. Source: its TokenEmbeddingsHandler, before v0.27."""
 FOLDER = "embeddings"
 _UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]|^\.|[. ]$')
 
@@ -153,6 +155,7 @@ def _of_each(
 ) -> tuple[str, dict[str, Tensor]]:
     """The key of the one inversion of a file, and its rows [n d] for each of a checkpoint's text encoders."""
     wanted, known = list(checkpoint.rows_for), {"clip_l", "clip_g", "clip_h", "t5xxl"}
+    tensors = {FORMER.get(key, key): rows for key, rows in tensors.items()}
     if len(tensors) > 1 and set(tensors) <= known and len(wanted) == 1:
         names = " and ".join(sorted(tensors))
         raise BespokeError(f"{path.name} is for a model with several text encoders: {names}.", "Use it with SDXL.")

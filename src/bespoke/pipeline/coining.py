@@ -89,9 +89,9 @@ def _made(
     """Rows for the words that are worth a token, and what became of each."""
     readers = [(tokenizer, encoder.to(machine().device)) for tokenizer, encoder in asked.base.readers()]
     made, told = make_rows_for_each(
-        [one.word for one in chosen], dict(zip(asked.base.rows_for, readers, strict=True)), asked.base.base, vectors=known, glosses=rules.glosses,
-        aliases={one.word: one.surfaces for one in chosen}, captions=captions, method=asked.recipe.words.method,
-        seed=asked.recipe.words.seed, report=report,
+        [one.word for one in chosen], dict(zip(asked.base.rows_for, readers, strict=True)), asked.base.base,
+        vectors=known, glosses=rules.glosses, aliases={one.word: one.surfaces for one in chosen}, captions=captions,
+        method=asked.recipe.words.method, seed=asked.recipe.words.seed, report=report,
     )  # fmt: skip
     return several(made, rules.rows, asked.recipe.words.seed), told
 
