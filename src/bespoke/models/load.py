@@ -20,7 +20,7 @@ from bespoke.models.families import Family, family_of
 from bespoke.models.marks import fingerprint
 from bespoke.models.quietly import quiet
 from bespoke.models.runtimes import runtime_of
-from bespoke.models.unpacking import cached
+from bespoke.models.unpacking import RESCALED, cached
 from bespoke.models.vocabulary import Base, NewWords
 from bespoke.models.wearing import load_adapter
 from bespoke.workspace import sha256
@@ -33,8 +33,6 @@ TRAINED = ("unet", "text_encoder")
 """The parts that training may change."""
 WORDED = ("tokenizer", "text_encoder")
 """The parts that know new words."""
-RESCALED = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-"""A scheduler that begins to draw from noise alone. Source: Lin et al. 2024, sections 3.1 and 3.3."""
 
 
 @dataclass(frozen=True)

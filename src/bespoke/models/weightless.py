@@ -24,10 +24,11 @@ def weightless(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
 
 
 def skeletons(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The UNet and the text encoder of a checkpoint without their weights, by their folders' names."""
+    """The UNet and the text encoders of a checkpoint without their weights, by their folders' names."""
     with torch.device("meta"), quiet():
         bare = _Configured(**{field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)})
-        return {"unet": bare.unet(), "text_encoder": bare.text_encoder()}
+        first, *more = (encoder for _, encoder in checkpoint.family.readers)
+        return {"unet": bare.unet(), first: bare.text_encoder(), **{name: bare.configured(name) for name in more}}
 
 
 class _Configured(Checkpoint):
@@ -48,3 +49,10 @@ class _Configured(Checkpoint):
         encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(self.part("text_encoder")))
         encoder = encoder.eval().requires_grad_(requires_grad=False)
         return words.extend(encoder) if (words := self.new_words) else encoder
+
+    def configured(self, name: str) -> Any:
+        """Another frozen text encoder, in float32."""
+        import transformers
+
+        kind: Any = getattr(transformers, self._index[name][1])
+        return kind(kind.config_class.from_pretrained(self.part(name))).eval().requires_grad_(requires_grad=False)

@@ -21,7 +21,6 @@ from bespoke.models.formats import FOLDER, write_inversions
 from bespoke.models.modelspec import Facts, Network
 from bespoke.models.passport import header
 from bespoke.models.tuned import DTYPES
-from bespoke.models.tuned import WEIGHTS as FILES
 from bespoke.models.weightless import skeletons
 from bespoke.pipeline.likeness import Likeness, compared
 from bespoke.pipeline.naming import Named, named, run_of
@@ -109,9 +108,10 @@ def _check(source: Named, path: Path, form: str, dtype: str) -> None:
     if one_file != (path.suffix == ".safetensors"):
         wanted = "a file, OUT.safetensors" if one_file else "a folder"
         raise BespokeError(f"--as {form} writes {wanted}, not {path}.", "Name it so.")
-    if form in ("single-file", *runtimes.RUNTIMES) and not source.checkpoint.family.one_file:
+    family = source.checkpoint.family
+    if (form == "single-file" and not family.one_file) or (form in runtimes.RUNTIMES and not family.compiled):
         hint = "Use --as model: a folder, which diffusers reads, and other programs that make such files."
-        raise BespokeError(f"A {source.checkpoint.family.name} cannot be written as {form} yet.", hint)
+        raise BespokeError(f"A {family.name} cannot be written as {form} yet.", hint)
     if source.state:
         raise BespokeError(f"{source.name} is a state to resume from.", "Name RUN, RUN@last or RUN@epoch-9.")
     if isinstance(source.checkpoint, Compiled):
@@ -241,10 +241,13 @@ def rounded(content: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
 
 
 def _one_file(source: Named) -> dict[str, Tensor]:
-    pipeline = merged_pipeline(source)
+    pipeline, family = merged_pipeline(source), source.checkpoint.family
+    encoders = [getattr(pipeline, encoder) for _, encoder in family.readers]
     if words := source.checkpoint.new_words:
-        words.sliced(pipeline.text_encoder)  # programs that read such files know the base's vocabulary only
-    return singlefile.content_of(pipeline.unet, pipeline.vae, pipeline.text_encoder)
+        for encoder in encoders:
+            words.sliced(encoder)  # programs that read such files know the base's vocabulary only
+    content = singlefile.content_of(pipeline.unet, pipeline.vae, *encoders)
+    return content | (singlefile.signs(source.checkpoint.scheduler_config) if family.sized else {})
 
 
 def _write_model(source: Named, path: Path, dtype: str) -> None:
@@ -252,7 +255,7 @@ def _write_model(source: Named, path: Path, dtype: str) -> None:
     path.mkdir()
     if source.adapter:
         pipeline = merged_pipeline(source)
-        for name in FILES:
+        for name in source.checkpoint.family.worded:
             getattr(pipeline, name).save_pretrained(path / name)
     source.checkpoint.complete(path)
     round_folder(path, dtype)
