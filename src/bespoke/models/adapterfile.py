@@ -153,18 +153,21 @@ def wear_low_ranks(parts: Parts, path: Path) -> None:
         parts[name].requires_grad_(requires_grad=False)
 
 
-def mend(text_encoder: Any, path: Path, adapter: str | None = None) -> None:
-    """Puts DoRA's magnitudes from a file into a text encoder that diffusers loaded it into, in place.
+def mend(parts: Parts, path: Path, adapter: str | None = None) -> None:
+    """Puts DoRA's magnitudes from a file into the text encoders that diffusers loaded it into, in place.
 
     transformers loads the matrices only, and the magnitudes stay the base's. `adapter` is what it is called there; left
     out, there is but one.
     """
     from peft.utils import set_peft_model_state_dict
 
-    content = lorafile.fitted(text_encoder, lorafile.peft_keys("text_encoder", load_file(path)))
-    found = {key: value for key, value in content.items() if "lora_magnitude_vector" in key}
-    if found and getattr(text_encoder, "peft_config", None):
-        set_peft_model_state_dict(text_encoder, found, adapter_name=adapter or next(iter(text_encoder.peft_config)))
+    whole = load_file(path)
+    for name, part in parts.items():
+        if name == "unet" or not getattr(part, "peft_config", None):
+            continue
+        content = lorafile.fitted(part, lorafile.peft_keys(name, whole))
+        if found := {key: value for key, value in content.items() if "lora_magnitude_vector" in key}:
+            set_peft_model_state_dict(part, found, adapter_name=adapter or next(iter(part.peft_config)))
 
 
 def _kind(parts: Parts) -> str:

@@ -8,6 +8,7 @@ import torch
 
 from bespoke.models import adapterfile, formulas
 from bespoke.models.load import Checkpoint, find
+from bespoke.models.lorafile import parts_of
 from bespoke.models.runtimes import Runtime
 from bespoke.models.unpacking import RESCALED
 
@@ -40,15 +41,14 @@ def by_diffusers(path: Path, checkpoint: Checkpoint) -> tuple[Any, str]:
     """A LoRA on its base, by diffusers' `load_lora_weights`, which has a reader for kohya's form."""
     pipeline = checkpoint.pipeline(safety_checker=False)
     pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
-    adapterfile.mend(pipeline.text_encoder, path)
+    adapterfile.mend(parts_of(pipeline), path)
     return pipeline, "diffusers' load_lora_weights"
 
 
 def by_formulas(path: Path, checkpoint: Checkpoint, *, as_comfyui: bool) -> tuple[Any, str]:
     """An adapter worked into its base by the formulas that the programs publish which read it."""
     pipeline = checkpoint.pipeline(safety_checker=False)
-    parts = {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
-    formulas.work_in(parts, path, as_comfyui=as_comfyui)
+    formulas.work_in(parts_of(pipeline), path, as_comfyui=as_comfyui)
     return pipeline, f"{'ComfyUI' if as_comfyui else 'LyCORIS'}'s published formulas"
 
 

@@ -21,6 +21,12 @@ TEXT = "text_model."
 """How the names of CLIP's layers begin, in files and in older transformers."""
 
 
+def parts_of(pipeline: Any) -> dict[str, Any]:
+    """The networks of a pipeline that may wear adapters, by their folders' names."""
+    names = ("unet", "text_encoder", "text_encoder_2")
+    return {name: part for name in names if (part := getattr(pipeline, name, None)) is not None}
+
+
 def save(parts: Parts, path: Path) -> None:
     """Writes the adapters of the parts as one file; those of PiSSA and OLoRA for the base as it was.
 

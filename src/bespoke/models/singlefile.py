@@ -90,7 +90,10 @@ def is_open_clip(config: Any) -> bool:
 
 
 def unet_name(key: str, config: Any) -> str:
-    """CompVis's name for a tensor of diffusers' UNet."""
+    """CompVis's name for a tensor of diffusers' UNet.
+
+    Raises: KeyError when it has none.
+    """
     layer, _, kind = key.rpartition(".")
     if layer in ENDS:
         return f"{ENDS[layer]}.{kind}"
@@ -99,7 +102,8 @@ def unet_name(key: str, config: Any) -> str:
         place = 2 * int(found[2]) + (found[1] == "attentions")
         return f"middle_block.{place}.{_inner(found[1], found[3])}"
     found = re.match(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.*)", key)
-    assert found, key
+    if found is None or (found[3].endswith("samplers") and not found[5].startswith("conv.")):
+        raise KeyError(key)
     side, level, what, number, rest = found[1], int(found[2]), found[3], int(found[4]), found[5]
     if what == "downsamplers":
         return f"input_blocks.{(per + 1) * (level + 1)}.0.op.{kind}"

@@ -11,6 +11,7 @@ import torch
 
 from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, kohyafile, workedin
+from bespoke.models.lorafile import parts_of
 from bespoke.models.quietly import quiet
 
 
@@ -29,20 +30,20 @@ def load_adapter(pipeline: Any, adapter: Path, model: str, name: str | None = No
         raise BespokeError(f"There is no adapter at {adapter}.", "Name a run folder or an adapter.safetensors file.")
     try:
         if _own(adapter):
-            parts = {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
-            adapterfile.wear(parts, adapter)
+            adapterfile.wear(parts_of(pipeline), adapter)
             return
         if workedin.is_lycoris(adapter):
             workedin.work_in(pipeline, {adapter: 1.0})
             return
         if kohyafile.has_magnitudes(adapter):
-            adapterfile.wear_low_ranks({"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}, adapter)
+            adapterfile.wear_low_ranks(parts_of(pipeline), adapter)
             return
         before = pipeline.get_list_adapters()
-        pipeline.load_lora_weights(str(adapter.parent), weight_name=adapter.name, adapter_name=name)
+        whole = kohyafile.readable(adapter, parts_of(pipeline))
+        pipeline.load_lora_weights(whole, weight_name=adapter.name, adapter_name=name)
         if pipeline.get_list_adapters() == before:
             raise ValueError("it holds nothing for this model")  # of which diffusers only warns
-        adapterfile.mend(pipeline.text_encoder, adapter, name)
+        adapterfile.mend(parts_of(pipeline), adapter, name)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         first = str(error).splitlines()[0]
         raise BespokeError(
@@ -149,7 +150,7 @@ def weigh_adapter(pipeline: Any, weight: float) -> None:
 
 def _is_scaled(pipeline: Any) -> bool:
     """Whether all adapters that a pipeline wears can be weighed."""
-    layers = (layer for part in _networks(pipeline) for _, layer in adapters.tuned_layers(part))
+    layers = (layer for part in parts_of(pipeline).values() for _, layer in adapters.tuned_layers(part))
     return all(hasattr(layer, "scaling") for layer in layers)
 
 
@@ -160,7 +161,7 @@ def worked_in(pipeline: Any) -> Generator[None, None, None]:
     Afterwards the weights are bit for bit as before. Where they are rounded to few bits, or in bfloat16, in which small
     changes would be lost, nothing is done.
     """
-    layers = [layer for part in _networks(pipeline) for layer in _mergeable(part)]
+    layers = [layer for part in parts_of(pipeline).values() for layer in _mergeable(part)]
     kept = [(weight, weight.detach().clone()) for layer in layers for weight in layer.get_base_layer().parameters()]
     try:
         for layer in layers:
@@ -180,12 +181,6 @@ def _mergeable(part: Any) -> list[Any]:
     if any(weight.dtype not in (torch.float32, torch.float16) for weight in weights):
         return []
     return [layer for layer in layers if not layer.disable_adapters and not layer.merged_adapters]
-
-
-def _networks(pipeline: Any) -> list[Any]:
-    """The networks of a pipeline that may wear adapters."""
-    names = ("unet", "text_encoder", "text_encoder_2")
-    return [part for name in names if (part := getattr(pipeline, name, None)) is not None]
 
 
 def _names(pipeline: Any) -> list[str]:

@@ -121,7 +121,7 @@ def _lora(file: Path, out: Path, found: Passport, form: str, dtype: str, base: s
         content, told = lorafile.content_of(layers)
         own |= told
     else:
-        content = kohyafile.content_of(layers)
+        content = kohyafile.content_of(layers, bare)
     facts = Facts.of(checkpoint, out.stem)
     modelspec.write(rounded(content, kind), out, facts, network_of(layers), own)
     _same_layers(layers, kohyafile.low_ranks(bare, out), kind, out)

@@ -18,6 +18,7 @@ from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, elsewhere, formulas, kohyafile, modelspec, quiet, runtimes, singlefile, tracing
 from bespoke.models.compiled import Compiled
 from bespoke.models.formats import FOLDER, write_inversions
+from bespoke.models.lorafile import parts_of
 from bespoke.models.modelspec import Facts, Network
 from bespoke.models.passport import header
 from bespoke.models.tuned import DTYPES
@@ -211,7 +212,7 @@ def _written(
         told = modelspec.write(rounded(content, dtype), path, facts, network, own)
         return told, _inversions(source, path)
     if own := adapterfile.facts_of(source.adapter):
-        content = load_file(source.adapter)
+        content = kohyafile.respelt(load_file(source.adapter), skeletons(source.checkpoint))
         network = Network(
             "lycoris.kohya",
             frozenset(int(one.get("r", 8)) for one in own.values()),
@@ -219,10 +220,11 @@ def _written(
             {"algo": KINDS[next(iter(own.values()))["peft_type"]]},
         )
         return modelspec.write(rounded(content, dtype), path, facts, network), _inversions(source, path)
-    layers = kohyafile.low_ranks(skeletons(source.checkpoint), source.adapter)
-    network, content, own = network_of(layers), kohyafile.content_of(layers), {}
+    bare = skeletons(source.checkpoint)
+    layers = kohyafile.low_ranks(bare, source.adapter)
+    network, content, own = network_of(layers), kohyafile.content_of(layers, bare), {}
     if form == "comfyui" and network.module != "networks.lora":
-        parts = {"unet": source.checkpoint.unet(), "text_encoder": source.checkpoint.text_encoder()}
+        parts = parts_of(source.checkpoint.pipeline(safety_checker=False))
         content, own = formulas.for_comfyui(content, parts), {kohyafile.LENGTHS: kohyafile.COMFYUI}
     return modelspec.write(rounded(content, dtype), path, facts, network, own), _inversions(source, path)
 
