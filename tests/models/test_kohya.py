@@ -109,6 +109,19 @@ def test_magnitudes_that_peft_does_not_have_are_refused(tmp_path, checkpoint):
         formulas.work_in({"text_encoder": bare["text_encoder"]}, path)
 
 
+@pytest.mark.parametrize(
+    "ends", [("q_proj", "k_proj", "v_proj", "out_proj"), ("q_proj",), ("fc1",), ("q_proj", "fc2")], ids=" and ".join
+)
+def test_a_text_encoders_layers_keep_their_names_whichever_are_there(tmp_path, checkpoint, ends):
+    bare = skeletons(checkpoint)
+    sides = {n: m.weight.shape for n, m in bare["text_encoder"].named_modules() if n.endswith(ends)}
+    layers = {layer: LowRank(torch.ones(2, near), torch.ones(far, 2), 3.0) for layer, (far, near) in sides.items()}
+    save_file(kohyafile.content_of({"text_encoder": layers}, bare), tmp_path / "file.safetensors")
+    ((part, found),) = kohyafile.low_ranks(bare, tmp_path / "file.safetensors").items()
+    assert part == "text_encoder" and found.keys() == layers.keys()
+    assert all(low.alpha == 3.0 for low in found.values())
+
+
 # --- SDXL ---
 
 
@@ -165,15 +178,6 @@ def test_an_xls_names_are_those_of_its_single_file_as_kohya_has_them(xl, tmp_pat
     }
 
 
-SPELLINGS = {
-    "as written": lambda content, bare: content,
-    "by diffusers' names": lambda content, bare: plainly(content, bare),
-    "the first's as the only one's": lambda content, bare: {
-        key.replace("lora_te1_", "lora_te_"): value for key, value in content.items()
-    },
-}
-
-
 def plainly(content, bare):
     known = {
         kohyafile.published(part, layer, bare): kohyafile.name_of(part, layer)
@@ -182,6 +186,15 @@ def plainly(content, bare):
         if hasattr(module, "weight")
     }
     return {f"{known[key.partition('.')[0]]}.{key.partition('.')[2]}": value for key, value in content.items()}
+
+
+SPELLINGS = {
+    "as written": lambda content, bare: content,
+    "by diffusers' names": plainly,
+    "the first's as the only one's": lambda content, bare: {
+        key.replace("lora_te1_", "lora_te_"): value for key, value in content.items()
+    },
+}
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)

@@ -60,8 +60,8 @@ EMBEDDINGS = {
 def content_of(unet: Any, vae: Any, *text_encoders: Any) -> dict[str, Tensor]:
     """The tensors of a model in one file, by CompVis's names, as they are in the networks.
 
-    A text encoder with GELU is taken for open_clip's, as in SD 2 and as SDXL's second. SD 2's last layer, which it never
-    uses, is not there.
+    A text encoder with GELU is taken for open_clip's, as in SD 2 and as SDXL's second. SD 2's last layer, which it
+    never uses, is not there.
     """
     found = {UNET + unet_name(key, unet.config): value for key, value in unet.state_dict().items()}
     levels = len(vae.config.block_out_channels)

@@ -19,7 +19,7 @@ from bespoke.errors import BespokeError
 from bespoke.models.families import family_of
 from bespoke.models.passport import Header, Passport, header, passport
 from bespoke.models.quietly import quiet
-from bespoke.models.singlefile import V, ZERO
+from bespoke.models.singlefile import ZERO, V
 
 HERE = Path(__file__).parent
 CONFIGS = HERE / "configs"
@@ -38,7 +38,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 EMA, UNET = "model_ema.", "model.diffusion_model."
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 NOISES = ("edm_mean", "edm_vpred.sigma_max")
-"""Tensors of an SDXL that learnt with other noise: Playground 2.5, CosXL. Source: ComfyUI's comfy/supported_models.py."""
+"""Tensors of an SDXL that learnt with other noise: Playground 2.5, CosXL. Source: as `_schedule`."""
 RESCALED = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 """A scheduler that begins to draw from noise alone. Source: Lin et al. 2024, sections 3.1 and 3.3."""
 
@@ -75,7 +75,9 @@ def unpack(path: Path, folder: Path, config: Path | None = None, *, ema: bool = 
         raise BespokeError(f"{path} is no whole model, but: {found.what}.", hint)
     settings = config or SHIPPED.get(found.family)
     if settings is None:
-        hint = "Known are Stable Diffusion 1.x, 2.x and XL; for others give --config FOLDER of a model of the same shape."
+        hint = (
+            "Known are Stable Diffusion 1.x, 2.x and XL; for others give --config FOLDER of a model of the same shape."
+        )
         raise BespokeError(f"{path} is of a family without settings here: {found.family or 'unknown'}.", hint)
     if config is None and found.family == "Stable Diffusion 2.x" and predicts_v(path):
         settings = SECOND_V
