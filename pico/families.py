@@ -101,12 +101,13 @@ def sd2v() -> DiffusionPipeline:
 def sdxl() -> DiffusionPipeline:
     """A tiny SDXL: two text encoders, a pooled state, and the picture's size and crop as conditions."""
     network = unet(
-        (32, 64), (False, True), sample_size=8, cross_attention_dim=64, attention_head_dim=(2, 4),
+        (32, 64), (False, True), sample_size=8, cross_attention_dim=32 + 48, attention_head_dim=(2, 4),
         use_linear_projection=True, transformer_layers_per_block=(1, 2), addition_embed_type="text_time",
-        addition_time_embed_dim=8, projection_class_embeddings_input_dim=32 + 6 * 8,
+        addition_time_embed_dim=8, projection_class_embeddings_input_dim=48 + 6 * 8,
     )  # fmt: skip
     vae = autoencoder((8, 8, 16, 16), layers=1, side=64, scaling_factor=0.13025)
-    return of_xl(network, vae, (32, 32), (2, 2), (4, 4))
+    # Of different widths, as diffusers tells the two text encoders in one file apart by that.
+    return of_xl(network, vae, (32, 48), (2, 2), (4, 4))
 
 
 def of_xl(

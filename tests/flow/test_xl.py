@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -16,9 +18,10 @@ from PIL import Image
 from safetensors import safe_open
 
 import bespoke
-from bespoke.errors import BespokeError
-from bespoke.models import find
+from bespoke.models import find, unpacking
+from bespoke.models.passport import passport
 from bespoke.models.wearing import Wardrobe, worked_in
+from bespoke.pipeline.convert import convert_model
 from bespoke.pipeline.naming import named
 from bespoke.pipeline.train import resume
 from bespoke.recipe.tree import Sample
@@ -255,16 +258,79 @@ def test_other_ways_to_fine_tune_work_too(project, base, method, tmp_path):
         assert np.abs(by_diffusers(whole)[0] - ours).max() <= 1
 
 
-@pytest.mark.parametrize("form", ["kohya", "diffusers", "model"])
+@pytest.mark.parametrize("form", ["kohya", "comfyui", "diffusers", "model", "single-file"])
 def test_exports_are_loaded_again_and_draw_the_same(run, form, tmp_path):
     out = tmp_path / ("out" if form == "model" else "out.safetensors")
     done = bespoke.export_model(str(run.run), out, form)
-    assert done.likeness.mean <= 0.5 and (done.likeness.effect > 1 or form == "model")
+    assert done.likeness.mean <= 0.5 and (done.likeness.effect > 1 or form in ("model", "single-file"))
     if form == "kohya":
         assert done.metadata["ss_base_model_version"] == "sdxl_base_v1-0"
         assert done.metadata["modelspec.architecture"] == "stable-diffusion-xl-v1-base/lora"
+        assert done.metadata["modelspec.prediction_type"] == "epsilon" and done.metadata["ss_v2"] == "False"
         with safe_open(out, "pt") as file:
-            assert all(key.startswith("lora_unet_") for key in file.keys())  # noqa: SIM118 - it is no dictionary
+            # kohya's trainer names SDXL's blocks as the single file has them.
+            assert all(re.match(r"lora_unet_(input|middle|output)_block", key) for key in file.keys())  # noqa: SIM118
+    if form == "single-file":
+        assert done.metadata["modelspec.architecture"] == "stable-diffusion-xl-v1-base"
+
+
+def test_a_model_in_one_file_draws_the_same_in_every_program_that_reads_it(run, base, tmp_path, monkeypatch):
+    """By plain diffusers, and unpacked again by us; in half the room, too."""
+    done = bespoke.export_model(str(run.run), tmp_path / "one.safetensors", "single-file")
+    bespoke.export_model(str(run.run), tmp_path / "whole", "model")
+    wanted = by_diffusers(plain_of(tmp_path / "whole"))
+    alone = {"config": str(base), "local_files_only": True, "torch_dtype": torch.float32, "add_watermarker": False}
+    theirs = StableDiffusionXLPipeline.from_single_file(str(done.path), **alone)
+    theirs.set_progress_bar_config(disable=True)
+    assert (by_diffusers(theirs) == wanted).all()
+    bespoke.import_model(done.path, tmp_path / "unpacked", config=base)
+    assert (by_diffusers(plain_of(tmp_path / "unpacked")) == wanted).all()
+    # A name alone is enough where the shape is that of the settings that come with the package.
+    monkeypatch.setenv("BESPOKE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(unpacking.SHIPPED, "SDXL", base)
+    (picture,) = bespoke.sample(str(done.path), [PROMPT], out=tmp_path / "drawn", seed=3, settings=WISH).pictures
+    assert np.abs(np.asarray(Image.open(picture).convert("RGB"), int) - wanted[0]).max() <= 1
+    half = convert_model(str(tmp_path / "whole"), tmp_path / "half.safetensors", dtype="fp16")
+    assert "Loaded again by diffusers' from_single_file" in half.checked and passport(half.path).dtype == "fp16"
+    folder = convert_model(str(half.path), tmp_path / "folder", dtype="bf16")
+    assert "and the same" in folder.checked and find(str(tmp_path / "folder")).family.name == "Stable Diffusion XL"
+
+
+def test_an_xl_that_predicts_v_says_so_in_its_file_and_comes_back_so(base, tmp_path):
+    shutil.copytree(base, tmp_path / "v")
+    config = tmp_path / "v" / "scheduler" / "scheduler_config.json"
+    told = json.loads(config.read_text())
+    wish = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    config.write_text(json.dumps(told | wish))
+    done = bespoke.export_model(str(tmp_path / "v"), tmp_path / "v.safetensors", "single-file")
+    assert done.metadata["modelspec.prediction_type"] == "v"
+    with safe_open(done.path, "pt") as file:
+        assert {"v_pred", "ztsnr"} <= set(file.keys())
+    bespoke.import_model(done.path, tmp_path / "back", config=base)
+    assert wish.items() <= find(str(tmp_path / "back")).scheduler_config.items()
+
+
+@pytest.mark.parametrize("method", ["dora", "lokr"])
+def test_other_kinds_go_out_by_the_names_that_other_programs_know(project, base, method, tmp_path):
+    trained = bespoke.train(
+        project / "recipe.toml",
+        (*QUICK, f"model.method={method}", "sample.sample_every_n_steps=0", "train.num_class_images=0"),
+    )
+    done = bespoke.export_model(str(trained.run), tmp_path / "kohya.safetensors", "kohya")
+    assert done.likeness.mean <= 0.5 < done.likeness.effect and "formulas" in done.likeness.loader
+    found = passport(done.path)
+    assert found.family == "SDXL" and "bespoke" in found.loads and set(found.layers) == {"unet"}
+    with safe_open(done.path, "pt") as file:
+        assert all(key.startswith(("lora_unet_input", "lora_unet_mid", "lora_unet_out")) for key in file.keys())  # noqa: SIM118
+    told = Sample(num_inference_steps=3, guidance_scale=4.0, adapters={str(done.path): 1.0})
+    ours, theirs = (
+        np.asarray(Image.open(bespoke.sample(m, [PROMPT], out=tmp_path / o, seed=3, settings=s).pictures[0]), int)
+        for m, o, s in ((str(trained.run), "a", WISH), (str(base), "b", told))
+    )
+    assert np.abs(ours - theirs).max() <= 1
+    if method == "dora":
+        done = bespoke.export_model(str(trained.run), tmp_path / "comfyui.safetensors", "comfyui")
+        assert done.likeness.mean <= 0.5 < done.likeness.effect and "ComfyUI" in done.likeness.loader
 
 
 def test_a_lora_of_another_program_for_both_text_encoders_is_worn_and_taken_off_again(base, tmp_path):
@@ -297,6 +363,10 @@ def test_models_are_merged_whole_and_a_lora_is_found_again_in_what_was_tuned(bas
     for part in ("unet", "text_encoder", "text_encoder_2"):
         ours, a, b = (getattr(each, part).state_dict() for each in (half, first, second))
         assert all(torch.allclose(ours[key], 0.75 * a[key] + 0.25 * b[key], atol=1e-6) for key in ours)
+    blocks = ",".join(["1"] * 13)
+    bespoke.merge_models(str(base), tmp_path / "blocks", add=str(tmp_path / "other"), weight=0.25, blocks=blocks)
+    ours, theirs = (each.unet.add_embedding.linear_1.weight for each in (plain_of(tmp_path / "blocks"), second))
+    assert torch.allclose(ours, theirs, atol=1e-6)
     bespoke.merge_models(str(run.run), tmp_path / "merged")
     found = bespoke.extract_lora(str(tmp_path / "merged"), tmp_path / "again.safetensors", base=str(base), rank=16)
     assert found.error < 1e-3 and found.outside == 0
@@ -305,10 +375,31 @@ def test_models_are_merged_whole_and_a_lora_is_found_again_in_what_was_tuned(bas
     assert np.abs(by_diffusers(pipeline) - by_diffusers(plain_of(tmp_path / "merged"))).max() <= 1
 
 
-def test_one_file_is_refused_with_what_to_do_instead(run, tmp_path):
-    with pytest.raises(BespokeError, match="as single-file") as told:
-        bespoke.export_model(str(run.run), tmp_path / "out.safetensors", "single-file")
-    assert "--as model" in told.value.hint
+def test_what_changed_in_both_text_encoders_is_extracted_resized_and_converted(base, tmp_path):
+    changed = plain_of(base)
+    source = torch.Generator().manual_seed(2)
+    for encoder, ends in (("text_encoder", ("q_proj", "out_proj")), ("text_encoder_2", ("fc1", "out_proj"))):
+        for name, module in getattr(changed, encoder).named_modules():
+            if name.endswith(ends):
+                far, near = module.weight.shape
+                both = torch.randn(far, 2, generator=source) @ torch.randn(2, near, generator=source)
+                module.weight.data += 0.1 * both
+    changed.save_pretrained(tmp_path / "changed")
+    file, small = tmp_path / "texts.safetensors", tmp_path / "small.safetensors"
+    found = bespoke.extract_lora(str(tmp_path / "changed"), file, base=str(base), rank=2)
+    assert found.error < 1e-3 and found.outside == 0 and found.layers == 8
+    layers = {"text encoder": {"out_proj": 2, "q_proj": 2}, "text encoder 2": {"fc1": 2, "out_proj": 2}}
+    assert passport(file).layers == layers
+    bespoke.resize_lora(file, small, rank=1, base=str(base))
+    assert passport(small).ranks == (1,)
+    done = convert_model(str(file), tmp_path / "peft.safetensors", base=str(base))
+    assert "8 layers are the same" in done.checked
+    wanted = by_diffusers(changed)
+    assert np.abs(by_diffusers(plain_of(base)) - wanted).max() > 1
+    for path in (file, done.path):
+        pipeline = plain_of(base)
+        pipeline.load_lora_weights(path.parent, weight_name=path.name)
+        assert np.abs(by_diffusers(pipeline) - wanted).max() <= 1
 
 
 def test_plans_know_its_network(project):

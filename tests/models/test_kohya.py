@@ -4,10 +4,15 @@ import copy
 
 import pytest
 import torch
+from diffusers import StableDiffusionXLPipeline
+from pico import families
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from bespoke.errors import BespokeError
-from bespoke.models import adapterfile, adapters, find, formulas, kinds, kohyafile
+from bespoke.models import adapterfile, adapters, find, formulas, kinds, kohyafile, singlefile
+from bespoke.models.families import networks_of
+from bespoke.models.lowrank import LowRank
 from bespoke.models.wearing import load_adapter, unload_adapter
 from bespoke.models.weightless import skeletons
 from bespoke.recipe.training import Model
@@ -62,7 +67,7 @@ def trained(checkpoint, case, folder):
 def test_a_file_in_kohyas_form_does_what_the_adapter_does(tmp_path, checkpoint, pipeline, case):
     parts, tokens = trained(checkpoint, case, tmp_path), torch.arange(77)[None]
     bare = {"unet": checkpoint.denoiser(), "text_encoder": checkpoint.text_encoder()}
-    content = kohyafile.content_of(kohyafile.low_ranks(bare, tmp_path / "ours.safetensors"))
+    content = kohyafile.content_of(kohyafile.low_ranks(bare, tmp_path / "ours.safetensors"), bare)
     theirs = tmp_path / "theirs.safetensors"
     save_file(content, theirs)
     assert all(key.startswith(("lora_unet_", "lora_te_text_model_")) for key in content)
@@ -103,3 +108,139 @@ def test_magnitudes_that_peft_does_not_have_are_refused(tmp_path, checkpoint):
     assert list(kohyafile.low_ranks(bare, path)["unet"]) == [layer]
     with pytest.raises(BespokeError, match="which this model has not"):
         formulas.work_in({"text_encoder": bare["text_encoder"]}, path)
+
+
+@pytest.mark.parametrize(
+    "ends", [("q_proj", "k_proj", "v_proj", "out_proj"), ("q_proj",), ("fc1",), ("q_proj", "fc2")], ids=" and ".join
+)
+def test_a_text_encoders_layers_keep_their_names_whichever_are_there(tmp_path, checkpoint, ends):
+    bare = skeletons(checkpoint)
+    sides = {n: m.weight.shape for n, m in bare["text_encoder"].named_modules() if n.endswith(ends)}
+    layers = {layer: LowRank(torch.ones(2, near), torch.ones(far, 2), 3.0) for layer, (far, near) in sides.items()}
+    save_file(kohyafile.content_of({"text_encoder": layers}, bare), tmp_path / "file.safetensors")
+    ((part, found),) = kohyafile.low_ranks(bare, tmp_path / "file.safetensors").items()
+    assert part == "text_encoder" and found.keys() == layers.keys()
+    assert all(low.alpha == 3.0 for low in found.values())
+
+
+# --- SDXL ---
+
+
+@pytest.fixture(scope="module")
+def xl(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("xl") / "sdxl"
+    families.write("sdxl", folder)
+    return find(str(folder))
+
+
+def pipeline_of(base):
+    return StableDiffusionXLPipeline.from_pretrained(base.folder, add_watermarker=False)
+
+
+def changes(base, *, alphas=(2.0,), dora=False):
+    """A change of every layer that kohya's trainer can change, in all three networks."""
+    source, found = torch.Generator().manual_seed(1), {}
+    for part, network in networks_of(pipeline_of(base)).items():
+        for number, (layer, module) in enumerate(network.named_modules()):
+            if isinstance(module, nn.Linear | nn.Conv2d) and layer != "text_projection":
+                weight = module.weight
+                down = 0.1 * torch.randn(4, *weight.shape[1:], generator=source)
+                up = 0.1 * torch.randn(len(weight), 4, *[1] * (weight.ndim - 2), generator=source)
+                lengths = weight.detach().flatten(1).norm(dim=1) * 1.1
+                shape = (1, -1, 1, 1) if weight.ndim == 4 else (-1,)
+                alpha = alphas[number % len(alphas)]
+                found.setdefault(part, {})[layer] = LowRank(down, up, alpha, lengths.reshape(shape) if dora else None)
+    return found
+
+
+def weights_of(pipeline):
+    parts = networks_of(pipeline)
+    return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+
+
+def test_an_xls_names_are_those_of_its_single_file_as_kohya_has_them(xl, tmp_path):
+    """ComfyUI takes `lora_unet_` and the names in the file of the whole model; A1111 takes these as they are."""
+    layers, pipe = changes(xl), pipeline_of(xl)
+    content = kohyafile.content_of(layers, skeletons(xl))
+    whole = singlefile.content_of(pipe.unet, pipe.vae, pipe.text_encoder, pipe.text_encoder_2)
+    unet = {
+        "lora_unet_" + key.removeprefix(singlefile.UNET).removesuffix(".weight").replace(".", "_")
+        for key in whole
+        if key.startswith(singlefile.UNET) and key.endswith(".weight")
+    }
+    mine = {key.partition(".")[0] for key in content}
+    texts = {name for name in mine if not name.startswith("lora_unet_")}
+    assert mine - texts <= unet and len(mine) == sum(len(those) for those in layers.values())
+    assert "lora_unet_input_blocks_4_1_transformer_blocks_1_attn1_to_q" in mine
+    assert {"lora_unet_input_blocks_4_0_emb_layers_1", "lora_unet_label_emb_0_0", "lora_unet_out_2"} <= mine
+    ends = ("self_attn_q_proj", "self_attn_k_proj", "self_attn_v_proj", "self_attn_out_proj", "mlp_fc1", "mlp_fc2")
+    assert texts == {
+        f"lora_{te}_text_model_encoder_layers_{b}_{end}" for te in ("te1", "te2") for b in (0, 1) for end in ends
+    }
+
+
+def plainly(content, bare):
+    known = {
+        kohyafile.published(part, layer, bare): kohyafile.name_of(part, layer)
+        for part, network in bare.items()
+        for layer, module in network.named_modules()
+        if hasattr(module, "weight")
+    }
+    return {f"{known[key.partition('.')[0]]}.{key.partition('.')[2]}": value for key, value in content.items()}
+
+
+SPELLINGS = {
+    "as written": lambda content, bare: content,
+    "by diffusers' names": plainly,
+    "the first's as the only one's": lambda content, bare: {
+        key.replace("lora_te1_", "lora_te_"): value for key, value in content.items()
+    },
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_an_xls_file_is_read_by_every_reader_as_it_was_written(xl, tmp_path, spelling, kind):
+    layers, bare = changes(xl, alphas=(2.0, 3.0, 4.0), dora=kind == "dora"), skeletons(xl)
+    path = tmp_path / "lora.safetensors"
+    save_file(SPELLINGS[spelling](kohyafile.content_of(layers, bare), bare), path)
+    found = kohyafile.low_ranks(bare, path)
+    assert {part: those.keys() for part, those in found.items()} == {p: t.keys() for p, t in layers.items()}
+    for part, those in layers.items():
+        for layer, low in those.items():
+            again = found[part][layer]
+            assert torch.equal(again.down, low.down) and torch.equal(again.up, low.up), layer
+            assert again.alpha == pytest.approx(low.alpha) and (again.magnitude is None) == (low.magnitude is None)
+            assert low.magnitude is None or torch.equal(again.magnitude, low.magnitude)
+    assert kohyafile.respelt(load_file(path), bare).keys() == kohyafile.content_of(layers, bare).keys()
+    if kind == "dora":
+        return
+    pipe, before = pipeline_of(xl), weights_of(pipeline_of(xl))
+    assert formulas.work_in(networks_of(pipe), path) == sum(len(those) for those in layers.values())
+    after = weights_of(pipe)
+    for part, those in layers.items():
+        for layer, low in those.items():
+            key = f"{part}.{layer}.weight"
+            assert torch.allclose(after[key], before[key] + low.change().reshape(before[key].shape), atol=1e-6), key
+
+
+# By its own names diffusers reads both layers of `add_embedding` into one that is not there: we name them otherwise.
+@pytest.mark.parametrize(("spelling", "ours"), [(one, ours) for one in SPELLINGS for ours in (False, True)])
+def test_diffusers_and_what_wears_it_read_an_xls_file_into_the_same_weights(xl, tmp_path, spelling, ours):
+    layers, bare, path = changes(xl), skeletons(xl), tmp_path / "lora.safetensors"
+    if spelling == "by diffusers' names" and not ours:
+        layers["unet"] = {layer: low for layer, low in layers["unet"].items() if not layer.startswith("add_")}
+    save_file(SPELLINGS[spelling](kohyafile.content_of(layers, bare), bare), path)
+    pipe, before = pipeline_of(xl), weights_of(pipeline_of(xl))
+    if ours:
+        load_adapter(pipe, path, "xl")
+    else:
+        pipe.load_lora_weights(tmp_path, weight_name="lora.safetensors")
+    pipe.fuse_lora()
+    pipe.unload_lora_weights()
+    after = weights_of(pipe)
+    assert after.keys() == before.keys()
+    for part, those in layers.items():
+        for layer, low in those.items():
+            key = f"{part}.{layer}.weight"
+            assert torch.allclose(after[key], before[key] + low.change().reshape(before[key].shape), atol=1e-5), key

@@ -12,7 +12,7 @@ from bespoke.models.singlefile import unet_name
 
 
 def names(config: Any) -> list[str]:
-    """The names of a denoiser's blocks in the order of their weights; 25 in Stable Diffusion 1.x and 2.x."""
+    """The names of a denoiser's blocks in the order of their weights; 25 in SD 1.x and 2.x, 19 in XL."""
     if "num_layers" in config:
         return [f"B{n:02d}" for n in range(config.num_layers)]
     side = len(config.block_out_channels) * (config.layers_per_block + 1)
@@ -30,7 +30,7 @@ def block_of(key: str, config: Any) -> str:
         return f"IN{int(number):02d}"
     if place == "output_blocks":
         return f"OUT{int(number):02d}"
-    return {"time_embed": "IN00", "middle_block": "M00", "out": names(config)[-1]}[place]
+    return {"time_embed": "IN00", "label_emb": "IN00", "middle_block": "M00", "out": names(config)[-1]}[place]
 
 
 def weights(text: str, config: Any) -> dict[str, float]:

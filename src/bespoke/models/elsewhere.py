@@ -8,8 +8,9 @@ import torch
 
 from bespoke.models import adapterfile, formulas
 from bespoke.models.families import networks_of
-from bespoke.models.load import RESCALED, Checkpoint, find
+from bespoke.models.load import Checkpoint, find
 from bespoke.models.runtimes import Runtime
+from bespoke.models.unpacking import RESCALED
 
 ALONE: dict[str, Any] = {"local_files_only": True}
 UNCHECKED: dict[str, Any] = ALONE | {"safety_checker": None, "requires_safety_checker": False}
@@ -26,11 +27,11 @@ def folder(path: Path) -> tuple[Any, str]:
 
 def single_file(path: Path, checkpoint: Checkpoint) -> tuple[Any, str]:
     """A model in one file, by diffusers with the configurations of its base."""
-    from diffusers import StableDiffusionPipeline
+    import diffusers
 
-    pipeline = StableDiffusionPipeline.from_single_file(
-        str(path), config=str(checkpoint.folder), torch_dtype=torch.float32, **UNCHECKED
-    )
+    kind: Any = getattr(diffusers, checkpoint.family.pipeline)
+    options = UNCHECKED if checkpoint.family.checked else ALONE
+    pipeline = kind.from_single_file(str(path), config=str(checkpoint.folder), torch_dtype=torch.float32, **options)
     if checkpoint.rescaled:  # a file of weights says nothing of the schedule
         pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **RESCALED)
     return pipeline, "diffusers' from_single_file"

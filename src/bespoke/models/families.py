@@ -40,7 +40,9 @@ class Family:
     """Whether text encoders can be trained here, and know new words."""
 
     one_file: bool = True
-    """Whether whole models can be written in one file, or for a runtime, here."""
+    """Whether whole models can be written in one file, and read from one, here."""
+    compiled: bool = False
+    """Whether they can be written for a runtime here."""
 
     @property
     def worded(self) -> tuple[str, ...]:
@@ -74,12 +76,12 @@ OTHERS = {
     "text": {"feed-forward": ("fc1", "fc2")},
 }
 FAMILIES = (
-    Family("StableDiffusionPipeline", "Stable Diffusion 1.x / 2.x"),
+    Family("StableDiffusionPipeline", "Stable Diffusion 1.x / 2.x", compiled=True),
     Family(
         "StableDiffusionXLPipeline", "Stable Diffusion XL",
         image_to_image="StableDiffusionXLImg2ImgPipeline", inpainting="StableDiffusionXLInpaintPipeline",
         readers=(("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")),
-        sized=True, checked=False, one_file=False,
+        sized=True, checked=False,
     ),
     Family(
         "StableDiffusion3Pipeline", "Stable Diffusion 3.x", denoiser="transformer",

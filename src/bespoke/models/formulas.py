@@ -82,8 +82,13 @@ def for_comfyui(content: Mapping[str, Tensor], parts: Mapping[str, Any]) -> dict
 
 
 def _places(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """The layers of networks by kohya's names."""
-    return {kohyafile.name_of(n, layer): module for n, part in parts.items() for layer, module in part.named_modules()}
+    """The layers of networks by all names that programs give them."""
+    return {
+        name: module
+        for which, part in parts.items()
+        for layer, module in part.named_modules()
+        for name in kohyafile.names_of(which, layer, part)
+    }
 
 
 def _lengths(weight: Tensor) -> Tensor:

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from bespoke.errors import BespokeError
-from bespoke.models import adapters
+from bespoke.models import adapters, singlefile
 from bespoke.models.lorafile import TEXT, Parts, fitted, loader, peft_keys
 from bespoke.models.lowrank import LowRank, LowRanks
 from bespoke.models.quietly import quiet
@@ -18,6 +19,10 @@ PREFIXES = {
     "unet": "lora_unet_", "transformer": "lora_unet_", "text_encoder": "lora_te_", "text_encoder_2": "lora_te2_",
 }  # fmt: skip
 """What the names of layers begin with. Source: kohya's networks/lora.py, LyCORIS's lycoris/kohya.py."""
+MISREAD = "lora_unet_add_embedding_"
+"""Layers that diffusers mixes up by its own names for them, and reads rightly by CompVis's."""
+FIRST, PROJECTION = "lora_te1_", "text_projection"
+"""What they begin with in the first of several text encoders; a layer beside CLIP's own."""
 SCALE = ".dora_scale"
 """How the names of DoRA's magnitudes end."""
 LENGTHS, COMFYUI = "bespoke_lengths", "comfyui"
@@ -25,9 +30,59 @@ LENGTHS, COMFYUI = "bespoke_lengths", "comfyui"
 
 
 def name_of(part: str, layer: str) -> str:
-    """Kohya's name for a part's layer: `lora_unet_down_blocks_0_…`."""
-    whole = layer if part in ("unet", "transformer") or layer.startswith(TEXT) else TEXT + layer
+    """Kohya's name for a part's layer by diffusers' names: `lora_unet_down_blocks_0_…`."""
+    whole = layer if part in ("unet", "transformer") or layer.startswith((TEXT, PROJECTION)) else TEXT + layer
     return f"{PREFIXES[part]}{whole.replace('.', '_')}"
+
+
+def names_of(part: str, layer: str, network: Any) -> tuple[str, ...]:
+    """All names by which programs know a part's layer; diffusers' comes first, kohya's own for an SDXL last.
+
+    Of a UNet also CompVis's, as kohya's trainer has an SDXL's: `lora_unet_input_blocks_4_1_…`. `network` is the part.
+    Source: kohya's library/sdxl_original_unet.py; ComfyUI's comfy/lora.py (`model_lora_keys_unet`, `…_clip`).
+    """
+    plain = name_of(part, layer)
+    if part == "text_encoder":
+        return plain, FIRST + plain.removeprefix(PREFIXES[part])
+    if part != "unet":
+        return (plain,)
+    try:
+        theirs, _, _ = singlefile.unet_name(f"{layer}.weight", network.config).rpartition(".")
+    except KeyError:  # a layer that CompVis does not have, or a block of layers
+        return (plain,)
+    return plain, f"{PREFIXES[part]}{theirs.replace('.', '_')}"
+
+
+def published(part: str, layer: str, parts: Parts) -> str:
+    """The name that kohya's trainer gives a layer of these networks, which all programs look for.
+
+    A1111 counts SDXL's blocks of layers, as diffusers names them, in part wrongly; these names it takes as they are.
+    Source: A1111's extensions-builtin/Lora/networks.py.
+    """
+    xl = "text_encoder_2" in parts or ("unet" in parts and parts["unet"].config.addition_embed_type == "text_time")
+    return names_of(part, layer, parts.get(part))[-1] if xl else name_of(part, layer)
+
+
+def respelt(content: Mapping[str, Tensor], parts: Parts) -> dict[str, Tensor]:
+    """A file's tensors by the names that kohya's trainer gives the layers of these networks."""
+    known = {
+        name: published(part, layer, parts)
+        for part, network in parts.items()
+        for layer, _ in network.named_modules()
+        for name in names_of(part, layer, network)
+    }
+    split = {key: key.partition(".") for key in content}
+    return {f"{known.get(name, name)}{dot}{what}": content[key] for key, (name, dot, what) in split.items()}
+
+
+def readable(path: Path, parts: Parts) -> str | dict[str, Tensor]:
+    """What diffusers' readers take for a LoRA: its folder or, where they mix up its names, its tensors by others."""
+    try:
+        with safe_open(path, "pt") as file:
+            mixed = any(key.startswith(MISREAD) for key in file.keys())  # noqa: SIM118 - it is no dictionary
+    except (SafetensorError, OSError):
+        mixed = False  # diffusers says why it cannot be read
+    return respelt(load_file(path), parts) if mixed else str(path.parent)
 
 
 def read(parts: Parts, path: Path) -> dict[str, dict[str, Tensor]]:
@@ -58,7 +113,7 @@ def low_ranks(parts: Parts, path: Path) -> LowRanks:
     """
     content, alphas, metadata = _loaded(path, parts)
     if extra := [key for key in content if key.partition(".")[0] not in parts]:
-        raise BespokeError(f"{path} also has {extra[0]}.", "Name a LoRA of a Stable Diffusion 1.x or 2.x.")
+        raise BespokeError(f"{path} also has {extra[0]}.", "Name a LoRA of this model's kind.")
     found: dict[str, dict[str, LowRank]] = {}
     for name, part in parts.items():
         state = fitted(part, peft_keys(name, content)) | _magnitudes(name, part, path)
@@ -81,15 +136,17 @@ def has_magnitudes(path: Path) -> bool:
         raise ValueError(str(error)) from None
 
 
-def content_of(layers: LowRanks) -> dict[str, Tensor]:
+def content_of(layers: LowRanks, parts: Parts) -> dict[str, Tensor]:
     """The tensors of a file in kohya's form, in float32; DoRA's magnitudes as LyCORIS has them, one for each output.
+
+    `parts` are the networks, which may be without weights.
 
     Source: kohya's networks/lora.py (`lora_down`, `lora_up`, `alpha`), LyCORIS's modules/locon.py (`dora_scale`).
     """
     found: dict[str, Tensor] = {}
     for part, those in layers.items():
         for layer, low in those.items():
-            name = name_of(part, layer)
+            name = published(part, layer, parts)
             found |= {f"{name}.lora_down.weight": low.down, f"{name}.lora_up.weight": low.up}
             found[f"{name}.alpha"] = torch.tensor(float(low.alpha))
             if low.magnitude is not None:
@@ -98,16 +155,17 @@ def content_of(layers: LowRanks) -> dict[str, Tensor]:
 
 
 def _loaded(path: Path, parts: Parts) -> tuple[dict[str, Tensor], Any, Any]:
-    """The matrices by diffusers' names, kohya's alphas and peft's settings.
+    """The matrices by diffusers' names, kohya's alphas and peft's settings; a UNet's blocks as the parts' has them.
 
     Raises: BespokeError when diffusers cannot read the file.
     """
     with quiet():
         try:
-            options = {"weight_name": path.name, "return_lora_metadata": True, "local_files_only": True}
-            content, *alphas, told = loader(parts).lora_state_dict(str(path.parent), **options)
+            options: dict[str, Any] = {"weight_name": path.name, "return_lora_metadata": True, "local_files_only": True}
+            options |= {"unet_config": parts["unet"].config} if "unet" in parts else {}
+            content, *alphas, told = loader(parts).lora_state_dict(readable(path, parts), **options)
         except (RuntimeError, ValueError, KeyError, OSError, AttributeError) as error:
-            hint = "Name a LoRA of a Stable Diffusion 1.x or 2.x, by bespoke, diffusers or kohya."
+            hint = "Name a LoRA of a Stable Diffusion 1.x, 2.x or XL, by bespoke, diffusers or kohya."
             raise BespokeError(f"{path} gives no LoRA: {str(error).splitlines()[0]}", hint) from None
     return content, alphas[0] if alphas else None, told
 
@@ -119,7 +177,8 @@ def _magnitudes(name: str, part: Any, path: Path) -> dict[str, Tensor]:
     """
     with safe_open(path, "pt") as file:
         scales = {key.removesuffix(SCALE): key for key in file.keys() if key.endswith(SCALE)}  # noqa: SIM118
-        layers = {name_of(name, layer): layer for layer, _ in part.named_modules()} if scales else {}
+        own = [layer for layer, _ in part.named_modules()] if scales else []
+        layers = {known: layer for layer in own for known in names_of(name, layer, part)}
         if scales and (file.metadata() or {}).get(LENGTHS) == COMFYUI:
             hint = "Export it again with --as kohya, or use the run."
             raise BespokeError(f"{path} is a DoRA whose magnitudes are for ComfyUI alone.", hint)

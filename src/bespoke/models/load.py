@@ -21,7 +21,7 @@ from bespoke.models.families import T5_TOKENS, Family, family_of, halving
 from bespoke.models.marks import fingerprint
 from bespoke.models.quietly import quiet
 from bespoke.models.runtimes import runtime_of
-from bespoke.models.unpacking import cached
+from bespoke.models.unpacking import RESCALED, cached
 from bespoke.models.vocabulary import ENCODERS, Base, NewWords
 from bespoke.models.wearing import load_adapter
 from bespoke.workspace import sha256
@@ -30,8 +30,6 @@ HERE = Path(__file__).parent
 PICO = HERE / "pico"
 SHIPPED = ("pico-CLIP", "pico-BLIP", "pico-YOLOS")
 """Names of the small models beside pico."""
-RESCALED = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-"""A scheduler that begins to draw from noise alone. Source: Lin et al. 2024, sections 3.1 and 3.3."""
 
 
 @dataclass(frozen=True)

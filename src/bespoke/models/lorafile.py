@@ -132,13 +132,15 @@ def content_of(layers: LowRanks) -> tuple[dict[str, Tensor], dict[str, str]]:
 def peft_keys(name: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """One part's tensors of a LoRA in diffusers' form, by peft's names."""
     from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
+    from diffusers.utils.state_dict_utils import StateDictType
 
     own = {key.removeprefix(f"{name}."): value for key, value in content.items() if key.startswith(f"{name}.")}
     if name == "transformer":
         return own
-    if not name.startswith("text_encoder") or not any("lora_linear_layer" in key for key in own):
-        return convert_unet_state_dict_to_peft(own)
-    return convert_state_dict_to_peft(own)
+    if name != "unet" and any("_lora." in key or "lora_linear_layer" in key for key in own):
+        # Left to itself it takes the one spelling for the other where only some layers of attention are there.
+        own = convert_state_dict_to_peft(own, original_type=StateDictType.DIFFUSERS_OLD)
+    return convert_unet_state_dict_to_peft(own)
 
 
 def fitted(part: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -21,10 +21,11 @@ OTHERS = {
     "transformer.transformer_blocks": "Stable Diffusion 3",
     "lora_te2": "SDXL",
     "text_encoder_2": "SDXL",
+    "conditioner.embedders.0.model": "SDXL refiner",
     "conditioner.embedders": "SDXL",
 }
 """Further families, by what is in their tensors' names."""
-TUNED = ("Stable Diffusion 1.x", "Stable Diffusion 2.x", "pico")
+TUNED = ("Stable Diffusion 1.x", "Stable Diffusion 2.x", "SDXL", "pico")
 FORMATS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F64": "fp64"}
 SPELT = (  # kind, a pattern that ends a tensor's name
     ("DoRA", r"(dora_scale|lora_magnitude_vector(\.weight)?)$"),
@@ -34,8 +35,11 @@ SPELT = (  # kind, a pattern that ends a tensor's name
     ("OFT", r"(oft_R(\.weight)?|oft_blocks|oft_diag)$"),
     ("LoRA", r"(lora_down\.weight|lora_A(\.\w+)?\.weight|lora\.down\.weight|lora_linear_layer\.down\.weight)$"),
 )
-ENDS = r"(to_(?:q|k|v|out)|ff_net_\d(?:_proj)?|(?:[qkv]|out)_proj|fc[12]|proj_(?:in|out)|conv\w*|time_emb_proj)(?:_0)?$"
-"""The names that layers' names end with."""
+ENDS = (
+    r"(to_(?:q|k|v|out)|ff_net_\d(?:_proj)?|(?:[qkv]|out)_proj|fc[12]|proj_(?:in|out)|conv\w*|time_emb_proj"
+    r"|(?:in|out|emb)_layers_\d|skip_connection|(?<=_)op)(?:_0)?$"
+)
+"""The names that layers' names end with, diffusers' and CompVis's."""
 LDM = "model.diffusion_model.input_blocks.0.0.weight"
 TOKENS = ("clip_l", "clip_g", "clip_h", "t5xxl", "emb_params")
 """Keys of textual inversions."""
@@ -166,7 +170,7 @@ def passport(path: Path) -> Passport:
     loads = LOADS.get((what, form), ()) if family else ()
     if what in ("OFT", "BOFT") and "bespoke_adapter" in head.metadata:
         loads = (*loads, "bespoke")
-    if family not in TUNED and (family, what) != ("SDXL", "LoRA"):
+    if family not in TUNED:
         loads = tuple(name for name in loads if name != "bespoke")
     return Passport(
         path, what, form, family, dtype=head.dtype, numbers=head.numbers, loads=loads, **about, **_told(head.metadata)
@@ -241,7 +245,9 @@ def _layers(head: Header) -> dict[str, dict[str, int]]:
     """How many layers of each part are changed, by the ends of their names."""
     found: dict[str, dict[str, int]] = {}
     for layer in sorted({_layer(key) for key in head.tensors}):
+        second = layer.startswith(("lora_te2", "text_encoder_2"))
         part = "text encoder" if layer.startswith(("lora_te", "text_encoder")) else "unet"
+        part += " 2" if second else ""
         end = re.search(ENDS, layer)
         name = end[1] if end else layer
         counts = found.setdefault(part, {})

@@ -1,7 +1,8 @@
 """A whole model's networks turned into one file in the layout of CompVis, which A1111, Forge and ComfyUI read.
 
-Source: diffusers' scripts/convert_diffusers_to_original_stable_diffusion.py and loaders/single_file_utils.py (its
-inverse); CompVis's latent-diffusion, Stability AI's stablediffusion (open_clip's names for SD 2's text encoder).
+Source: diffusers' scripts/convert_diffusers_to_original_{stable_diffusion,sdxl}.py and loaders/single_file_utils.py
+(their inverse); CompVis's latent-diffusion, Stability AI's stablediffusion (open_clip's names for SD 2's text encoder)
+and generative-models (SDXL: `conditioner.embedders`).
 """
 
 import re
@@ -14,10 +15,15 @@ from torch import Tensor
 from bespoke.models.lorafile import TEXT
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
-CLIP, OPEN_CLIP = "cond_stage_model.transformer.text_model.", "cond_stage_model.model."
+CLIP, OPEN_CLIP = "transformer.text_model.", "model."
+"""What the names of a text encoder go on with, by whose it is."""
+ALONE, BESIDE = "cond_stage_model.", "conditioner.embedders.{}."
+"""What they begin with: of the only one, and of SDXL's two."""
 ENDS = {
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
@@ -41,6 +47,8 @@ RESBLOCK = {
     "self_attn.out_proj": "attn.out_proj",
 }
 """The layers of open_clip's text encoder; its q, k and v are one matrix, `attn.in_proj`."""
+V, ZERO = "v_pred", "ztsnr"
+"""Names of tensors in an SDXL that predicts v, and in one whose schedule leaves nothing of a picture at its end."""
 EMBEDDINGS = {
     "embeddings.token_embedding.weight": "token_embedding.weight",
     "embeddings.position_embedding.weight": "positional_embedding",
@@ -49,23 +57,31 @@ EMBEDDINGS = {
 }
 
 
-def content_of(unet: Any, vae: Any, text_encoder: Any) -> dict[str, Tensor]:
+def content_of(unet: Any, vae: Any, *text_encoders: Any) -> dict[str, Tensor]:
     """The tensors of a model in one file, by CompVis's names, as they are in the networks.
 
-    A text encoder with GELU is taken for open_clip's, as in SD 2; the last layer, which SD 2 never uses, is not there.
+    A text encoder with GELU is taken for open_clip's, as in SD 2 and as SDXL's second. SD 2's last layer, which it
+    never uses, is not there.
     """
     found = {UNET + unet_name(key, unet.config): value for key, value in unet.state_dict().items()}
     levels = len(vae.config.block_out_channels)
     for key, value in vae.state_dict().items():
         whole = ".attentions." in key and key.endswith(".weight") and value.ndim == 2
         found[VAE + vae_name(key, levels)] = value[:, :, None, None] if whole else value
-    text = {key.removeprefix(TEXT): value for key, value in text_encoder.state_dict().items()}
-    text = {key: value for key, value in text.items() if not key.endswith("position_ids")}
-    if is_open_clip(text_encoder.config):
-        found |= {OPEN_CLIP + key: value for key, value in _open_clip(text)}
-    else:
-        found |= {CLIP + key: value for key, value in text.items()}
+    for number, encoder in enumerate(text_encoders):
+        place = BESIDE.format(number) if len(text_encoders) > 1 else ALONE
+        found |= {place + key: value for key, value in _text(encoder)}
     return {key: value.detach().cpu().contiguous() for key, value in found.items()}
+
+
+def signs(scheduler: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Empty tensors whose names say how an SDXL predicts, where it is not the noise: weights do not show it.
+
+    Source: ComfyUI's comfy/supported_models.py (`SDXL.model_type`).
+    """
+    names = [V] if scheduler.get("prediction_type") == "v_prediction" else []
+    names += [ZERO] if names and scheduler.get("rescale_betas_zero_snr") else []
+    return {name: torch.zeros(0) for name in names}
 
 
 def is_open_clip(config: Any) -> bool:
@@ -74,7 +90,10 @@ def is_open_clip(config: Any) -> bool:
 
 
 def unet_name(key: str, config: Any) -> str:
-    """CompVis's name for a tensor of diffusers' UNet."""
+    """CompVis's name for a tensor of diffusers' UNet.
+
+    Raises: KeyError when it has none.
+    """
     layer, _, kind = key.rpartition(".")
     if layer in ENDS:
         return f"{ENDS[layer]}.{kind}"
@@ -83,7 +102,8 @@ def unet_name(key: str, config: Any) -> str:
         place = 2 * int(found[2]) + (found[1] == "attentions")
         return f"middle_block.{place}.{_inner(found[1], found[3])}"
     found = re.match(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.*)", key)
-    assert found, key
+    if found is None or (found[3].endswith("samplers") and not found[5].startswith("conv.")):
+        raise KeyError(key)
     side, level, what, number, rest = found[1], int(found[2]), found[3], int(found[4]), found[5]
     if what == "downsamplers":
         return f"input_blocks.{(per + 1) * (level + 1)}.0.op.{kind}"
@@ -123,11 +143,24 @@ def _shortcut(rest: str) -> str:
     return rest.replace("conv_shortcut", "nin_shortcut")
 
 
+def _text(encoder: Any) -> Iterator[tuple[str, Tensor]]:
+    """A text encoder's tensors by CLIP's or open_clip's names."""
+    text = {key.removeprefix(TEXT): value for key, value in encoder.state_dict().items()}
+    text = {key: value for key, value in text.items() if not key.endswith("position_ids")}
+    if is_open_clip(encoder.config):
+        yield from ((OPEN_CLIP + key, value) for key, value in _open_clip(text))
+    else:
+        yield from ((CLIP + key, value) for key, value in text.items())
+
+
 def _open_clip(text: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """A text encoder's tensors by open_clip's names."""
     for key, value in text.items():
         if key in EMBEDDINGS:
             yield EMBEDDINGS[key], value
+            continue
+        if key == "text_projection.weight":
+            yield "text_projection", value.T  # multiplied from the other side there
             continue
         found = re.match(r"encoder\.layers\.(\d+)\.(.*)\.(weight|bias)$", key)
         assert found, key

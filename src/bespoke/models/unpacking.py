@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from bespoke.errors import BespokeError
-from bespoke.models.passport import Passport, header, passport
+from bespoke.models.families import family_of
+from bespoke.models.passport import Header, Passport, header, passport
 from bespoke.models.quietly import quiet
+from bespoke.models.singlefile import ZERO, V
 
 HERE = Path(__file__).parent
 CONFIGS = HERE / "configs"
@@ -24,6 +27,7 @@ SHIPPED = {
     "pico": HERE / "pico",
     "Stable Diffusion 1.x": CONFIGS / "sd1",
     "Stable Diffusion 2.x": CONFIGS / "sd2",
+    "SDXL": CONFIGS / "sdxl",
 }
 """The folder of each family's settings."""
 SECOND_V = CONFIGS / "sd2v"
@@ -33,6 +37,10 @@ WIDE = 0.09
 START, END = "<|startoftext|>", "<|endoftext|>"
 EMA, UNET = "model_ema.", "model.diffusion_model."
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+NOISES = ("edm_mean", "edm_vpred.sigma_max")
+"""Tensors of an SDXL that learnt with other noise: Playground 2.5, CosXL. Source: as `_schedule`."""
+RESCALED = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+"""A scheduler that begins to draw from noise alone. Source: Lin et al. 2024, sections 3.1 and 3.3."""
 
 
 def cache() -> Path:
@@ -67,14 +75,17 @@ def unpack(path: Path, folder: Path, config: Path | None = None, *, ema: bool = 
         raise BespokeError(f"{path} is no whole model, but: {found.what}.", hint)
     settings = config or SHIPPED.get(found.family)
     if settings is None:
-        hint = "Known are Stable Diffusion 1.x and 2.x; for others give --config FOLDER of a model of the same shape."
+        hint = (
+            "Known are Stable Diffusion 1.x, 2.x and XL; for others give --config FOLDER of a model of the same shape."
+        )
         raise BespokeError(f"{path} is of a family without settings here: {found.family or 'unknown'}.", hint)
     if config is None and found.family == "Stable Diffusion 2.x" and predicts_v(path):
         settings = SECOND_V
+    schedule = _schedule(path, header(path))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacked-") as temporary:
         staged, written = Path(temporary) / "config", Path(temporary) / "model"
-        _stage(settings, staged, header(path).metadata.get("modelspec.prediction_type", ""))
+        _stage(settings, staged, schedule)
         if ema:
             path = _averaged(path, Path(temporary) / "averaged.safetensors")
         _convert(path, staged, DTYPES.get(found.dtype, torch.float32), written)
@@ -141,32 +152,52 @@ def unpickled(path: Path) -> dict[str, Any]:
 
 
 def _convert(path: Path, config: Path, dtype: torch.dtype, out: Path) -> None:
+    family = family_of(json.loads((config / "model_index.json").read_text(encoding="utf-8"))["_class_name"], str(path))
     with quiet():
-        from diffusers import StableDiffusionPipeline
+        import diffusers
 
-        options: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False, "local_files_only": True}
+        options: dict[str, Any] = {"local_files_only": True, "torch_dtype": dtype}
+        options |= {"safety_checker": None, "requires_safety_checker": False} if family.checked else {}
+        hint = "Download it again, or give --config FOLDER of a model of the same shape."
         try:
-            pipeline: Any = StableDiffusionPipeline.from_single_file(
-                str(path), config=str(config), torch_dtype=dtype, **options
-            )
+            kind: Any = getattr(diffusers, family.pipeline)
+            pipeline: Any = kind.from_single_file(str(path), config=str(config), **options)
         except (RuntimeError, ValueError, KeyError, OSError) as error:
-            hint = "Download it again, or give --config FOLDER of a model of the same shape."
             raise BespokeError(f"{path} does not fit its family: {str(error).splitlines()[0]}", hint) from None
+        for name in ("vae", *family.worded):
+            weights = getattr(pipeline, name).state_dict().items()
+            if lacking := next((key for key, weight in weights if weight.is_meta), ""):  # which diffusers leaves so
+                raise BespokeError(f"{path} does not fit its family: it lacks {name}.{lacking}.", hint)
         pipeline.save_pretrained(out)
 
 
-def _stage(settings: Path, out: Path, prediction: str) -> None:
-    """Settings as diffusers reads them: with a tokenizer, and with what the file says of its prediction."""
+def _schedule(path: Path, head: Header) -> dict[str, Any]:
+    """What a file says of its scheduler: what is predicted, and where the schedule ends.
+
+    Source: ModelSpec 1.0.0; ComfyUI's comfy/supported_models.py, which reads the names of an SDXL's tensors.
+
+    Raises: BespokeError when it learnt with noise of a kind that is not built here.
+    """
+    if strange := next((name for name in NOISES if name in head.tensors), ""):
+        problem = f"{path} is an SDXL that learnt with another noise (EDM): it holds {strange}."
+        raise BespokeError(problem, "Take a model that predicts the noise or v; this kind is not built here.")
+    said = "v" if V in head.tensors else head.metadata.get("modelspec.prediction_type", "")
+    told = {"prediction_type": "v_prediction" if said.startswith("v") else said} if said else {}
+    return told | (RESCALED if V in head.tensors and ZERO in head.tensors else {})
+
+
+def _stage(settings: Path, out: Path, schedule: Mapping[str, Any]) -> None:
+    """Settings as diffusers reads them: with tokenizers, and with what the file says of its scheduler."""
     shutil.copytree(settings, out, ignore=shutil.ignore_patterns("*.safetensors", "*.bin"))
-    if not (out / "tokenizer" / "vocab.json").exists():
-        merges = gzip.decompress((CONFIGS / "merges.txt.gz").read_bytes()).decode()
-        (out / "tokenizer" / "merges.txt").write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
-        (out / "tokenizer" / "vocab.json").write_text(json.dumps(_vocabulary(merges)), encoding="utf-8")
-    if prediction:
+    for tokenizer in out.glob("tokenizer*"):
+        if not any((tokenizer / name).exists() for name in ("vocab.json", "tokenizer.json")):
+            merges = gzip.decompress((CONFIGS / "merges.txt.gz").read_bytes()).decode()
+            (tokenizer / "merges.txt").write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
+            (tokenizer / "vocab.json").write_text(json.dumps(_vocabulary(merges)), encoding="utf-8")
+    if schedule:
         scheduler = out / "scheduler" / "scheduler_config.json"
         told = json.loads(scheduler.read_text(encoding="utf-8"))
-        told["prediction_type"] = "v_prediction" if prediction.startswith("v") else prediction
-        scheduler.write_text(json.dumps(told, indent=2), encoding="utf-8")
+        scheduler.write_text(json.dumps(told | dict(schedule), indent=2), encoding="utf-8")
 
 
 def _vocabulary(merges: str) -> dict[str, int]:

@@ -39,7 +39,8 @@ def load_adapter(pipeline: Any, adapter: Path, model: str, name: str | None = No
             adapterfile.wear_low_ranks(networks_of(pipeline), adapter)
             return
         before = pipeline.get_list_adapters()
-        pipeline.load_lora_weights(str(adapter.parent), weight_name=adapter.name, adapter_name=name)
+        whole = kohyafile.readable(adapter, networks_of(pipeline))
+        pipeline.load_lora_weights(whole, weight_name=adapter.name, adapter_name=name)
         if pipeline.get_list_adapters() == before:
             raise ValueError("it holds nothing for this model")  # of which diffusers only warns
         adapterfile.mend(networks_of(pipeline), adapter, name)

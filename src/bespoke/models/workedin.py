@@ -27,7 +27,7 @@ def is_lycoris(path: Path) -> bool:
             names = list(file.keys())  # it is no dictionary
     except (SafetensorError, OSError) as error:
         raise ValueError(str(error)) from None
-    prefixes = tuple(kohyafile.PREFIXES.values())
+    prefixes = (*kohyafile.PREFIXES.values(), kohyafile.FIRST)
     return any(name.startswith(prefixes) and name.endswith(KINDS) for name in names)
 
 
@@ -51,9 +51,10 @@ def work_in(pipeline: Any, weights: Mapping[Path, float]) -> None:
     _take_out(parts)
     pipeline.__dict__[WORN] = {}
     places = {
-        kohyafile.name_of(name, layer): (part, layer, module)
-        for name, part in parts.items()
+        name: (part, layer, module)
+        for which, part in parts.items()
         for layer, module in _layers(part).items()
+        for name in kohyafile.names_of(which, layer, part)
     }
     whole: dict[str, Tensor] = {}
     try:

@@ -1,5 +1,6 @@
 """A file or folder turned into the other form that it has; each is read again and compared before it counts."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from bespoke.errors import BespokeError
 from bespoke.models import Checkpoint, find, kohyafile, lorafile, modelspec, singlefile, unpacking
-from bespoke.models.families import FAMILIES
+from bespoke.models.families import family_of
 from bespoke.models.lowrank import LowRanks
 from bespoke.models.modelspec import Facts
 from bespoke.models.passport import Passport, header, passport
@@ -48,7 +49,7 @@ def convert_model(
 
     The direction follows from what `source` is and how `out` is called. `form`, kohya or diffusers, is for LoRAs that
     are to keep theirs; `dtype` is fp32, fp16 or bf16, by default a file's own. `base` names the model of a LoRA whose
-    layers are not those of Stable Diffusion 1.x or 2.x.
+    layers are not those of Stable Diffusion 1.x, 2.x or XL.
 
     Raises: BespokeError when `out` is there already, there is no such direction, or what was written is not the same.
     """
@@ -84,7 +85,7 @@ def _folder(file: Path, out: Path, dtype: str) -> str:
     if dtype:
         round_folder(out, dtype)
     made, own = find(str(out)), load_file(file)
-    again = singlefile.content_of(made.denoiser(), made.vae(), made.text_encoder())
+    again = singlefile.content_of(made.denoiser(), made.vae(), *(encoder for _, encoder in made.readers()))
     kind = DTYPES[dtype or "fp32"]
     wanted = {key: own[key].to(kind).float() for key in again if key in own}
     _same({key: again[key].float() for key in wanted}, wanted, out)
@@ -120,7 +121,7 @@ def _lora(file: Path, out: Path, found: Passport, form: str, dtype: str, base: s
         content, told = lorafile.content_of(layers)
         own |= told
     else:
-        content = kohyafile.content_of(layers)
+        content = kohyafile.content_of(layers, bare)
     facts = Facts.of(checkpoint, out.stem)
     modelspec.write(rounded(content, kind), out, facts, network_of(layers), own)
     _same_layers(layers, kohyafile.low_ranks(bare, out), kind, out)
@@ -134,7 +135,8 @@ def _family(found: Passport) -> Checkpoint:
     if settings is None:
         problem = f"{found.path} does not say whose layers it changes: {found.family or 'an unknown family'}."
         raise BespokeError(problem, "Name its base: --base MODEL")
-    return Checkpoint(found.base or found.family, settings, FAMILIES[0])
+    pipeline = json.loads((settings / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
+    return Checkpoint(found.base or found.family, settings, family_of(pipeline, found.family))
 
 
 def _about(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -108,9 +108,10 @@ def _check(source: Named, path: Path, form: str, dtype: str) -> None:
     if one_file != (path.suffix == ".safetensors"):
         wanted = "a file, OUT.safetensors" if one_file else "a folder"
         raise BespokeError(f"--as {form} writes {wanted}, not {path}.", "Name it so.")
-    if form in ("single-file", *runtimes.RUNTIMES) and not source.checkpoint.family.one_file:
+    family = source.checkpoint.family
+    if (form == "single-file" and not family.one_file) or (form in runtimes.RUNTIMES and not family.compiled):
         hint = "Use --as model: a folder, which diffusers reads, and other programs that make such files."
-        raise BespokeError(f"A {source.checkpoint.family.name} cannot be written as {form} yet.", hint)
+        raise BespokeError(f"A {family.name} cannot be written as {form} yet.", hint)
     if source.state:
         raise BespokeError(f"{source.name} is a state to resume from.", "Name RUN, RUN@last or RUN@epoch-9.")
     if isinstance(source.checkpoint, Compiled):
@@ -210,7 +211,7 @@ def _written(
         told = modelspec.write(rounded(content, dtype), path, facts, network, own)
         return told, _inversions(source, path)
     if own := adapterfile.facts_of(source.adapter):
-        content = load_file(source.adapter)
+        content = kohyafile.respelt(load_file(source.adapter), skeletons(source.checkpoint))
         network = Network(
             "lycoris.kohya",
             frozenset(int(one.get("r", 8)) for one in own.values()),
@@ -218,8 +219,9 @@ def _written(
             {"algo": KINDS[next(iter(own.values()))["peft_type"]]},
         )
         return modelspec.write(rounded(content, dtype), path, facts, network), _inversions(source, path)
-    layers = kohyafile.low_ranks(skeletons(source.checkpoint), source.adapter)
-    network, content, own = network_of(layers), kohyafile.content_of(layers), {}
+    bare = skeletons(source.checkpoint)
+    layers = kohyafile.low_ranks(bare, source.adapter)
+    network, content, own = network_of(layers), kohyafile.content_of(layers, bare), {}
     if form == "comfyui" and network.module != "networks.lora":
         parts = {part: source.checkpoint.network(part) for part in source.checkpoint.family.worded}
         content, own = formulas.for_comfyui(content, parts), {kohyafile.LENGTHS: kohyafile.COMFYUI}
@@ -240,10 +242,13 @@ def rounded(content: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
 
 
 def _one_file(source: Named) -> dict[str, Tensor]:
-    pipeline = merged_pipeline(source)
+    pipeline, family = merged_pipeline(source), source.checkpoint.family
+    encoders = [getattr(pipeline, encoder) for _, encoder in family.readers]
     if words := source.checkpoint.new_words:
-        words.sliced(pipeline.text_encoder)  # programs that read such files know the base's vocabulary only
-    return singlefile.content_of(pipeline.unet, pipeline.vae, pipeline.text_encoder)
+        for encoder in encoders:
+            words.sliced(encoder)  # programs that read such files know the base's vocabulary only
+    content = singlefile.content_of(pipeline.unet, pipeline.vae, *encoders)
+    return content | (singlefile.signs(source.checkpoint.scheduler_config) if family.sized else {})
 
 
 def _write_model(source: Named, path: Path, dtype: str) -> None:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -39,7 +39,7 @@ class Fitted:
     errors: Mapping[str, float]
     """The same for each layer."""
     outside: float = 0.0
-    """The part of the error that lies in what no LoRA holds: biases, norms, embeddings, and XL's text encoders."""
+    """The part of the error that lies in what no LoRA holds: biases, norms, embeddings, and a text's projection."""
 
 
 def merge_models(
@@ -103,7 +103,7 @@ def extract_lora(model: str, out: str | Path, *, base: str, rank: int = 16) -> F
             missing += rest
     if not layers:
         raise BespokeError(f"{model} and {base} have the same layers' weights.", "There is nothing to extract.")
-    _write_lora(layers, path, Facts.of(start.checkpoint, path.stem))
+    _write_lora(layers, path, start.checkpoint)
     error = ((missing + outside) / whole) ** 0.5
     return Fitted(path, rank, len(errors), error, errors, (outside / whole) ** 0.5)
 
@@ -133,7 +133,7 @@ def resize_lora(source: str | Path, out: str | Path, *, rank: int, base: str = "
             length = change.double().square().sum()
             errors[f"{part}.{layer}"] = float((rest / length).sqrt()) if length else 0.0
             whole, missing = whole + float(length), missing + float(rest)
-    _write_lora(after, path, Facts.of(found.checkpoint, path.stem))
+    _write_lora(after, path, found.checkpoint)
     return Fitted(path, rank, len(errors), (missing / whole) ** 0.5 if whole else 0.0, errors)
 
 
@@ -169,7 +169,8 @@ def _by_block(checkpoint: Checkpoint, text: str) -> dict[str, float]:
 def _tunable(checkpoint: Checkpoint, part: str) -> set[str]:
     """The layers of a part that a LoRA in kohya's form may hold here."""
     modules = skeletons(checkpoint)[part].named_modules()
-    return {name for name, module in modules if isinstance(module, nn.Linear | nn.Conv2d)}
+    found = {name for name, module in modules if isinstance(module, nn.Linear | nn.Conv2d)}
+    return found - {kohyafile.PROJECTION}  # which kohya's trainer leaves alone
 
 
 def _weights(source: Named) -> dict[str, dict[str, Tensor]]:
@@ -198,5 +199,6 @@ def _write(checkpoint: Checkpoint, weights: Mapping[str, Mapping[str, Tensor]], 
         raise
 
 
-def _write_lora(layers: LowRanks, path: Path, facts: Facts) -> None:
-    modelspec.write(kohyafile.content_of(layers), path, replace(facts, title=path.stem), network_of(layers))
+def _write_lora(layers: LowRanks, path: Path, checkpoint: Checkpoint) -> None:
+    content, facts = kohyafile.content_of(layers, skeletons(checkpoint)), Facts.of(checkpoint, path.stem)
+    modelspec.write(content, path, facts, network_of(layers))
