@@ -71,7 +71,7 @@ FAMILIES = (
         "StableDiffusionXLPipeline", "Stable Diffusion XL",
         image_to_image="StableDiffusionXLImg2ImgPipeline", inpainting="StableDiffusionXLInpaintPipeline",
         readers=(("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")),
-        sized=True, checked=False, text_trained=False,
+        sized=True, checked=False, text_trained=False, compiled=True,
     ),
 )  # fmt: skip
 
