@@ -81,7 +81,7 @@ FAMILIES = (
         "StableDiffusionXLPipeline", "Stable Diffusion XL",
         image_to_image="StableDiffusionXLImg2ImgPipeline", inpainting="StableDiffusionXLInpaintPipeline",
         readers=(("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")),
-        sized=True, checked=False,
+        sized=True, checked=False, compiled=True,
     ),
     Family(
         "StableDiffusion3Pipeline", "Stable Diffusion 3.x", denoiser="transformer",

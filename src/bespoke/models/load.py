@@ -375,22 +375,22 @@ def find(name: str, *, download: bool = True) -> Checkpoint:
         pipeline = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
     except (ValueError, KeyError, TypeError):
         raise BespokeError(f"{index} is damaged: it names no pipeline.", "Copy or download the model again.") from None
-    kind, parts = _kind_of(folder)
     family = family_of(pipeline, name)
-    missing = [part for part in parts or family.parts if not (folder / part).is_dir()]
+    kind, parts = _kind_of(folder, family)
+    missing = [part for part in parts if not (folder / part).is_dir()]
     if missing:
         hint = "Copy or download the whole model again."
         raise BespokeError(f"{folder} lacks the folders of: {', '.join(missing)}.", hint)
     return kind(name, folder, family, commit=commit)
 
 
-def _kind_of(folder: Path) -> tuple[type[Checkpoint], tuple[str, ...]]:
+def _kind_of(folder: Path, family: Family) -> tuple[type[Checkpoint], tuple[str, ...]]:
     """What a model's folder holds, networks of torch or such as were exported for a runtime, and the parts it needs."""
     if runtime_of(folder) is None:
-        return Checkpoint, ()
-    from bespoke.models.compiled import NEEDED, Compiled
+        return Checkpoint, family.parts
+    from bespoke.models.compiled import Compiled, needed
 
-    return Compiled, NEEDED
+    return Compiled, needed(family)
 
 
 def shipped(name: str | Path) -> str | Path:
