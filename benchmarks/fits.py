@@ -51,6 +51,7 @@ def _adapter(**model: Any) -> dict[str, Any]:  # noqa: ANN401 - a recipe's value
 
 KINDS = (
     Kind("LoRA", _adapter()),
+    Kind("LoRA, base in fp8", _adapter(quantization="fp8")),
     Kind("LoRA, base in nf4", _adapter(quantization="nf4")),
     Kind("DoRA", _adapter(method="dora")),
     Kind("full", FULL),
@@ -151,7 +152,7 @@ on these cards. For four trainings it gives the figures that the same computatio
 counted here. A GB is 2³⁰ bytes, as cards are sold; a desktop takes some of it. Figures: [fits.json](results/fits.json).
 
 Arithmetic is in bf16, latents and text states are cached, captions have at most 75 tokens; AdamW. LoRA and DoRA are of
-rank 16 on the attention layers, their frozen base in bf16 unless it says nf4. `-`: not even one picture fits.
+rank 16 on the attention layers, their frozen base in bf16 unless it says fp8 or nf4. `-`: not even one picture fits.
 """
 FOOT = """The running average of an offloaded training is in the host's memory, too, so that it costs nothing here.
 

@@ -123,9 +123,11 @@ def of_xl(
     )
     with torch.device("cpu"):  # it reads its numbers, which an outline's tensors do not have
         scheduler = EulerDiscreteScheduler(**BETAS, steps_offset=1)
+    other = clip.load_tokenizer()
+    other.pad_token = "!"
     return StableDiffusionXLPipeline(
         vae=vae, text_encoder=first, text_encoder_2=second, tokenizer=clip.load_tokenizer(),
-        tokenizer_2=clip.load_tokenizer(), unet=network, scheduler=scheduler, add_watermarker=False,
+        tokenizer_2=other, unet=network, scheduler=scheduler, add_watermarker=False,
     )  # fmt: skip
 
 

@@ -247,7 +247,7 @@ def test_text_states_are_those_that_the_pipeline_makes(pipeline):
 def test_one_window_has_the_tokens_that_the_tokenizer_gives(pipeline, text, times):
     text = f"{text} " * times
     ids = pipeline.tokenizer(text).input_ids
-    made = tokens(pipeline.tokenizer, [escaped(text)])[0][0, :, 0].long()
+    made = tokens([pipeline.tokenizer], [escaped(text)])[0][0, :, 0].long()
     padded = pipeline.tokenizer(text, padding="max_length", max_length=77).input_ids
     if len(ids) <= 77:
         assert made.tolist() == padded
@@ -323,7 +323,7 @@ def test_words_with_a_weight_stand_further_from_the_empty_caption(pipeline):
 
 @pytest.mark.parametrize("captions", [CAPTIONS, [*CAPTIONS, "a cat (red hat:1.5) BREAK hi", "(a dog:0.3)"]])
 def test_a_trained_text_encoder_says_of_tokens_what_a_frozen_one_said_of_captions(pipeline, captions):
-    rows = tokens(pipeline.tokenizer, captions)
+    rows = tokens([pipeline.tokenizer], captions)
     assert len(rows) == len(captions)
     assert {row.shape[-1] for row in rows} == {1 if captions == CAPTIONS else 3}
     rows = fitted([row[0] for row in rows])

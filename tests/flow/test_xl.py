@@ -16,10 +16,12 @@ from peft import LoraConfig, get_peft_model_state_dict
 from pico import families
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 import bespoke
 from bespoke.errors import BespokeError
-from bespoke.models import find, unpacking
+from bespoke.models import find, singlefile, unpacking
+from bespoke.models.families import FAMILIES
 from bespoke.models.passport import passport
 from bespoke.models.wearing import Wardrobe, worked_in
 from bespoke.pipeline.convert import convert_model
@@ -404,23 +406,43 @@ def test_what_changed_in_both_text_encoders_is_extracted_resized_and_converted(b
 
 
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
-def test_runtimes_are_refused_with_what_to_do_instead(run, form, tmp_path):
+def test_runtimes_draw_what_the_run_draws(run, form, tmp_path):
+    done = bespoke.export_model(str(run.run), tmp_path / form, form, dtype="fp16")
+    parts = {"text_encoder", "text_encoder_2", "unet", "vae_decoder", "vae_encoder"}
+    assert set(done.parity) == parts and 0 < max(done.parity.values()) < 1e-4
+    assert done.likeness.mean < 1 < done.likeness.effect and "StableDiffusionXLPipeline.from_pretrained" in done.how[0]
+    index = json.loads((done.path / "model_index.json").read_text())
+    assert index["text_encoder_2"] == index["text_encoder"] and "vae" not in index
+    ours, theirs = (named(str(place)).pipeline() for place in (run.run, done.path))
+    begun = Image.fromarray(np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    long = Request("a red (cat:1.3), " * 30, 5)
+    for settings, requests in (
+        ({"batch_size": 3, "width": 96}, [*REQUESTS, long]),
+        ({"clip_skip": 1, "negative_prompt": "grey"}, REQUESTS),
+        ({"strength": 0.7, "batch_size": 1}, [dataclasses.replace(request, image=begun) for request in REQUESTS]),
+    ):
+        wish = WISH.model_copy(update=settings)
+        one, two = (pixels(draw(pipeline, requests, wish)) for pipeline in (ours, theirs))
+        assert one.shape == two.shape and np.abs(one - two).mean() < 1  # weights are rounded to fp16
+    with pytest.raises(BespokeError, match="nothing can be put in"):
+        bespoke.models.load_adapter(theirs, run.adapter, "x")
+
+
+@pytest.mark.parametrize(
+    ("form", "gate"), [("onnx", "compiled"), ("openvino", "compiled"), ("single-file", "one_file")]
+)
+def test_what_a_family_has_no_form_for_is_refused_with_what_to_do_instead(base, form, gate, tmp_path, monkeypatch):
+    known = [dataclasses.replace(family, **{gate: False}) for family in FAMILIES]
+    monkeypatch.setattr("bespoke.models.families.FAMILIES", tuple(known))
+    out = tmp_path / ("out.safetensors" if form == "single-file" else "out")
     with pytest.raises(BespokeError, match=f"as {form}") as told:
-        bespoke.export_model(str(run.run), tmp_path / "out", form)
-    assert "--as model" in told.value.hint and not (tmp_path / "out").exists()
-
-
-def test_new_words_are_refused_with_what_to_do_instead(base, project, tmp_path):
-    with pytest.raises(BespokeError, match="new words"):
-        find(str(base)).with_words(tmp_path / "words.safetensors")
-    with pytest.raises(BespokeError, match="new words"):
-        bespoke.build_words(project / "dataset", overrides=[f'model.base="{base}"'])
-
-
-@pytest.mark.parametrize("wish", ["train.train_text_encoder=true", "words.train=true"])
-def test_what_is_not_built_for_it_is_refused_before_anything_is_done(project, wish):
-    with pytest.raises(BespokeError, match="text encoders"):
-        bespoke.train(project / "recipe.toml", (*QUICK, wish))
+        bespoke.export_model(str(base), out, form)
+    assert "--as model" in told.value.hint and not out.exists()
+    if gate == "one_file":
+        parts = (getattr(plain_of(base), part) for part in ("unet", "vae", "text_encoder", "text_encoder_2"))
+        save_file(singlefile.content_of(*parts), tmp_path / "one.safetensors")
+        with pytest.raises(BespokeError, match="in one file cannot be read yet"):
+            bespoke.import_model(tmp_path / "one.safetensors", tmp_path / "out", config=base)
 
 
 def test_plans_know_its_network(project):

@@ -244,3 +244,18 @@ def test_diffusers_and_what_wears_it_read_an_xls_file_into_the_same_weights(xl, 
         for layer, low in those.items():
             key = f"{part}.{layer}.weight"
             assert torch.allclose(after[key], before[key] + low.change().reshape(before[key].shape), atol=1e-5), key
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_training_an_xl_begins_with_a_file_of_any_spelling(xl, tmp_path, spelling):
+    unet, bare = xl.denoiser(), skeletons(xl)
+    adapters.attach(unet, kinds.config_of(Model(rank=4, alpha=8), unet, xl.family.groups("unet")), seed=0)
+    own = {layer for layer, _ in adapters.tuned_layers(unet)}
+    layers = {"unet": {layer: low for layer, low in changes(xl)["unet"].items() if layer in own}}
+    save_file(SPELLINGS[spelling](kohyafile.content_of(layers, bare), bare), tmp_path / "lora.safetensors")
+    adapterfile.begin({"unet": unet}, tmp_path / "lora.safetensors")
+    adapters.merge(unet)
+    before = xl.denoiser().state_dict()
+    for layer, low in layers["unet"].items():
+        key = f"{layer}.weight"
+        assert torch.allclose(unet.state_dict()[key], before[key] + low.change().reshape(before[key].shape), atol=1e-5)

@@ -3,6 +3,7 @@
 import copy
 import importlib
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from bespoke.models.quantized import WHOLE, QuantizedLinear, is_quantized, quant
 from bespoke.recipe import parse
 
 library = importlib.import_module("bitsandbytes")
-KINDS = ("int8", "nf4")
+KINDS = ("int8", "nf4", "fp8")
 each = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -44,7 +45,7 @@ def theirs(kind, layer):
     return made.to("cpu")
 
 
-@each
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
 def test_a_layer_says_what_that_of_bitsandbytes_says(kind, layer):
     """In training, where that of 8 bits widens its weights on a processor as ours does."""
     own, other = QuantizedLinear(layer, kind), theirs(kind, layer).train()
@@ -55,6 +56,28 @@ def test_a_layer_says_what_that_of_bitsandbytes_says(kind, layer):
     (ours,) = torch.autograd.grad(said.square().sum(), values)
     (those,) = torch.autograd.grad(wanted.square().sum(), values)
     assert torch.allclose(ours, those, atol=1e-3)
+
+
+def test_fp8_is_the_nearest_of_its_numbers_by_an_independent_table(layer):
+    """All 256 bytes as ml_dtypes has them, scaled so that the largest weight of a row is the largest number."""
+    dtypes = importlib.import_module("ml_dtypes")
+    table = np.arange(256, dtype=np.uint8).view(dtypes.float8_e4m3fn).astype(np.float64)
+    table = np.unique(table[np.isfinite(table)])
+    weight = layer.weight.detach().double().numpy()
+    scales = np.abs(weight).max(axis=1, keepdims=True) / 448
+    wanted = np.abs(weight[..., None] / scales[..., None] - table).min(axis=-1)
+    ours = np.abs(QuantizedLinear(layer, "fp8").weight.double().numpy() - weight) / scales
+    np.testing.assert_allclose(ours, wanted, atol=2e-4)
+    assert ours.max() > 1, "it is rounded"
+
+
+def test_fp8_needs_no_package_and_a_row_of_nothing_stays_so(layer, monkeypatch):
+    monkeypatch.setattr("bespoke.models.quantized._library", lambda: pytest.fail("it asked for bitsandbytes"))
+    with torch.no_grad():
+        layer.weight[3] = 0
+    network = nn.Sequential(layer)
+    quantize(network, "fp8")
+    assert (network[0].weight[3] == 0).all() and network[0].weight.isfinite().all()
 
 
 @each
@@ -72,7 +95,7 @@ def test_weights_take_the_bytes_that_were_promised(kind, layer):
     own = QuantizedLinear(layer, kind)
     count = layer.weight.numel()
     size = sum(buffer.numel() * buffer.element_size() for buffer in own.buffers())
-    assert size == (count + 4 * 96 if kind == "int8" else count // 2 + 4 * count // 64)
+    assert size == (count // 2 + 4 * count // 64 if kind == "nf4" else count + 4 * 96)
     assert sum(p.numel() for p in own.parameters()) == 96
 
 

@@ -1,6 +1,6 @@
 """A dataset turned into cached latents and text states, each encoded once."""
 
-from bespoke.encoding.cache import Cache, Encode, Items, Joined, Progress, Rows, Uncached
+from bespoke.encoding.cache import Cache, Encode, Items, Joined, Progress, Rows, Stacked, Uncached
 from bespoke.encoding.latents import LatentEncoder, sampled
 from bespoke.encoding.sense import Sense
 from bespoke.encoding.text import (
@@ -9,6 +9,7 @@ from bespoke.encoding.text import (
     TextEncoder,
     fitted,
     lost,
+    spelling,
     text_encoder,
     tokens,
     told_long,
@@ -18,6 +19,6 @@ from bespoke.encoding.text import (
 
 __all__ = [
     "Cache", "Encode", "Items", "Joined", "JointTextEncoder", "LatentEncoder", "PairedTextEncoder", "Progress", "Rows",
-    "Sense", "TextEncoder", "Uncached",
-    "fitted", "lost", "sampled", "text_encoder", "tokens", "told_long", "too_long", "windows",
+    "Sense", "Stacked", "TextEncoder", "Uncached",
+    "fitted", "lost", "sampled", "spelling", "text_encoder", "tokens", "told_long", "too_long", "windows",
 ]  # fmt: skip

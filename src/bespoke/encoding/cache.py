@@ -111,6 +111,27 @@ class Uncached(Rows):
         return self._shapes[index]
 
 
+class Stacked(Rows):
+    """Rows of two sets, one below the other; the narrower are filled up with zeros."""
+
+    def __init__(self, above: Rows, below: Rows) -> None:
+        super().__init__((), ())
+        self._parts = above, below
+
+    def __len__(self) -> int:
+        return len(self._parts[0])
+
+    def __getitem__(self, indices: Sequence[int]) -> Tensor:
+        both = [part[indices] for part in self._parts]
+        width = max(each.shape[-1] for each in both)
+        return torch.cat([torch.nn.functional.pad(each, (0, width - each.shape[-1])) for each in both], dim=1)
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """The shape of one row."""
+        (above, width), (below, other) = (part.shape(index) for part in self._parts)
+        return above + below, max(width, other)
+
+
 class Joined(Rows):
     """Several sets of rows as one, the rows of the first before those of the next."""
 

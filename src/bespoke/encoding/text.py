@@ -1,7 +1,7 @@
 """Captions turned into the text encoder's states: in windows of 75 tokens, so that none is too long."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bespoke.errors import BespokeError
+from bespoke.models import reading
 from bespoke.models.families import T5_TOKENS
 from bespoke.shapes import TextRows, TextStates
 from bespoke.text import Part, Prompt, read
@@ -134,7 +135,7 @@ class _Inner(TextEncoder):
     def states(self, ids: Sequence[int]) -> Tensor:
         """The states of a window's tokens, [tokens, features], not normalised."""
         row = _whole(self.tokenizer, ids)[None].to(self.device)
-        return self.encoder(row, output_hidden_states=True).hidden_states[-2 - self.skip][0].float().cpu()
+        return reading.inner(self.encoder, row, self.skip)[0][0].float().cpu()
 
     @torch.no_grad()
     def summary(self, ids: Sequence[int]) -> Tensor:
@@ -150,10 +151,8 @@ class _Opening(_Inner):
         return self._window(self.opening(caption))
 
     def opening(self, caption: str) -> Window:
-        """A caption's first tokens, cut wherever there is room for no more, as diffusers cuts them."""
-        ids, _, weights = _pieces(self.tokenizer, read(caption).whole)
-        room = _most(self.tokenizer) - 1 - self.before
-        return Window(tuple(ids[:room]), tuple(weights[:room]))
+        """A caption's first tokens."""
+        return _opening(self.tokenizer, caption, self.before)
 
 
 class _Spelling(_Opening):
@@ -205,22 +204,42 @@ def windows(tokenizer: Any, prompt: Prompt) -> list[Window]:
     return found + [Window((), ())] * (count - len(found))
 
 
-def tokens(tokenizer: Any, captions: Sequence[str]) -> list[TextRows]:
-    """Captions for a text encoder that is trained, each [1 tokens rows]: what its tokens are.
+def spelling(tokenizer: Any, encoder: Any, device: torch.device) -> Callable[[str], Tensor]:
+    """What gives T5's states of a caption, [256, features], as they lie below CLIP's."""
+    return _Spelling(tokenizer, encoder, device).weighed
 
-    Where any caption has weights, all have two rows more: each token's weight, and the tokens of the empty caption.
+
+def tokens(
+    tokenizers: Sequence[Any], captions: Sequence[str], *, zeros: bool = False, opening: bool = False
+) -> list[TextRows]:
+    """Captions for text encoders that are trained, each [1 tokens rows]: what its tokens are to each tokenizer.
+
+    Where any caption has weights, all have more rows: each token's weight, and the tokens of the empty caption. With
+    `zeros` the empty caption is marked as one whose states are zeros. With `opening` only a caption's first tokens are
+    there, and always the weights. `models.reading` takes them.
     """
-    cut = [windows(tokenizer, read(caption)) for caption in captions]
-    weighed = any(set(window.weights) - {1.0} for each in cut for window in each)
-    return [torch.cat([_token_rows(tokenizer, window, weighed=weighed) for window in each])[None] for each in cut]
+
+    def windowed(tokenizer: Any, caption: str) -> list[Window]:
+        return [_opening(tokenizer, caption)] if opening else windows(tokenizer, read(caption))
+
+    cut = [(caption, [windowed(one, caption) for one in tokenizers]) for caption in captions]
+    weighed = opening or any(set(window.weights) - {1.0} for _, each in cut for one in each for window in one)
+    empty = torch.stack([_whole(one, ()) for one in tokenizers], dim=1)
+
+    def rows(caption: str, those: Sequence[Window]) -> Tensor:
+        ids = torch.stack([_whole(one, window.ids) for one, window in zip(tokenizers, those, strict=True)], dim=1)
+        ids = torch.full_like(ids, reading.LEFT_OUT) if zeros and not caption else ids
+        weights = torch.tensor(_framed(those[0].weights, len(ids)))[:, None]
+        return torch.cat([ids, weights, empty] if weighed else [ids], dim=1).float()
+
+    return [torch.cat([rows(caption, those) for those in zip(*each, strict=True)])[None] for caption, each in cut]
 
 
-def _token_rows(tokenizer: Any, window: Window, *, weighed: bool) -> Tensor:
-    ids = _whole(tokenizer, window.ids).float()
-    if not weighed:
-        return ids[:, None]
-    weights = torch.tensor(_framed(window.weights, len(ids)))
-    return torch.stack([ids, weights, _whole(tokenizer, ()).float()], dim=1)
+def _opening(tokenizer: Any, caption: str, before: int = 1) -> Window:
+    """A caption's first tokens, cut wherever there is room for no more, as diffusers cuts them."""
+    ids, _, weights = _pieces(tokenizer, read(caption).whole)
+    room = _most(tokenizer) - 1 - before
+    return Window(tuple(ids[:room]), tuple(weights[:room]))
 
 
 def too_long(tokenizer: Any, captions: Sequence[str]) -> list[str]:

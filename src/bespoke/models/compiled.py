@@ -3,12 +3,12 @@
 All that draws is diffusers' and ours: prompts, seeds, schedulers and masks mean what they mean without the runtime.
 """
 
-import importlib
 import inspect
 import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,16 +16,19 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bespoke.errors import BespokeError
+from bespoke.models.families import Family
 from bespoke.models.load import Checkpoint
 from bespoke.models.quietly import quiet
 from bespoke.models.runtimes import Runtime, Session, answers, runtime_of, session
 
-PARTS = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
-"""The networks that are exported, by their folders."""
-NEEDED = ("unet", "vae_decoder", "text_encoder", "tokenizer", "scheduler")
 NORM = "final_layer_norm.safetensors"
-"""The text encoder's last layer apart, which `sample.clip_skip` applies to the states of an earlier one."""
+"""A text encoder's last layer apart, which `sample.clip_skip` applies to the states of an earlier one."""
 HIDDEN = "hidden_states.{}"
+
+
+def needed(family: Family) -> tuple[str, ...]:
+    """The folders that an exported model of a family must have to draw."""
+    return tuple("vae_decoder" if part == "vae" else part for part in family.parts)
 
 
 class Compiled(Checkpoint):
@@ -65,27 +68,38 @@ class Compiled(Checkpoint):
         """
         if adapter is not None or parts:
             raise self.fixed
-        from transformers import CLIPTextConfig
-
         with quiet():
-            from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-        runtime, index = self.runtime, json.loads((self.folder / "model_index.json").read_text(encoding="utf-8"))
-        text = self.part("text_encoder")
+            import diffusers
+            from diffusers import AutoencoderKL, UNet2DConditionModel
+        runtime, index = self.runtime, self._index
         with quiet():
-            schedulers = getattr(importlib.import_module("diffusers"), index["scheduler"][1])
-            checker, prepares = self._checker(index) if safety_checker else (None, None)
             parts = {
                 "vae": CompiledVae(self.folder, runtime, _config(AutoencoderKL, self.part("vae"))),
-                "text_encoder": CompiledTextEncoder(text, runtime, CLIPTextConfig.from_pretrained(text)),
-                "tokenizer": self.tokenizer(),
                 "unet": CompiledUnet(self.part("unet"), runtime, _config(UNet2DConditionModel, self.part("unet"))),
-                "scheduler": schedulers.from_pretrained(self.part("scheduler")),
-                "safety_checker": checker,
-                "feature_extractor": prepares,
+                "scheduler": getattr(diffusers, index["scheduler"][1]).from_pretrained(self.part("scheduler")),
+                **self._readers(),
             }
-            pipeline = StableDiffusionPipeline(**parts, requires_safety_checker=checker is not None)
+            options: dict[str, Any] = {}
+            if self.family.checked:
+                checker, prepares = self._checker(index) if safety_checker else (None, None)
+                parts |= {"safety_checker": checker, "feature_extractor": prepares}
+                options = {"requires_safety_checker": checker is not None}
+            if self.family.sized:
+                options = {"force_zeros_for_empty_prompt": self.empty_is_zero}
+            pipeline = getattr(diffusers, self.family.pipeline)(**parts, **options)
             pipeline.set_progress_bar_config(disable=True)
         return pipeline
+
+    def _readers(self) -> dict[str, Any]:
+        """The tokenizers and text encoders, by their folders."""
+        from transformers import CLIPTextConfig, CLIPTokenizer
+
+        found: dict[str, Any] = {}
+        for tokenizer, encoder in self.family.readers:
+            place = self.part(encoder)
+            found[tokenizer] = CLIPTokenizer.from_pretrained(self.part(tokenizer))
+            found[encoder] = CompiledTextEncoder(place, self.runtime, CLIPTextConfig.from_pretrained(place))
+        return found
 
     def _checker(self, index: Mapping[str, Any]) -> tuple[Any, Any]:
         """The safety checker, which torch computes, and what prepares pictures for it; nothing where there is none."""
@@ -128,17 +142,24 @@ class CompiledUnet(_Network):
     def __init__(self, folder: Path, runtime: Runtime, config: Any) -> None:
         super().__init__(config)
         self.session = session(folder / runtime.file, runtime)
+        # SDXL's pipeline asks the layer how much it is to be told.
+        told = SimpleNamespace(in_features=config.projection_class_embeddings_input_dim)
+        self.add_embedding = SimpleNamespace(linear_1=told)
 
     def forward(
-        self, sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, *, return_dict: bool = True, **others: Any
-    ) -> Any:
-        """The answer [b 4 h w]; `others` is what pipelines pass to other kinds of UNets, all None."""
+        self, sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, *,
+        added_cond_kwargs: Mapping[str, Tensor] | None = None, return_dict: bool = True, **others: Any,
+    ) -> Any:  # fmt: skip
+        """The answer [b 4 h w]; `added_cond_kwargs` is what SDXL is told besides the text's states.
+
+        `others` is what pipelines pass to other kinds of UNets, all None.
+        """
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 
         assert not any(value is not None for value in others.values()), "this network takes nothing else"
         found = self._answers(
             self.session, "out_sample", sample=sample, timestep=torch.as_tensor(timestep, dtype=torch.float32),
-            encoder_hidden_states=encoder_hidden_states,
+            encoder_hidden_states=encoder_hidden_states, **(added_cond_kwargs or {}),
         )  # fmt: skip
         return UNet2DConditionOutput(sample=found[0]) if return_dict else (found[0],)
 
@@ -159,22 +180,24 @@ class CompiledTextEncoder(_Network):
         self, input_ids: Tensor, attention_mask: Tensor | None = None, *, output_hidden_states: bool = False,
         return_dict: bool = True,
     ) -> Any:  # fmt: skip
-        """The states of tokens [b l d], as transformers gives them.
+        """The states of tokens [b l d], as transformers gives them, and what SDXL's second says of the whole [b d].
 
         Raises: BespokeError when the states of earlier layers are wanted, and it was exported without.
         """
         from transformers.modeling_outputs import BaseModelOutputWithPooling
+        from transformers.models.clip.modeling_clip import CLIPTextModelOutput
 
         assert attention_mask is None, "Stable Diffusion's text encoders take none"
         hidden = [HIDDEN.format(n) for n in range(self.config.num_hidden_layers)] if output_hidden_states else []
         if not {*hidden} <= {*self.session.outputs} or (hidden and not hasattr(self, "final_layer_norm")):
             hint = "Take sample.clip_skip out, or export the model with bespoke."
             raise BespokeError("This model was exported without the states of the text encoder's layers.", hint)
-        found = self._answers(self.session, "last_hidden_state", "pooler_output", *hidden, input_ids=input_ids)
-        states, pooled, *layers = found
-        told = BaseModelOutputWithPooling(
-            last_hidden_state=states, pooler_output=pooled, hidden_states=(*layers, states) if hidden else None
-        )
+        summary = "text_embeds" if "text_embeds" in self.session.outputs else "pooler_output"
+        found = self._answers(self.session, "last_hidden_state", summary, *hidden, input_ids=input_ids)
+        states, whole, *layers = found
+        kind = CLIPTextModelOutput if summary == "text_embeds" else BaseModelOutputWithPooling
+        more: dict[str, Any] = {summary: whole, "hidden_states": (*layers, states) if hidden else None}
+        told = kind(last_hidden_state=states, **more)
         return told if return_dict else told.to_tuple()
 
 

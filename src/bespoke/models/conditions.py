@@ -29,7 +29,12 @@ def is_sized(config: Any) -> bool:
 
 def takes_summary(config: Any) -> bool:
     """Whether a denoiser of these settings takes a summary of a text beside its states."""
-    return is_sized(config) or "pooled_projection_dim" in config
+    return is_sized(config) or is_joint(config)
+
+
+def is_joint(config: Any) -> bool:
+    """Whether a denoiser of these settings is a transformer that attends to pictures and texts together."""
+    return "pooled_projection_dim" in config
 
 
 def summary_width(denoiser: Any) -> int:

@@ -81,7 +81,7 @@ FAMILIES = (
         "StableDiffusionXLPipeline", "Stable Diffusion XL",
         image_to_image="StableDiffusionXLImg2ImgPipeline", inpainting="StableDiffusionXLInpaintPipeline",
         readers=(("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")),
-        sized=True, checked=False, text_trained=False,
+        sized=True, checked=False, compiled=True,
     ),
     Family(
         "StableDiffusion3Pipeline", "Stable Diffusion 3.x", denoiser="transformer",
@@ -92,12 +92,14 @@ FAMILIES = (
         readers=(
             ("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"), ("tokenizer_3", "text_encoder_3"),
         ),
-        optional=("tokenizer_3", "text_encoder_3"), checked=False, text_trained=False, one_file=False,
+        optional=("tokenizer_3", "text_encoder_3"), checked=False, one_file=False,
     ),
 )  # fmt: skip
 
 
-NETWORKS = tuple(dict.fromkeys(part for family in FAMILIES for part in family.worded))
+NETWORKS = tuple(
+    dict.fromkeys((*(family.denoiser for family in FAMILIES), *(part for family in FAMILIES for part in family.worded)))
+)
 """The folders of all networks that adapters and merges change, in any family; denoisers come first."""
 
 
@@ -110,6 +112,13 @@ def networks_of(pipeline: Any) -> dict[str, Any]:
 def denoiser_of(pipeline: Any) -> Any:
     """The network of a diffusers pipeline that draws."""
     return next(iter(networks_of(pipeline).values()))
+
+
+def readers_of(pipeline: Any) -> list[tuple[Any, Any]]:
+    """The tokenizers and text encoders of a diffusers pipeline that it has, of all that its family knows."""
+    pairs = family_of(type(pipeline).__name__, "it").readers
+    found = [(getattr(pipeline, words), getattr(pipeline, encoder)) for words, encoder in pairs]
+    return [pair for pair in found if pair[1] is not None]
 
 
 def halving(config: Any) -> int:

@@ -14,12 +14,14 @@ from torch import Tensor
 from bespoke.errors import BespokeError
 from bespoke.models.load import Checkpoint
 from bespoke.models.unpacking import unpickled
-from bespoke.models.vocabulary import ENCODER, NewWords, Word
+from bespoke.models.vocabulary import ENCODERS, NewWords, Word
 from bespoke.workspace import atomic_file
 
 Form = Literal["diffusers", "a1111"]
 NAMELESS = ("emb_params", "*", "<*>")
 """Keys that say nothing of the word: its name is the file's."""
+FORMER = {"text_encoders_0": "clip_l", "text_encoders_1": "clip_g"}
+"""What diffusers' advanced SDXL script once called the keys. Source: its TokenEmbeddingsHandler, before v0.27."""
 FOLDER = "embeddings"
 _UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]|^\.|[. ]$')
 
@@ -38,7 +40,8 @@ def write_inversions(words: NewWords, folder: Path, form: Form) -> dict[str, Pat
 
     `diffusers`: one key, the placeholder, for `load_textual_inversion`. `a1111`: for A1111, Forge and ComfyUI, where
     the file's name calls it: `halberd`, in ComfyUI `embedding:halberd`. A term of several words has a second file with
-    hyphens there, as ComfyUI reads names up to a space. What a file's name cannot hold is `_` in it.
+    hyphens there, as ComfyUI reads names up to a space. What a file's name cannot hold is `_` in it. For SDXL keys are
+    `clip_l` and `clip_g` in both forms, as all programs look for.
     Raises: BespokeError when two words would be one file.
     Source: diffusers' loaders/textual_inversion.py; A1111's modules/textual_inversion; ComfyUI's comfy/sd1_clip.py.
     """
@@ -80,12 +83,13 @@ def read_inversion(path: Path, checkpoint: Checkpoint, surface: str = "", *, pic
         tensors, own = _unpickled(path), dict[str, Any]()
     else:
         tensors, own = _opened(path, hint)
-    key, rows = _only(path, tensors, hint)
-    name = surface or own.get("surface") or (path.stem if key in (*NAMELESS, ENCODER) else key)
-    rows, width = rows.reshape(-1, rows.shape[-1]), checkpoint.text_shape[1]
-    if rows.shape[-1] != width:
-        problem = f"{path.name} has rows of {rows.shape[-1]} numbers; {checkpoint.name} needs {width}."
-        raise BespokeError(problem, "It was made for another kind of base.")
+    key, rows = _of_each(path, tensors, checkpoint, hint)
+    name = surface or own.get("surface") or (path.stem if key in (*NAMELESS, *ENCODERS.values()) else key)
+    for encoder, part in checkpoint.rows_for.items():
+        width = int(checkpoint.config(part)["hidden_size"])
+        if rows[encoder].shape[-1] != width:
+            problem = f"{path.name} has rows of {rows[encoder].shape[-1]} numbers; {checkpoint.name} needs {width}."
+            raise BespokeError(problem, "It was made for another kind of base.")
     told = {field: own[field] for field in ("gloss", "figures") if field in own}
     pieces = tuple(own.get("pieces", ()))
     word = Word(name, pieces=pieces, method=own.get("method", "textual inversion"), **told)
@@ -112,16 +116,18 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
 def write_plain(checkpoint: Checkpoint, folder: Path) -> None:
     """A whole model folder with the base's vocabulary, for programs that know no other; its words beside it.
 
-    They are in `embeddings/`, in A1111's form. Rows of a text encoder that was trained with the words are its own.
+    They are in `embeddings/`, in A1111's form. Rows of text encoders that were trained with the words are their own.
     """
     words, bare = checkpoint.new_words, replace(checkpoint, words=None)
     folder.mkdir(parents=True, exist_ok=True)
     if words:
-        encoder = checkpoint.text_encoder()
-        words = words.taken_from(encoder) if words.words else words
+        encoders = {name: (part, checkpoint.network(part)) for name, part in checkpoint.rows_for.items()}
+        for name, (_, encoder) in encoders.items():
+            words = words.taken_from(encoder, name) if words.words else words
         write_inversions(words, folder / FOLDER, "a1111")
-        if checkpoint.part("text_encoder") != checkpoint.folder / "text_encoder":
-            words.sliced(encoder).save_pretrained(folder / "text_encoder")
+        for part, encoder in encoders.values():
+            if checkpoint.part(part) != checkpoint.folder / part:
+                words.sliced(encoder).save_pretrained(folder / part)
     bare.complete(folder)
 
 
@@ -144,12 +150,25 @@ def _write(words: NewWords, word: Word, path: Path, key: str) -> None:
         save_file({name: rows.contiguous() for name, rows in content.items()}, temporary, metadata)
 
 
-def _only(path: Path, tensors: dict[str, Tensor], hint: str) -> tuple[str, Tensor]:
-    """The one inversion of a file, and its key."""
-    if len(tensors) > 1 and set(tensors) <= {"clip_l", "clip_g", "clip_h", "t5xxl"}:
+def _of_each(
+    path: Path, tensors: dict[str, Tensor], checkpoint: Checkpoint, hint: str
+) -> tuple[str, dict[str, Tensor]]:
+    """The key of the one inversion of a file, and its rows [n d] for each of a checkpoint's text encoders."""
+    wanted, known = list(checkpoint.rows_for), {"clip_l", "clip_g", "clip_h", "t5xxl"}
+    tensors = {FORMER.get(key, key): rows for key, rows in tensors.items()}
+    if len(tensors) > 1 and set(tensors) <= known and len(wanted) == 1:
         names = " and ".join(sorted(tensors))
         raise BespokeError(f"{path.name} is for a model with several text encoders: {names}.", "Use it with SDXL.")
-    floating = [(key, rows) for key, rows in tensors.items() if rows.is_floating_point() and rows.ndim in (1, 2)]
-    if len(floating) != 1 or len(tensors) != 1:
+    if len(wanted) > 1 and set(tensors) != {*wanted}:
+        problem = f"{path.name} has rows for {' and '.join(sorted(tensors)) or 'nothing'}; {checkpoint.name} has"
+        raise BespokeError(f"{problem} {len(wanted)} text encoders, {' and '.join(wanted)}.", "Name one made for SDXL.")
+    if len(wanted) == 1 and len(tensors) != 1:
         raise BespokeError(f"{path.name} holds {len(tensors)} tensors, not one inversion.", hint)
-    return floating[0]
+    if not all(rows.is_floating_point() and rows.ndim in (1, 2) for rows in tensors.values()):
+        raise BespokeError(f"{path.name} holds {len(tensors)} tensors, not one inversion.", hint)
+    key = next(iter(tensors))
+    found = {encoder: tensors[encoder if len(wanted) > 1 else key] for encoder in wanted}
+    found = {encoder: rows.reshape(-1, rows.shape[-1]) for encoder, rows in found.items()}
+    if len({len(rows) for rows in found.values()}) > 1:
+        raise BespokeError(f"{path.name} has not as many rows for each text encoder.", hint)
+    return key, found

@@ -22,7 +22,7 @@ from bespoke.models.marks import fingerprint
 from bespoke.models.quietly import quiet
 from bespoke.models.runtimes import runtime_of
 from bespoke.models.unpacking import RESCALED, cached
-from bespoke.models.vocabulary import Base, NewWords
+from bespoke.models.vocabulary import ENCODERS, Base, NewWords
 from bespoke.models.wearing import load_adapter
 from bespoke.workspace import sha256
 
@@ -30,8 +30,6 @@ HERE = Path(__file__).parent
 PICO = HERE / "pico"
 SHIPPED = ("pico-CLIP", "pico-BLIP", "pico-YOLOS")
 """Names of the small models beside pico."""
-WORDED = ("tokenizer", "text_encoder")
-"""The parts that know new words."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,11 @@ class Checkpoint:
         Raises: BespokeError when the file holds none, was made for another base, or the family knows none.
         """
         self.check_text_trained("new words")
-        NewWords.read(path).fits(self.base)
+        found = NewWords.read(path)
+        found.fits(self.base)
+        lacking = {*self.rows_for} - {*found.rows} if found.words else set[str]()
+        if lacking:
+            raise BespokeError(f"{path} has no rows for {' and '.join(sorted(lacking))}.", "Make the words anew.")
         return replace(self, words=path)
 
     def with_rescaled_betas(self) -> "Checkpoint":
@@ -101,7 +103,7 @@ class Checkpoint:
         """What new words are made for: the model as it is in its folder, untrained."""
         plain = replace(self, trained=None, words=None)
         tokenizer = plain.tokenizer()
-        marks = (plain.fingerprint(part) for part in WORDED)
+        marks = ("-".join(map(plain.fingerprint, parts)) for parts in zip(*self._learning, strict=True))
         return Base(self.name, *marks, size=len(tokenizer), eos=int(tokenizer.eos_token_id))
 
     @property
@@ -112,7 +114,7 @@ class Checkpoint:
     def complete(self, folder: Path) -> None:
         """Copies all parts that `folder` lacks into it, so that it is a whole model; the index comes last.
 
-        With new words, the tokenizer and the text encoder, in float32, are written as plain diffusers reads them.
+        With new words, tokenizers and text encoders, in float32, are written as plain diffusers reads them.
         """
         if words := self.new_words:
             self._write_worded(folder, words)
@@ -127,13 +129,19 @@ class Checkpoint:
             shutil.copytree(self.part(entry.name), temporary) if entry.is_dir() else shutil.copyfile(entry, temporary)
             os.replace(temporary, folder / entry.name)
 
-    def tokenizer(self) -> Any:
-        """The tokenizer."""
-        from transformers import CLIPTokenizer
+    def tokenizer(self, part: str = "tokenizer") -> Any:
+        """A tokenizer; of several, the first."""
+        import transformers
 
+        kind = transformers.CLIPTokenizer if part == "tokenizer" else getattr(transformers, self._index[part][1])
         # Training changes no tokenizer; a model it wrote has one that knows the words already.
-        tokenizer = CLIPTokenizer.from_pretrained(self.folder / "tokenizer" if self.words else self.part("tokenizer"))
-        return words.extended(tokenizer) if (words := self.new_words) else tokenizer
+        tokenizer = kind.from_pretrained(self.folder / part if self.words else self.part(part))
+        words = self.new_words if part in self._worded else None
+        return words.extended(tokenizer) if words else tokenizer
+
+    def tokenizers(self) -> list[Any]:
+        """The tokenizers of the text encoders that can be trained; more than one in some families."""
+        return [self.tokenizer(tokenizer) for tokenizer, _ in self._learning]
 
     def text_encoder(self) -> Any:
         """The frozen text encoder, in float32; of several, the first."""
@@ -141,18 +149,12 @@ class Checkpoint:
 
     def readers(self) -> list[tuple[Any, Any]]:
         """The tokenizers with their frozen text encoders, in float32; more than one in some families."""
-        found = [(self.tokenizer(), self.text_encoder())]
-        return found + [(self._tokenizer(words), self.network(encoder)) for words, encoder in self.reading[1:]]
+        return [(self.tokenizer(tokenizer), self.network(encoder)) for tokenizer, encoder in self.reading]
 
     def measure(self) -> Any:
         """The tokenizer that says whether a prompt is too long: of several that of the text encoder that reads most."""
         last = self.reading[-1][0]
-        return self._tokenizer(last) if self.joint_width and last in self.family.optional else self.tokenizer()
-
-    def _tokenizer(self, part: str) -> Any:
-        import transformers
-
-        return getattr(transformers, self._index[part][1]).from_pretrained(self.part(part))
+        return self.tokenizer(last if self.joint_width and last in self.family.optional else "tokenizer")
 
     @property
     def reading(self) -> tuple[tuple[str, str], ...]:
@@ -166,6 +168,16 @@ class Checkpoint:
         index, those = self._index, self.family.optional
         there = all((index.get(part) or [None])[0] and self.part(part).is_dir() for part in those)
         return () if there else those
+
+    @property
+    def rows_for(self) -> dict[str, str]:
+        """The folders of the text encoders that know new words, by what files call their rows."""
+        return {ENCODERS[encoder]: encoder for _, encoder in self._learning}
+
+    @property
+    def _learning(self) -> tuple[tuple[str, str], ...]:
+        """The folders of the text encoders that can be trained and know new words, with their tokenizers."""
+        return tuple(pair for pair in self.reading if pair[1] in ENCODERS)
 
     @property
     def _index(self) -> dict[str, Any]:
@@ -188,8 +200,8 @@ class Checkpoint:
     def network(self, part: str) -> Any:
         """One frozen network, in float32; a text encoder knows the new words."""
         network = self._read(self._kind(part), self.part(part)).eval().requires_grad_(requires_grad=False)
-        words = self.new_words if part in WORDED else None
-        return words.extend(network) if words else network
+        words = self.new_words if part in ENCODERS else None
+        return words.extend(network, ENCODERS[part]) if words else network
 
     def _kind(self, part: str) -> Any:
         """The class of a network, by the model's index."""
@@ -217,7 +229,7 @@ class Checkpoint:
             if self.family.checked and not safety_checker:
                 options = {"safety_checker": None, "requires_safety_checker": False}
             own = [part for part in self.family.worded if self.trained and (self.trained / part).is_dir()]
-            own += WORDED if self.words else ()
+            own += self._worded if self.words else ()
             options |= {part: self._network_or_tokenizer(part) for part in dict.fromkeys(own)} | dict(parts or {})
             options |= dict.fromkeys(self.lacked)
             kind = getattr(diffusers, self.family.pipeline)
@@ -230,7 +242,12 @@ class Checkpoint:
         return pipeline
 
     def _network_or_tokenizer(self, part: str) -> Any:
-        return self.tokenizer() if part == "tokenizer" else self.network(part)
+        return self.tokenizer(part) if part.startswith("tokenizer") else self.network(part)
+
+    @property
+    def _worded(self) -> tuple[str, ...]:
+        """The parts that know new words."""
+        return tuple(part for pair in self._learning for part in pair)
 
     @property
     def scheduler_config(self) -> dict[str, Any]:
@@ -303,18 +320,20 @@ class Checkpoint:
         mark = fingerprint(self.part(part))
         if self.rescaled and part == "scheduler":
             return f"{mark}-rescaled"
-        if not self.words or part not in WORDED:
+        if not self.words or part not in self._worded:
             return mark
         return hashlib.sha256(f"{mark} {sha256(self.words)}".encode()).hexdigest()[:16]
 
     def _write_worded(self, folder: Path, words: NewWords) -> None:
         """Writes the parts that know new words, where `folder` has none."""
-        tokenizer = words.extended(replace(self, words=None).tokenizer(), plain=True)
-        for name, part in (("tokenizer", lambda: tokenizer), ("text_encoder", self.text_encoder)):
-            if not (folder / name).exists():
-                temporary = folder / f".{name}.tmp"
-                part().save_pretrained(temporary)
-                os.replace(temporary, folder / name)
+        bare = replace(self, words=None)
+        for part in self._worded:
+            if not (folder / part).exists():
+                temporary = folder / f".{part}.tmp"
+                tokens = part.startswith("tokenizer")
+                made = words.extended(bare.tokenizer(part), plain=True) if tokens else self.network(part)
+                made.save_pretrained(temporary)
+                os.replace(temporary, folder / part)
 
     def _write_rescaled(self, folder: Path) -> None:
         """Writes the scheduler with its rescaled betas, where `folder` has none."""
@@ -356,22 +375,22 @@ def find(name: str, *, download: bool = True) -> Checkpoint:
         pipeline = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
     except (ValueError, KeyError, TypeError):
         raise BespokeError(f"{index} is damaged: it names no pipeline.", "Copy or download the model again.") from None
-    kind, parts = _kind_of(folder)
     family = family_of(pipeline, name)
-    missing = [part for part in parts or family.parts if not (folder / part).is_dir()]
+    kind, parts = _kind_of(folder, family)
+    missing = [part for part in parts if not (folder / part).is_dir()]
     if missing:
         hint = "Copy or download the whole model again."
         raise BespokeError(f"{folder} lacks the folders of: {', '.join(missing)}.", hint)
     return kind(name, folder, family, commit=commit)
 
 
-def _kind_of(folder: Path) -> tuple[type[Checkpoint], tuple[str, ...]]:
+def _kind_of(folder: Path, family: Family) -> tuple[type[Checkpoint], tuple[str, ...]]:
     """What a model's folder holds, networks of torch or such as were exported for a runtime, and the parts it needs."""
     if runtime_of(folder) is None:
-        return Checkpoint, ()
-    from bespoke.models.compiled import NEEDED, Compiled
+        return Checkpoint, family.parts
+    from bespoke.models.compiled import Compiled, needed
 
-    return Compiled, NEEDED
+    return Compiled, needed(family)
 
 
 def shipped(name: str | Path) -> str | Path:

@@ -51,7 +51,7 @@ def layers(part: Any) -> dict[str, Tensor]:
     from diffusers.utils import convert_state_dict_to_diffusers
 
     state = _doubled(part, adapters.tensors_of(part))
-    if "patch_size" in part.config:  # a transformer's never had other names
+    if hasattr(part, "transformer_blocks"):  # a transformer's never had other names
         return state
     named = convert_state_dict_to_diffusers(dict(state))
     return state if any(".lora_A." in key for key in named) else named

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from bespoke.errors import BespokeError
 
-Kind = Literal["int8", "nf4"]
+Kind = Literal["int8", "nf4", "fp8"]
 BLOCK = 64
-"""Weights that share a scale in nf4; in int8 a row does. Source: Dettmers et al. 2023, section 3; 2022, section 2."""
+"""Weights that share a scale in nf4; else a row does. Source: Dettmers et al. 2023, section 3; 2022, section 2."""
+FP8 = torch.float8_e4m3fn
+"""Four bits of exponent and three of mantissa, up to 448. Source: Micikevicius et al. 2022, arXiv 2209.05433."""
 logging.getLogger("bitsandbytes.backends.cpu").setLevel(logging.ERROR)  # peft imports it, and it advises on kernels
-WHOLE = ("time_emb", "add_embedding")
+WHOLE = ("time_emb", "time_text_embed", "add_embedding")
 """Layers whose names have this in them stay as they are: few weights, which all others hang on."""
 
 
@@ -23,9 +25,10 @@ def quantize(network: nn.Module, kind: Kind) -> None:
 
     Weights are rounded from float32 where they are in it. It gives the same on every device.
 
-    Raises: BespokeError when bitsandbytes is not installed.
+    Raises: BespokeError when it needs bitsandbytes, which is not installed.
     """
-    check()
+    if kind != "fp8":
+        check()
     for name, module in list(network.named_modules()):
         for child, layer in list(module.named_children()):
             if type(layer) is nn.Linear and not any(part in f"{name}.{child}" for part in WHOLE):
@@ -43,8 +46,8 @@ def check() -> None:
         _library()
         torch.ops.bitsandbytes.dequantize_4bit  # noqa: B018 - it raises where it is not there
     except (ImportError, AttributeError):
-        problem = "model.quantization needs bitsandbytes, 0.46 or newer, and it is not installed."
-        raise BespokeError(problem, "pip install 'bespoke[optim]', or take model.quantization out.") from None
+        problem = "model.quantization in int8 or nf4 needs bitsandbytes, 0.46 or newer, and it is not installed."
+        raise BespokeError(problem, "pip install 'bespoke[optim]', or set it to \"fp8\".") from None
 
 
 class QuantizedLinear(nn.Linear):
@@ -57,11 +60,14 @@ class QuantizedLinear(nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features, self.kind = layer.in_features, layer.out_features, kind
         self.bias = layer.bias
-        weight, library = layer.weight.detach(), _library().functional
-        if kind == "int8":
-            rounded, scales, _ = library.int8_vectorwise_quant(weight.half())
+        weight = layer.weight.detach()
+        if kind == "fp8":
+            scales = weight.abs().amax(dim=1).float().clamp(min=torch.finfo(torch.float32).tiny) / torch.finfo(FP8).max
+            rounded = (weight / scales[:, None]).to(FP8)
+        elif kind == "int8":
+            rounded, scales, _ = _library().functional.int8_vectorwise_quant(weight.half())
         else:
-            rounded, state = library.quantize_4bit(weight.contiguous(), blocksize=BLOCK, quant_type="nf4")
+            rounded, state = _library().functional.quantize_4bit(weight.contiguous(), blocksize=BLOCK, quant_type="nf4")
             scales = state.absmax
         self.register_buffer("rounded", rounded)
         self.register_buffer("scales", scales)
@@ -73,7 +79,10 @@ class QuantizedLinear(nn.Linear):
 
     def widened(self, dtype: torch.dtype) -> Tensor:
         """The weights in a format: [outputs, inputs]."""
-        library, rounded, scales = _library().functional, self.get_buffer("rounded"), self.get_buffer("scales")
+        rounded, scales = self.get_buffer("rounded"), self.get_buffer("scales")
+        if self.kind == "fp8":
+            return (rounded.float() * scales[:, None]).to(dtype)
+        library = _library().functional
         if self.kind == "int8":
             return library.int8_vectorwise_dequant(rounded, scales).to(dtype)
         shape = torch.Size((self.out_features, self.in_features))
@@ -85,11 +94,12 @@ class QuantizedLinear(nn.Linear):
         return _Product.apply(input, self)  # pyright: ignore[reportReturnType]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:  # noqa: FBT001, FBT002 - torch's signature
-        """Moves the layer; scales stay float32 whatever the rest of a network is made."""
-        scales = self.get_buffer("scales")
+        """Moves the layer; scales and rounded weights keep their formats whatever the rest of a network is made."""
+        kept = {name: self.get_buffer(name) for name in ("scales", "rounded")}
         super()._apply(fn, recurse)
-        if self.get_buffer("scales").dtype != scales.dtype:
-            self.scales = scales.to(self.get_buffer("scales").device)
+        for name, before in kept.items():
+            if self.get_buffer(name).dtype != before.dtype:
+                setattr(self, name, before.to(self.get_buffer(name).device))
         return self
 
 

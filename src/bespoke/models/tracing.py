@@ -20,7 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bespoke.errors import BespokeError
-from bespoke.models.compiled import HIDDEN, NORM, PARTS
+from bespoke.models.compiled import HIDDEN, NORM
+from bespoke.models.conditions import summary_width
+from bespoke.models.families import networks_of
 from bespoke.models.quietly import quiet
 from bespoke.models.runtimes import ONNX, OPENVINO, Runtime, answers, package, session
 from bespoke.seeds import generator, normal
@@ -34,16 +36,15 @@ BESIDE = "model.onnx_data"
 """That file, as optimum calls it."""
 SHAPES = ((1, 2, 2, 1), (3, 4, 6, 2))
 """What networks are compared on: pictures, rows and columns in units of what the UNet halves sides to, windows."""
+AREA, STATES, WHOLE = {0: "batch", 2: "height", 3: "width"}, {0: "batch", 1: "tokens"}, {0: "batch"}
+"""The open axes of pictures and latents, of tokens and their states, and of what is told of each picture."""
 MOST = 1e-3
 """How far a network's answer may lie from torch's, as a part of the largest number in it."""
 CLASSES = {
-    ONNX: dict.fromkeys(PARTS, ("diffusers", "OnnxRuntimeModel")),
-    OPENVINO: {
-        "text_encoder": ("optimum", "OVModelTextEncoder"), "unet": ("optimum", "OVModelUnet"),
-        "vae_decoder": ("optimum", "OVModelVaeDecoder"), "vae_encoder": ("optimum", "OVModelVaeEncoder"),
-    },
+    "text_encoder": "OVModelTextEncoder", "text_encoder_2": "OVModelTextEncoder", "unet": "OVModelUnet",
+    "vae_decoder": "OVModelVaeDecoder", "vae_encoder": "OVModelVaeEncoder",
 }  # fmt: skip
-"""What loads each part, for the model's index."""
+"""What loads each part for OpenVINO, for the model's index; for ONNX Runtime it is one class for all."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,27 @@ class _Unet(nn.Module):
         return self.unet(sample, timestep, encoder_hidden_states, return_dict=False)[0]
 
 
+class _SizedUnet(nn.Module):
+    def __init__(self, unet: Any) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(
+        self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, text_embeds: Tensor, time_ids: Tensor
+    ) -> Tensor:
+        told = {"text_embeds": text_embeds, "time_ids": time_ids}
+        return self.unet(sample, timestep, encoder_hidden_states, added_cond_kwargs=told, return_dict=False)[0]
+
+
 class _TextEncoder(nn.Module):
     def __init__(self, encoder: Any) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.projects = encoder, _projects(encoder)
 
     def forward(self, input_ids: Tensor) -> tuple[Tensor, ...]:
         found = self.encoder(input_ids, output_hidden_states=True)
+        if self.projects:
+            return found.text_embeds, found.last_hidden_state, *found.hidden_states[:-1]
         return found.last_hidden_state, found.pooler_output, *found.hidden_states[:-1]
 
 
@@ -109,12 +124,12 @@ class _Encoder(nn.Module):
 
 def networks(pipeline: Any) -> tuple[Network, ...]:
     """The networks of a pipeline, in float32 and on the processor, as they are exported."""
-    unet, vae, text = pipeline.unet, pipeline.vae, pipeline.text_encoder
+    unet, vae = pipeline.unet, pipeline.vae
+    encoders = {name: part for name, part in networks_of(pipeline).items() if name != "unet"}
     halves = 2 ** (len(unet.config.block_out_channels) - 1)
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
-    length, width = text.config.max_position_embeddings, unet.config.cross_attention_dim
-    layers = [HIDDEN.format(n) for n in range(text.config.num_hidden_layers)]
-    area, states = {0: "batch", 2: "height", 3: "width"}, {0: "batch", 1: "tokens"}
+    length, width = pipeline.text_encoder.config.max_position_embeddings, unet.config.cross_attention_dim
+    sized = unet.config.addition_embed_type == "text_time"
 
     def latents(shape: tuple[int, int, int, int], unit: int, channels: int) -> Tensor:
         count, rows, columns, _ = shape
@@ -123,12 +138,11 @@ def networks(pipeline: Any) -> tuple[Network, ...]:
     def noisy(shape: tuple[int, int, int, int]) -> tuple[Tensor, ...]:
         texts = _random("texts", (shape[0], shape[3] * length, width))
         # Some schedulers' timesteps lie between whole numbers.
-        return latents(shape, halves, unet.config.in_channels), torch.tensor([440.5 + shape[0]]), texts
-
-    def words(shape: tuple[int, int, int, int]) -> tuple[Tensor, ...]:
-        drawn = generator("export", "words", shape[0]).integers(text.config.vocab_size, size=(shape[0], length))
-        drawn[:, -1] = text.config.eos_token_id
-        return (torch.from_numpy(drawn).int(),)
+        given = latents(shape, halves, unet.config.in_channels), torch.tensor([440.5 + shape[0]]), texts
+        if not sized:
+            return given
+        sizes = generator("export", "sizes", shape[0]).integers(1024, size=(shape[0], 6))
+        return *given, _random("summaries", (shape[0], summary_width(unet))), torch.from_numpy(sizes).float()
 
     def small(shape: tuple[int, int, int, int]) -> tuple[Tensor, ...]:
         return (latents(shape, halves, vae.config.latent_channels),)
@@ -136,17 +150,39 @@ def networks(pipeline: Any) -> tuple[Network, ...]:
     def pictures(shape: tuple[int, int, int, int]) -> tuple[Tensor, ...]:
         return (latents(shape, halves * factor, vae.config.in_channels),)
 
-    told = {"input_ids": states, "last_hidden_state": states, "pooler_output": {0: "batch"}}
-    asked = {"sample": area, "timestep": {0: "steps"}, "encoder_hidden_states": states, "out_sample": area}
-    out, back = {"latent_sample": area, "sample": area}, {"sample": area, "latent_parameters": area}
+    asked = {"sample": AREA, "timestep": {0: "steps"}, "encoder_hidden_states": STATES}
+    asked |= {"text_embeds": WHOLE, "time_ids": WHOLE} if sized else {}
+    out, back = {"latent_sample": AREA, "sample": AREA}, {"sample": AREA, "latent_parameters": AREA}
+    draws = (_SizedUnet if sized else _Unet)(unet)
     return (
-        Network(
-            "text_encoder", _TextEncoder(text), told | dict.fromkeys(layers, states), words, text.config.save_pretrained
-        ),
-        Network("unet", _Unet(unet), asked, noisy, unet.save_config),
+        *(_text(name, encoder) for name, encoder in encoders.items()),
+        Network("unet", draws, asked | {"out_sample": AREA}, noisy, unet.save_config),
         Network("vae_decoder", _Decoder(vae), out, small, vae.save_config),
         Network("vae_encoder", _Encoder(vae), back, pictures, vae.save_config),
     )
+
+
+def _text(name: str, encoder: Any) -> Network:
+    """A text encoder as it is exported."""
+    config: Any = encoder.config
+
+    def words(shape: tuple[int, int, int, int]) -> tuple[Tensor, ...]:
+        size = (shape[0], config.max_position_embeddings)
+        drawn = generator("export", "words", shape[0]).integers(config.vocab_size, size=size)
+        drawn[:, -1] = config.eos_token_id
+        return (torch.from_numpy(drawn).int(),)
+
+    layers = dict.fromkeys((HIDDEN.format(n) for n in range(config.num_hidden_layers)), STATES)
+    if _projects(encoder):
+        told: Mapping[str, Mapping[int, str]] = {"text_embeds": WHOLE, "last_hidden_state": STATES}
+    else:
+        told = {"last_hidden_state": STATES, "pooler_output": WHOLE}
+    return Network(name, _TextEncoder(encoder), {"input_ids": STATES, **told, **layers}, words, config.save_pretrained)
+
+
+def _projects(encoder: Any) -> bool:
+    """Whether a text encoder sums a text up, as SDXL's second does."""
+    return hasattr(encoder, "text_projection")
 
 
 def write(pipeline: Any, model: Path, folder: Path, runtime: Runtime, *, half: bool) -> None:
@@ -164,14 +200,20 @@ def write(pipeline: Any, model: Path, folder: Path, runtime: Runtime, *, half: b
         network.config(place)
         with _hushed():
             writes(network, place / runtime.file, half=half)
-    norm = getattr(pipeline.text_encoder, "text_model", pipeline.text_encoder).final_layer_norm
-    save_file({name: value.contiguous() for name, value in norm.state_dict().items()}, folder / "text_encoder" / NORM)
+    for name, part in networks_of(pipeline).items():
+        if name != "unet":
+            norm = getattr(part, "text_model", part).final_layer_norm
+            content = {key: value.contiguous() for key, value in norm.state_dict().items()}
+            save_file(content, folder / name / NORM)
+    written = [network.name for network in parts]
     for entry in sorted(model.iterdir()):
-        if entry.is_dir() and entry.name not in (*PARTS, "vae"):
+        if entry.is_dir() and entry.name not in (*written, "vae"):
             shutil.copytree(entry, folder / entry.name)
     index = json.loads((model / "model_index.json").read_text(encoding="utf-8"))
     index.pop("vae")
-    write_json(folder / "model_index.json", index | {part: list(kind) for part, kind in CLASSES[runtime].items()})
+    onnx = ["diffusers", "OnnxRuntimeModel"]
+    kinds = {name: onnx if runtime is ONNX else ["optimum", CLASSES[name]] for name in written}
+    write_json(folder / "model_index.json", index | kinds)
 
 
 def parity(pipeline: Any, folder: Path, runtime: Runtime) -> dict[str, float]:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bespoke.errors import BespokeError
-from bespoke.models import adapterfile, adapters, kinds
+from bespoke.models import adapterfile, adapters, kinds, reading
 from bespoke.models.conditions import conditions, is_sized
 from bespoke.models.embedding import trainable_rows
 from bespoke.models.families import networks_of
@@ -19,7 +19,7 @@ from bespoke.models.load import Checkpoint
 from bespoke.models.quantized import quantize
 from bespoke.models.quietly import quiet
 from bespoke.models.shards import spread, whole
-from bespoke.models.vocabulary import ENCODER, NewWords
+from bespoke.models.vocabulary import ENCODERS, NewWords
 from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.models.wearing import load_adapter
 from bespoke.recipe.tree import Recipe
@@ -53,9 +53,13 @@ class Tuned(nn.Module):
         """Whether it answers as the base does: nothing was loaded into it."""
 
     def forward(self, noisy: Latents, times: Told, texts: TextStates | TextRows, sizes: Sizes | None = None) -> Latents:
-        """The denoiser's answer. The texts are states or, where the text encoder is trained, tokens."""
+        """The denoiser's answer. The texts are states or, where text encoders are trained, tokens."""
         states = self._states(texts) if self._encoders else texts
         return self.denoiser(noisy, timestep=times, **conditions(self.denoiser, states, sizes), return_dict=False)[0]
+
+    def _states(self, rows: Tensor) -> TextStates:
+        encoders, width = list(self.text_encoders.values()), self.denoiser.config.get("joint_attention_dim")
+        return reading.joint_states(encoders, rows, width) if width else reading.states(encoders, rows)
 
     @property
     def denoiser(self) -> Any:
@@ -63,22 +67,14 @@ class Tuned(nn.Module):
         return getattr(self, self._denoiser)
 
     @property
+    def networks(self) -> dict[str, Any]:
+        """All its networks by their folders' names; the denoiser is first."""
+        return {name: getattr(self, name) for name in (self._denoiser, *self._encoders)}
+
+    @property
     def text_encoders(self) -> dict[str, Any]:
         """The text encoders whose answers change, by their folders' names."""
         return {name: getattr(self, name) for name in self._encoders}
-
-    def _states(self, rows: TextRows) -> TextStates:
-        """The states of tokens; in windows, and where captions have weights, as `encoding.TextEncoder` gives them."""
-        length = self.text_encoder.config.max_position_embeddings
-        windows = rows.reshape(-1, length, rows.shape[-1])
-        tokens = windows[..., 0].long()
-        if rows.shape[-1] == 1:
-            states = self.text_encoder(tokens)[0]
-        else:
-            both = self.text_encoder(torch.cat([tokens, windows[:1, :, 2].long()]))[0]
-            empty, weights = both[-1:], windows[..., 1, None]
-            states = empty + weights.to(both.dtype) * (both[:-1] - empty)
-        return states.reshape(len(rows), -1, states.shape[-1])
 
     @property
     def told_sizes(self) -> bool:
@@ -91,17 +87,19 @@ class Tuned(nn.Module):
         return {name: getattr(self, name) for name in self.trained}
 
     def train_rows(self, words: NewWords) -> None:
-        """Makes the rows of new words trainable, which the text encoder knows; all its other rows stay.
+        """Makes the rows of new words trainable, which the text encoders know; all their other rows stay.
 
         Source: pivotal tuning, Roich et al. 2021, as diffusers' advanced training scripts have it.
         """
-        trainable_rows(self.text_encoder, words)
+        for name, encoder in self.text_encoders.items():
+            trainable_rows(encoder, words, ENCODERS[name])
         self.words = words
 
     @property
-    def rows(self) -> nn.Parameter | None:
-        """The rows of new words, where they are trained."""
-        return self.text_encoder.get_input_embeddings().rows if self.words else None
+    def rows(self) -> dict[str, nn.Parameter]:
+        """The rows of new words in each text encoder, by their names in files, where they are trained."""
+        encoders = self.text_encoders if self.words else {}
+        return {ENCODERS[name]: encoder.get_input_embeddings().rows for name, encoder in encoders.items()}
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that training moves, by name, in a fixed order."""
@@ -110,16 +108,17 @@ class Tuned(nn.Module):
     @contextmanager
     def untouched(self) -> Generator[None, None, None]:
         """A block in which adapters are off and new words as at first; without adapters weights are as they are."""
-        learnt = self.rows.detach().clone() if self.rows is not None else None
+        learnt = {name: rows.detach().clone() for name, rows in self.rows.items()}
         with ExitStack() as stack:
+            stack.callback(_rest, self)  # peft makes all of an adapter trainable again
             for part in self.parts.values() if self.adapted else ():
                 stack.enter_context(adapters.untouched(part))
-            self._set_rows(self.words)
+            if self.words:
+                self._set_rows(self.words.rows)
             try:
                 yield
             finally:
-                if self.rows is not None and learnt is not None:
-                    self.rows.data.copy_(learnt)
+                self._set_rows(learnt)
 
     @torch.no_grad()
     def of_base(self, noisy: Latents, times: Told, texts: TextStates | TextRows, sizes: Sizes | None = None) -> Latents:
@@ -128,14 +127,14 @@ class Tuned(nn.Module):
             return self(noisy, times, texts, sizes)
 
     @torch.no_grad()
-    def _set_rows(self, words: NewWords | None) -> None:
-        if self.rows is not None and words is not None:
-            self.rows.copy_(words.rows[ENCODER])
+    def _set_rows(self, wanted: Mapping[str, Tensor]) -> None:
+        for name, rows in self.rows.items():
+            rows.copy_(wanted[name])
 
     def save(self, folder: Path) -> None:
         """Writes what was trained: `adapter.safetensors`, or for each part a folder as diffusers has it; new words."""
-        if self.words is not None and self.rows is not None:
-            self.words.with_rows(self.rows).save(folder / WORDS)
+        if self.words is not None:
+            self.words.with_all_rows(self.rows).save(folder / WORDS)
         if self.adapted and self.parts:
             adapterfile.save(self.parts, folder / adapters.FILE)
         if self.adapted:
@@ -170,7 +169,7 @@ class Tuned(nn.Module):
         """
         self.fresh = False
         if self.words is not None and (folder / WORDS).is_file():
-            self._set_rows(NewWords.read(folder / WORDS))
+            self._set_rows(NewWords.read(folder / WORDS).rows)
         if self.adapted and (folder / adapters.FILE).is_file():
             adapterfile.load(self.parts, folder / adapters.FILE)
         if self.adapted:
@@ -226,9 +225,16 @@ def _free(network: Tuned, dtype: torch.dtype, dropout: float) -> None:
         with quiet():
             part.to(dtype)
         part.requires_grad_(requires_grad=True)
+    _rest(network)
     for module in network.denoiser.modules():
         if isinstance(module, nn.Dropout):
             module.p = dropout
+
+
+def _rest(network: Tuned) -> None:
+    """Lets weights on which no answer depends be as they are, in place: they would get no gradient."""
+    for parameter in reading.unread(list(network.text_encoders.values())):
+        parameter.requires_grad = False
 
 
 def _checkpoint_activations(network: Tuned) -> None:
@@ -273,6 +279,7 @@ def put_in(pipeline: Any, checkpoint: Checkpoint, recipe: Recipe, weights: Path)
     network.requires_grad_(requires_grad=False)
     for part in () if network.adapted else network.parts.values():
         part.requires_grad_(requires_grad=True)
+    _rest(network)
     if network.adapted:
         _adapt(network, checkpoint, recipe, torch.float32)
     if recipe.trains_words:
@@ -319,6 +326,7 @@ def _adapt(network: Tuned, checkpoint: Checkpoint, recipe: Recipe, dtype: torch.
         raise BespokeError(problem, f"The layers are called {', '.join(layers[:4])} …")
     for parameter in network.trainable().values():
         parameter.data = parameter.data.float()
+    _rest(network)
 
 
 def weights_file(network: Any) -> str:

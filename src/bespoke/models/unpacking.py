@@ -153,6 +153,9 @@ def unpickled(path: Path) -> dict[str, Any]:
 
 def _convert(path: Path, config: Path, dtype: torch.dtype, out: Path) -> None:
     family = family_of(json.loads((config / "model_index.json").read_text(encoding="utf-8"))["_class_name"], str(path))
+    if not family.one_file:
+        hint = "Take a model's folder: other programs make one of such files."
+        raise BespokeError(f"A {family.name} in one file cannot be read yet: {path}.", hint)
     with quiet():
         import diffusers
 

@@ -23,6 +23,8 @@ FILE = "words.safetensors"
 VERSION = 1
 ENCODER = "clip_l"
 """The text encoder of SD 1 and 2, as ComfyUI and A1111 name it in files; SDXL's second one is `clip_g`."""
+ENCODERS = {"text_encoder": ENCODER, "text_encoder_2": "clip_g"}
+"""What files call the rows of each text encoder, by its folder."""
 INNER = "\ue000"
 """Stands between a word of several rows and a row's number; a private letter, which nobody types."""
 
@@ -31,7 +33,7 @@ Rows = Float[Tensor, "n d"]
 
 @dataclass(frozen=True)
 class Base:
-    """What new words were made for: a base model, known by the marks of its tokenizer and its text encoder."""
+    """What new words were made for: a base model, known by the marks of its tokenizers and its text encoders."""
 
     name: str
     tokenizer: str
@@ -95,18 +97,45 @@ class NewWords:
             told = f"{(odd or double)[0]!r} {'is not as a tokenizer reads it' if odd else 'stands twice'}"
             problem = f"New words: {told if odd or double else 'they are not in sorted order'}."
             raise BespokeError(problem, "Make them with `NewWords.of`, each surface once.")
-        count = sum(word.rows for word in self.words)
+        count = self.count
         for encoder, rows in self.rows.items():
             if len(rows) != count or not bool(torch.isfinite(rows).all()):
                 raise BespokeError(f"{encoder} has {len(rows)} rows for {count}, or some are no numbers.", "")
 
+    @property
+    def count(self) -> int:
+        """How many rows the words have in each text encoder."""
+        return sum(word.rows for word in self.words)
+
     @staticmethod
-    def of(base: Base, words: Iterable[tuple[Word, Tensor]], encoder: str = ENCODER) -> "NewWords":
-        """Words and the rows of each, [n d], for one text encoder; in order, and written as tokenizers read them."""
-        pairs = [(_tidy(word, len(rows)), rows.detach().float().cpu()) for word, rows in words]
+    def of(
+        base: Base, words: Iterable[tuple[Word, Tensor | Mapping[str, Tensor]]], encoder: str = ENCODER
+    ) -> "NewWords":
+        """Words and the rows of each, [n d], for one text encoder, or for several by their names in files.
+
+        They come in order, and written as tokenizers read them.
+
+        Raises: BespokeError when not all words have rows for the same text encoders, or as many for each.
+        """
+        found = [(word, rows if isinstance(rows, Mapping) else {encoder: rows}) for word, rows in words]
+        pairs = [(_tidy(word, len(next(iter(rows.values())))), rows) for word, rows in found]
         pairs.sort(key=lambda pair: pair[0].surface)
-        rows = {encoder: torch.cat([rows for _, rows in pairs])} if pairs else {}
-        return NewWords(base, tuple(word for word, _ in pairs), rows)
+        names = list(pairs[0][1]) if pairs else []
+        for word, rows in pairs:
+            if rows.keys() != {*names} or {len(own) for own in rows.values()} != {word.rows}:
+                problem = (
+                    f"{word.surface!r} has not as many rows for each text encoder, or for others than other words."
+                )
+                raise BespokeError(problem, "Make all of them for one base.")
+        whole = {name: torch.cat([rows[name].detach().float().cpu() for _, rows in pairs]) for name in names}
+        return NewWords(base, tuple(word for word, _ in pairs), whole)
+
+    @staticmethod
+    def together(*each: "NewWords") -> "NewWords":
+        """The rows of the same words for several text encoders as one."""
+        first = each[0]
+        assert all(other.words == first.words for other in each), "they are the same words"
+        return replace(first, rows={name: rows for one in each for name, rows in one.rows.items()})
 
     def tokens(self) -> Iterator[Token]:
         """All added tokens in the order of their ids."""
@@ -137,6 +166,10 @@ class NewWords:
         """Each word with its rows: what `of` takes."""
         return [(word, self.of_word(word.surface, encoder)) for word in self.words]
 
+    def entries(self) -> list[tuple[Word, dict[str, Rows]]]:
+        """Each word with its rows for all text encoders: what `of` takes."""
+        return [(word, {name: self.of_word(word.surface, name) for name in self.rows}) for word in self.words]
+
     def taken_from(self, text_encoder: Any, encoder: str = ENCODER) -> "NewWords":
         """The same words with the rows that a text encoder has, which may have been trained."""
         table, places = text_encoder.get_input_embeddings().weight, self.places.tolist()
@@ -149,6 +182,13 @@ class NewWords:
         Raises: BespokeError when there are more or fewer, or some are no numbers.
         """
         return replace(self, rows=dict(self.rows) | {encoder: rows.detach().float().cpu().clone()})
+
+    def with_all_rows(self, rows: Mapping[str, Rows]) -> "NewWords":
+        """The same words with other rows for each text encoder.
+
+        Raises: BespokeError as `with_rows`.
+        """
+        return replace(self, rows={name: own.detach().float().cpu().clone() for name, own in rows.items()})
 
     def fits(self, base: Base) -> None:
         """Nothing where the words were made for this base.

@@ -21,7 +21,7 @@ from bespoke.text.lexicon import Lexicon
 from bespoke.text.phrases import Phrase, suggested
 from bespoke.text.terms import Terms
 from bespoke.text.vectors import Vectors
-from bespoke.words import RowsReport, make_rows, several
+from bespoke.words import RowsReport, make_rows_for_each, several
 from bespoke.words.lessons import TEMPLATES
 from bespoke.workspace import write_json
 
@@ -58,7 +58,7 @@ def build_words(
     with quiet():  # transformers warns of long captions, which are counted here and not read
         lexicon = _lexicon(train, tokenizer, asked.sources, known, rules, report)
         judged = candidates(lexicon, train, rules, asked.recipe.words.budget, asked.recipe.words.least_gain)
-        new, rows = _made([one for one in judged if one.accepted], asked, tokenizer, known, rules, train, report)
+        new, rows = _made([one for one in judged if one.accepted], asked, known, rules, train, report)
     generic = asked.recipe.objective.keep_prompts or GENERIC
     larger, texts = new.extended(tokenizer), {"train": train, "validation": validation, "generic": generic}
     made = BuiltWords(
@@ -81,18 +81,17 @@ def _lexicon(
 def _made(
     chosen: Sequence[Candidate],
     asked: Asked,
-    tokenizer: Any,
     known: Vectors,
     rules: Terms,
     captions: Sequence[str],
     report: Reporter,
 ) -> tuple[NewWords, RowsReport]:
     """Rows for the words that are worth a token, and what became of each."""
-    encoder = asked.base.text_encoder().to(machine().device)
-    made, told = make_rows(
-        [one.word for one in chosen], tokenizer, encoder, asked.base.base, vectors=known, glosses=rules.glosses,
-        aliases={one.word: one.surfaces for one in chosen}, captions=captions, method=asked.recipe.words.method,
-        seed=asked.recipe.words.seed, report=report,
+    readers = [(tokenizer, encoder.to(machine().device)) for tokenizer, encoder in asked.base.readers()]
+    made, told = make_rows_for_each(
+        [one.word for one in chosen], dict(zip(asked.base.rows_for, readers, strict=True)), asked.base.base,
+        vectors=known, glosses=rules.glosses, aliases={one.word: one.surfaces for one in chosen}, captions=captions,
+        method=asked.recipe.words.method, seed=asked.recipe.words.seed, report=report,
     )  # fmt: skip
     return several(made, rules.rows, asked.recipe.words.seed), told
 

@@ -48,9 +48,9 @@ def export_words(source: str | Path, out: str | Path, form: str = "a1111", *, ba
         checkpoint = checkpoint_of(base or words.base.name, download=False).with_words(file)
         folder.mkdir(parents=True)
         checkpoint.complete(folder)
-        return ExportedWords(folder, form, {}, surfaces, _how(form, folder, surfaces, {}))
+        return ExportedWords(folder, form, {}, surfaces, _how(form, folder, words, {}))
     files = write_inversions(words, folder, "diffusers" if form == "diffusers" else "a1111")
-    return ExportedWords(folder, form, files, surfaces, _how(form, folder, surfaces, files))
+    return ExportedWords(folder, form, files, surfaces, _how(form, folder, words, files))
 
 
 def _file(source: Path) -> Path:
@@ -64,14 +64,24 @@ def _file(source: Path) -> Path:
     return found
 
 
-def _how(form: str, folder: Path, surfaces: tuple[str, ...], files: dict[str, Path]) -> tuple[str, ...]:
-    name = next(iter(files), "")
+def _how(form: str, folder: Path, words: NewWords, files: dict[str, Path]) -> tuple[str, ...]:
+    name, several = next(iter(files), ""), len(words.rows) > 1
     if form == MODEL:
-        load = f'StableDiffusionPipeline.from_pretrained("{folder.as_posix()}")'
+        kind = "StableDiffusionXLPipeline" if several else "StableDiffusionPipeline"
+        load = f'{kind}.from_pretrained("{folder.as_posix()}")'
         return (
-            f"diffusers: {load}; write “{surfaces[0]}” in prompts.",
+            f"diffusers: {load}; write “{words.words[0].surface}” in prompts.",
             "A1111, Forge and ComfyUI cannot read it: give them the words alone, --as a1111.",
         )
+    if form == "diffusers" and several:
+        file = files[name].as_posix()
+        first, second = (
+            f'pipe.load_textual_inversion(rows["{key}"], token="{name}", text_encoder=pipe.text_encoder{end}, '
+            f"tokenizer=pipe.tokenizer{end})"
+            for key, end in (("clip_l", ""), ("clip_g", "_2"))
+        )
+        load = f'rows = safetensors.torch.load_file("{file}")'
+        return (f"diffusers: {load}, then {first} and {second}; write “{name}” in prompts.",)
     if form == "diffusers":
         file = files[name].as_posix()
         return (f'diffusers: pipe.load_textual_inversion("{file}"), one call a file; write “{name}” in prompts.',)

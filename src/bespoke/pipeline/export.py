@@ -35,10 +35,10 @@ ADAPTERS = ("diffusers", "kohya", "comfyui")
 FOLDERS = ("model", *runtimes.RUNTIMES)
 """The forms that are folders."""
 LOADS = {
-    "onnx": "optimum (optimum.onnxruntime): ORTStableDiffusionPipeline",
-    "openvino": "optimum-intel (optimum.intel): OVStableDiffusionPipeline",
+    "onnx": "optimum (optimum.onnxruntime): ORT",
+    "openvino": "optimum-intel (optimum.intel): OV",
 }
-"""What reads the folders that are for a runtime, by its published code; it was not run."""
+"""What reads the folders that are for a runtime, by its published code, and what its pipelines' names begin with."""
 KINDS = {"LOHA": "loha", "LOKR": "lokr"}
 """LyCORIS's words for peft's kinds, as far as its form has them."""
 
@@ -310,7 +310,8 @@ def _how(path: Path, form: str, facts: Facts, source: Named) -> tuple[str, ...]:
     """What goes where."""
     place, trigger = path.as_posix(), f"; write “{facts.trigger}” in prompts" if facts.trigger else ""
     if loads := LOADS.get(form):
-        return f'{loads}.from_pretrained("{place}"){trigger}.', f'Here: bespoke sample {place} "…"'
+        reads = f"{loads}{source.checkpoint.family.pipeline}"
+        return f'{reads}.from_pretrained("{place}"){trigger}.', f'Here: bespoke sample {place} "…"'
     return _how_a_file(path, form, trigger, source)
 
 

@@ -71,7 +71,7 @@ def _together(checkpoint: Checkpoint, files: Sequence[Path], surface: str = "", 
             found[-1].fits(base)
         else:
             found.append(read_inversion(file, checkpoint, surface, pickled=pickled))
-    return NewWords.of(base, [pair for words in found for pair in words.pairs()])
+    return NewWords.of(base, [pair for words in found for pair in words.entries()])
 
 
 def _mark(file: Path) -> str:

@@ -19,7 +19,9 @@ from bespoke.encoding import (
     LatentEncoder,
     Progress,
     Rows,
+    Stacked,
     Uncached,
+    spelling,
     text_encoder,
     tokens,
     told_long,
@@ -99,7 +101,8 @@ class Encoder:
         scale, shift = self.checkpoint.scaling
         return Material(
             Joined([rows, *([drawn] if drawn else [])]), texts, text[""], (*own, *priors), sets.pop("validation"),
-            scale, sets, masks.rows, masking.of(self.recipe.train), self.checkpoint.summarised, shift,
+            scale, sets, masks.rows, masking.of(self.recipe.train),
+            self.checkpoint.summarised and not self.recipe.trains_text, shift,
         )  # fmt: skip
 
     def _sizes(self, rows: Rows, count: int, drawn: int) -> list[tuple[int, ...]]:
@@ -182,7 +185,7 @@ class Encoder:
         tokenizer = self.checkpoint.tokenizer()
         if self.recipe.trains_text:
             self._tell_cut(captions)
-            return Rows([row[0].numpy() for row in tokens(tokenizer, captions)])
+            return self._tokens(captions)
         joint = self.checkpoint.joint_width
         encoder = functools.cache(lambda: text_encoder(self.checkpoint.readers(), _device(), joint=joint))
         parts = [part for pair in self.checkpoint.reading for part in pair]
@@ -196,6 +199,23 @@ class Encoder:
         )
         self._tell_cut(captions)
         return rows
+
+    def _tokens(self, captions: list[str]) -> Rows:
+        """Captions for text encoders that are trained; below them the states of T5, which is not."""
+        base = self.checkpoint
+        rows = tokens(base.tokenizers(), captions, zeros=base.empty_is_zero, opening=not base.windowed)
+        above = Rows([row[0].numpy() for row in rows])
+        if base.windowed or base.lacked:
+            return above
+        parts = base.family.optional
+        encode = functools.cache(lambda: spelling(base.tokenizer(parts[0]), base.network(parts[1]), _device()))
+        below = self._kept(
+            f"text/{'-'.join(map(self._hash, parts))}-below",
+            Items([_key("below", caption) for caption in captions]),
+            lambda numbers: torch.stack([encode()(captions[n]) for n in numbers]),
+            lambda done, total: self.report("encode captions", done, total),
+        )
+        return Stacked(above, below)
 
     def _unheard(self, states: torch.Tensor, captions: Sequence[str]) -> torch.Tensor:
         """The states of captions, of empty ones zeros where the model is guided away from these."""

@@ -13,9 +13,11 @@ from bespoke.encoding import windows
 from bespoke.errors import BespokeError
 from bespoke.hardware import machine
 from bespoke.models import Checkpoint
+from bespoke.models.families import T5_TOKENS
 from bespoke.pipeline.naming import Named, start_of
 from bespoke.pipeline.versions import Versions
 from bespoke.records import Dataset, Picture
+from bespoke.sampling import ways
 from bespoke.text import common_trigger, escaped, read
 from bespoke.training import masking, objective
 from bespoke.training.rehearsal import Shapes
@@ -96,11 +98,12 @@ def resolved(
 ) -> tuple[recipes.Recipe, Mapping[str, str]]:
     """A recipe with nothing left open, as training a checkpoint on a dataset has it, and why each value is what it is.
 
-    Raises: BespokeError when there are too few pictures to learn from, or the recipe's parts contradict each other
-    or want masks that are not there.
+    Raises: BespokeError when there are too few pictures to learn from, or the recipe's parts contradict each other,
+    want masks that are not there, or pictures drawn as the model cannot draw them.
     """
     objective.check(asked.train, schedule_of(checkpoint.scheduler_config))
     masking.check(asked)
+    ways.check(asked.sample, checkpoint.scheduler_config, checkpoint.config(checkpoint.family.denoiser))
     if asked.trains_text:
         checkpoint.check_text_trained("train.train_text_encoder or words.train")
     if asked.train.masked_training and not any(picture.mask for picture in dataset.part("train")):
@@ -140,6 +143,10 @@ def shapes(dataset: Dataset, checkpoint: Checkpoint, recipe: recipes.Recipe) -> 
     counts = {len(windows(tokenizer, said)) for said in longer[:LONGEST] if checkpoint.windowed}
     tokens *= math.lcm(*counts)  # in a batch, all are repeated to the least common multiple
     weights = any(part.spans for said in captions for part in said.parts)
-    tokens += checkpoint.summarised  # a row more is the caption's summary
-    text = (tokens, 3 if weights else 1) if recipe.trains_text else (tokens, width)
+    count = len(checkpoint.rows_for)
+    text = (tokens + checkpoint.summarised, width)  # a row more is the caption's summary
+    if recipe.trains_text and checkpoint.windowed:
+        text = (tokens, 2 * count + 1 if weights else count)
+    elif recipe.trains_text:
+        text = (tokens - T5_TOKENS, 2 * count + 1) if checkpoint.lacked else (tokens, width)
     return Shapes(checkpoint.moments_shape(size), text)

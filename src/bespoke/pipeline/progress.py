@@ -116,7 +116,7 @@ class Progress:
     def _drawer(self) -> Any:
         """A pipeline around the very networks that are trained; no second UNet is read."""
         if self._pipeline is None:
-            parts = self._trainer.bare.parts
+            parts = self._trainer.bare.networks
             self._pipeline = self._start.checkpoint.pipeline(safety_checker=False, parts=parts)
         self._park(self._trainer.accelerator.device)
         return self._pipeline
@@ -124,7 +124,7 @@ class Progress:
     def _park(self, device: Any) -> None:
         """Brings what is not trained to where it is needed; between two drawings the GPU is the training's."""
         for name in ("vae", *self._start.checkpoint.family.worded):
-            if name not in self._trainer.bare.parts:
+            if name not in self._trainer.bare.networks:
                 getattr(self._pipeline, name).to(device)
 
     def _join(self) -> None:

@@ -25,6 +25,7 @@ from bespoke.recipe.tree import Sample
 from bespoke.sampling import Drawn, Request, draw, grid, made, save_picture
 from bespoke.sampling.preview import Watch
 from bespoke.sampling.schedulers import scheduler_name
+from bespoke.sampling.ways import check
 from bespoke.text import checked, escaped
 from bespoke.workspace import atomic_file
 
@@ -128,7 +129,8 @@ def read_all(checkpoint: Checkpoint, prompts: Sequence[str], settings: Sample, r
 def settled(settings: Sample, checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> Sample:
     """The settings with nothing left open, for a model, after `overrides` such as `sample.guidance_scale=3`.
 
-    Raises: BespokeError when an override is wrong, or changes what has nothing to do with drawing.
+    Raises: BespokeError when an override is wrong, or changes what has nothing to do with drawing, or the model cannot
+    be drawn so.
     """
     if overrides:
         content = recipes.put({"sample": settings.model_dump(exclude_none=True)}, *overrides)
@@ -137,8 +139,9 @@ def settled(settings: Sample, checkpoint: Checkpoint, overrides: Sequence[str] =
             raise BespokeError(f"--set {other[0]} does not change how pictures are drawn.", f"In [sample]: {known}.")
         settings = recipes.parse(content, "--set").sample
     found: dict[str, Any] = {"scheduler": scheduler_name(settings.scheduler)}
+    check(settings, checkpoint.scheduler_config, checkpoint.config(checkpoint.family.denoiser))
     if settings.guidance_scale is None:
-        found["guidance_scale"] = guidance(checkpoint.resolution)[0]
+        found["guidance_scale"] = guidance(checkpoint.resolution, flows=checkpoint.flows)[0]
     found["dtype"] = settings.dtype or _fast_dtype(checkpoint)
     return settings.model_copy(update=found)
 

@@ -81,7 +81,7 @@ class _Derivation:
         self.fill("model", "alpha", self.recipe.model.rank, "equal to the rank: the adapter's scale is 1")
         resolution = self.fill("data", "resolution", facts.native_resolution, "what the base model was trained at")
         self.small = resolution <= SMALL
-        self.fill("sample", "guidance_scale", *guidance(facts.native_resolution))
+        self.fill("sample", "guidance_scale", *guidance(facts.native_resolution, flows=facts.flows))
         self.fill("data", "enable_bucket", *_buckets(facts))
         precision = self.fill("train", "mixed_precision", *_precision(facts))
         self.fill("model", "weight_dtype", *self._dtype(precision))
@@ -168,13 +168,16 @@ class _Derivation:
         return precision, "the frozen weights take half the memory so"
 
 
-def guidance(native_resolution: int) -> tuple[float, str]:
+def guidance(native_resolution: int, *, flows: bool = False) -> tuple[float, str]:
     """How strongly prompts pull where nobody says it, and why; the side is what the model was trained at, in pixels.
 
-    7.5 is what diffusers and other tools draw Stable Diffusion with. Pulled so, pico's tuned models overdraw colours.
+    7.5 is what diffusers and other tools draw Stable Diffusion with, and 7 what diffusers draws Stable Diffusion 3
+    with, which was trained by flow matching. Pulled so, pico's tuned models overdraw colours.
     """
     if native_resolution <= SMALL:
         return 2.0, "the model is small"
+    if flows:
+        return 7.0, "what Stable Diffusion 3 is drawn with"
     return 7.5, "what Stable Diffusion is drawn with"
 
 

@@ -44,8 +44,9 @@ class Model(Section):
     kohya's."""
     weight_dtype: Literal["fp32", "bf16", "fp16"] | None = None
     """Number format of the weights that stay frozen; by default that of mixed_precision on a GPU, else fp32."""
-    quantization: Literal["int8", "nf4"] | None = None
-    """Keep the frozen weights of linear layers in 8 or 4 bits (QLoRA), for `lora` and `dora`. Off by default."""
+    quantization: Literal["int8", "nf4", "fp8"] | None = None
+    """Keep the frozen weights of linear layers in 8 or 4 bits (QLoRA), for `lora` and `dora`; `fp8` needs no package
+    of its own. Off by default."""
     seed: int = 0
     """Seeds the adapter's first weights."""
 

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from PIL import Image
 
-from bespoke.encoding import PairedTextEncoder, TextEncoder, fitted, windows
+from bespoke.encoding import TextEncoder, fitted, text_encoder, windows
 from bespoke.errors import BespokeError
-from bespoke.models.conditions import summary_width
-from bespoke.models.families import denoiser_of
+from bespoke.models.conditions import is_joint, summary_width, takes_summary
+from bespoke.models.families import denoiser_of, readers_of
 from bespoke.recipe.tree import Sample
 from bespoke.sampling.deepcache import remembering
 from bespoke.sampling.preview import Watch, watched
-from bespoke.sampling.schedulers import hushed, scheduler
-from bespoke.sampling.ways import kept, size_of, way
+from bespoke.sampling.schedulers import hushed, scheduler, settings_of
+from bespoke.sampling.ways import check, kept, size_of, way
 from bespoke.shapes import Latents
 from bespoke.text import escaped, read, unweighed
 
@@ -27,8 +27,8 @@ WITHOUT_EFFECT = frozenset(
 )
 """Settings that say nothing of how a prompt is drawn from noise, or that a model's own marks tell."""
 ALWAYS_SAID = frozenset(("num_inference_steps", "guidance_scale", "guidance_end", "negative_prompt", "brackets"))
-PAIRED = ("prompt_embeds", "add_text_embeds", "add_time_ids")
-"""What pipelines hold for the prompt and the negative one together; those with one text encoder the first alone."""
+BOTH = ("prompt_embeds", "add_text_embeds", "add_time_ids", "pooled_prompt_embeds", "mask")
+"""What pipelines hold for the prompt and the negative one together, each some of these."""
 AT_ONCE = 2**20
 """So many pixels are decoded at once; the pictures of larger batches one after another, which gives the same."""
 
@@ -114,6 +114,7 @@ def _enlarged(pipeline: Any, drawn: Sequence[Drawn], settings: Sample, watch: Wa
 def _run(pipeline: Any, requests: Sequence[Request], settings: Sample, output: str, watch: Watch | None = None) -> Any:
     images = [request.image for request in requests if request.image]
     masks = [request.mask for request in requests if request.mask]
+    check(settings, settings_of(pipeline.scheduler), denoiser_of(pipeline).config)
     with ExitStack() as stack:
         stack.enter_context(hushed())
         stack.enter_context(_scheduled(pipeline, settings, watch))
@@ -121,11 +122,12 @@ def _run(pipeline: Any, requests: Sequence[Request], settings: Sample, output: s
         stack.enter_context(remembering(denoiser_of(pipeline), settings.deep_cache, order))
         stack.enter_context(_decoded(pipeline, requests, settings))
         drawing, more = way(pipeline, images, masks, settings)
+        stack.enter_context(_told_once(denoiser_of(pipeline)))
         return drawing(
             **_words(pipeline, [request.prompt for request in requests], settings),
             **more,
             num_inference_steps=settings.num_inference_steps,
-            **_guidance(settings, PAIRED if _is_paired(pipeline) else PAIRED[:1]),
+            **_guidance(settings, [name for name in BOTH if name in drawing._callback_tensor_inputs]),  # noqa: SLF001
             generator=[torch.Generator("cpu").manual_seed(request.seed) for request in requests],
             output_type=output,
         )
@@ -186,6 +188,29 @@ def _guidance(settings: Sample, inputs: Sequence[str]) -> dict[str, Any]:
     return scale | {"callback_on_step_end": leave_off, "callback_on_step_end_tensor_inputs": list(inputs)}
 
 
+@contextmanager
+def _told_once(denoiser: Any) -> Generator[None, None, None]:
+    """A block in which a transformer that draws without guidance is told the prompts alone.
+
+    Not all of its pipelines let go of the negative prompts' summaries when guidance is left off.
+    """
+
+    def halved(_: Any, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        for name in ("encoder_hidden_states", "pooled_projections"):
+            if len(named[name]) == 2 * len(named["hidden_states"]):
+                named[name] = named[name].chunk(2)[1]
+        return args, named
+
+    if not is_joint(denoiser.config):
+        yield
+        return
+    handle = denoiser.register_forward_pre_hook(halved, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def _words(pipeline: Any, prompts: Sequence[str], settings: Sample) -> dict[str, Any]:
     """Prompts as the pipeline takes them: as they are or, where some have weights or are long, as states.
 
@@ -195,8 +220,8 @@ def _words(pipeline: Any, prompts: Sequence[str], settings: Sample) -> dict[str,
     if settings.brackets == "letters":
         prompts, negative = [escaped(text) for text in prompts], [escaped(text) for text in negative]
     texts = (*prompts, *negative)
-    if _is_paired(pipeline):
-        return _paired(pipeline, texts, settings)
+    if takes_summary(denoiser_of(pipeline).config):
+        return _summarised(pipeline, texts, settings)
     encoder = TextEncoder(pipeline.tokenizer, pipeline.text_encoder, pipeline.device, skip=settings.clip_skip)
     if settings.clip_skip:
         both = encoder(texts).to(denoiser_of(pipeline).device, denoiser_of(pipeline).dtype)
@@ -211,19 +236,15 @@ def _words(pipeline: Any, prompts: Sequence[str], settings: Sample) -> dict[str,
     return {"prompt_embeds": both[: len(prompts)], "negative_prompt_embeds": both[len(prompts) :]}
 
 
-def _is_paired(pipeline: Any) -> bool:
-    """Whether two text encoders read a prompt."""
-    return hasattr(pipeline, "text_encoder_2")
-
-
-def _paired(pipeline: Any, texts: Sequence[str], settings: Sample) -> dict[str, Any]:
+def _summarised(pipeline: Any, texts: Sequence[str], settings: Sample) -> dict[str, Any]:
     """Prompts and as many negative ones as states and summaries."""
-    readers = ((pipeline.tokenizer, pipeline.text_encoder), (pipeline.tokenizer_2, pipeline.text_encoder_2))
-    both = PairedTextEncoder(readers, pipeline.device, settings.clip_skip)(texts)
-    both = both.to(denoiser_of(pipeline).device, denoiser_of(pipeline).dtype)
-    if pipeline.config.force_zeros_for_empty_prompt:
+    denoiser = denoiser_of(pipeline)
+    joint = denoiser.config.get("joint_attention_dim", 0)
+    both = text_encoder(readers_of(pipeline), pipeline.device, settings.clip_skip, joint)(texts)
+    both = both.to(denoiser.device, denoiser.dtype)
+    if pipeline.config.get("force_zeros_for_empty_prompt"):
         both[[number >= len(texts) // 2 and not text for number, text in enumerate(texts)]] = 0.0
-    states, summaries = both[:, :-1], both[:, -1, : summary_width(denoiser_of(pipeline))]
+    states, summaries = both[:, :-1], both[:, -1, : summary_width(denoiser)]
     halves = slice(len(texts) // 2), slice(len(texts) // 2, None)
     told = (
         {f"{prefix}prompt_embeds": states[half], f"{prefix}pooled_prompt_embeds": summaries[half]}

@@ -11,6 +11,7 @@ from PIL import Image
 from torch.nn import functional
 
 from bespoke.models import quiet
+from bespoke.sampling.schedulers import flows, settings_of
 from bespoke.shapes import Latents
 
 EACH, SIDE = 24, 64
@@ -59,12 +60,14 @@ def watched(scheduler: Any, watch: Watch | None) -> Generator[None, None, None]:
 
 
 def _plain(scheduler: Any, output: Any, timestep: Any, sample: Any) -> Callable[[], Latents]:
-    """What the picture would be, for schedulers that do not say it themselves; all of these keep the variance.
+    """What the picture would be, for schedulers that do not say it themselves; all but flows keep the variance.
 
-    Source: Ho et al. 2020, eq. 15; Salimans & Ho 2022, appendix D, for v.
+    Source: Ho et al. 2020, eq. 15; Salimans & Ho 2022, appendix D, for v; Esser et al. 2024, section 2, for flows.
     """
 
     def estimate() -> Latents:
+        if flows(settings_of(scheduler)):
+            return sample - float(timestep) / scheduler.config.num_train_timesteps * output
         alpha = scheduler.alphas_cumprod[int(timestep)].item()
         signal, noise = alpha**0.5, (1 - alpha) ** 0.5
         kind = scheduler.config.prediction_type
@@ -88,7 +91,8 @@ class Colours:
         pixels, dtype = _patches().to(vae.device), vae.dtype
         with torch.no_grad(), quiet():
             vae.to(torch.float32)  # some have no place in 16 bits; the way there and back changes nothing
-            latents = vae.encode(pixels).latent_dist.mode().cpu() * vae.config.scaling_factor
+            latents = vae.encode(pixels).latent_dist.mode().cpu() - (vae.config.get("shift_factor") or 0.0)
+            latents *= vae.config.scaling_factor
             vae.to(dtype)
         wanted = functional.adaptive_avg_pool2d(pixels.float().cpu(), latents.shape[-2:]).movedim(1, -1)
         self._map = torch.linalg.lstsq(_around(latents).flatten(0, 2), wanted.flatten(0, 2)).solution

@@ -68,6 +68,20 @@ SCHEDULERS = {
     "unipc_beta": Scheduler("UniPC Beta", "UniPCMultistepScheduler", BETA),
     "lcm": Scheduler("LCM", "LCMScheduler"),
 }
+# Source: diffusers' schedulers that have `use_flow_sigmas`. Of those that draw fresh noise at each step there are none
+# here: diffusers' pipelines for such models give schedulers no seeds.
+FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+FLOWING = {
+    "euler": Scheduler("Euler", "FlowMatchEulerDiscreteScheduler"),
+    "euler_karras": Scheduler("Euler Karras", "FlowMatchEulerDiscreteScheduler", KARRAS),
+    "euler_beta": Scheduler("Euler Beta", "FlowMatchEulerDiscreteScheduler", BETA),
+    "heun": Scheduler("Heun", "FlowMatchHeunDiscreteScheduler"),
+    "dpm++_2m": Scheduler("DPM++ 2M", "DPMSolverMultistepScheduler", FLOW),
+    "dpm++_2s": Scheduler("DPM++ 2S", "DPMSolverSinglestepScheduler", {**LAST, **FLOW}),
+    "deis": Scheduler("DEIS", "DEISMultistepScheduler", FLOW),
+    "unipc": Scheduler("UniPC", "UniPCMultistepScheduler", FLOW),
+}
+"""Those for models that were trained by flow matching; the names are the same."""
 ELSEWHERE = {"plms": "pndm", "euler_ancestral": "euler_a", "uni_pc": "unipc", "own": OWN}
 
 
@@ -87,13 +101,39 @@ def scheduler_name(name: str) -> str:
 
 
 def scheduler(name: str, own: Any) -> Any:
-    """The scheduler of that name with the settings of a model's `own`; that itself where its name is `default`."""
+    """The scheduler of that name with the settings of a model's `own`; that itself where its name is `default`.
+
+    Raises: BespokeError when the model was trained by flow matching, and there is none of that name for it.
+    """
     if name == OWN:
         return own
-    wanted = SCHEDULERS[name]
+    config = settings_of(own)
+    check_scheduler(name, config)
+    wanted = (FLOWING if flows(config) else SCHEDULERS)[name]
+    shift = {"flow_shift": own.config.get("shift", 1.0)} if "use_flow_sigmas" in wanted.options else {}
     with quiet(), hushed():
         kind = getattr(importlib.import_module("diffusers"), wanted.kind)
-        return kind.from_config(own.config, **wanted.options)
+        made = kind.from_config(own.config, **wanted.options, **shift)
+    if shift:  # by this name pipelines that begin with a picture call for noise
+        made.scale_noise = lambda sample, timestep, noise: made.add_noise(sample, noise, timestep)
+    return made
+
+
+def settings_of(scheduler: Any) -> dict[str, Any]:
+    """A scheduler's settings with its class, as its file has them; one that was made of another's still names that."""
+    return {**scheduler.config, "_class_name": type(scheduler).__name__}
+
+
+def flows(config: Mapping[str, Any]) -> bool:
+    """Whether a scheduler of these settings is for models that were trained by flow matching."""
+    return str(config["_class_name"]).startswith("FlowMatch") or bool(config.get("use_flow_sigmas"))
+
+
+def check_scheduler(name: str, own: Mapping[str, Any]) -> None:
+    """Raises: BespokeError when a model whose own scheduler has these settings cannot be drawn by that of this name."""
+    if name != OWN and flows(own) and name not in FLOWING:
+        problem = f"sample.scheduler = {name!r} is none for models that were trained by flow matching."
+        raise BespokeError(problem, f"Those that are: {', '.join((OWN, *FLOWING))}.")
 
 
 def scheduler_title(name: str) -> str:

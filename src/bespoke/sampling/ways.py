@@ -3,15 +3,34 @@
 The networks are shared: image-to-image and inpainting cost no memory of their own.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image
 
 from bespoke.errors import BespokeError
 from bespoke.models import quiet
+from bespoke.models.conditions import is_joint
 from bespoke.models.families import denoiser_of, family_of, halving
 from bespoke.recipe.tree import Sample
+from bespoke.sampling.schedulers import check_scheduler, scheduler_name
+
+
+def check(settings: Sample, scheduler: Mapping[str, Any], denoiser: Mapping[str, Any]) -> None:
+    """Looks whether a model whose own scheduler and network have these settings can be drawn so.
+
+    Raises: BespokeError naming what it cannot be drawn with.
+    """
+    check_scheduler(scheduler_name(settings.scheduler), scheduler)
+    if not is_joint(denoiser):
+        return
+    if settings.deep_cache > 1:
+        problem = f"sample.deep_cache = {settings.deep_cache} is for UNets; this model is drawn by a transformer."
+        raise BespokeError(problem, "Take it out: a transformer has no deep layers that could keep what they say.")
+    if settings.guidance_rescale:
+        problem = f"sample.guidance_rescale = {settings.guidance_rescale:g} is for models with a UNet."
+        raise BespokeError(problem, "Take it out: diffusers' pipelines for transformers know no such thing.")
 
 
 def way(
@@ -34,23 +53,37 @@ def way(
     begun = [image.convert("RGB").resize(size, Image.Resampling.LANCZOS) for image in images]
     more = {"image": begun, "strength": settings.strength}
     family = family_of(type(pipeline).__name__, "it")
-    if not masks:
-        return _of(family.image_to_image, pipeline), more
-    hidden = [mask.convert("L").resize(size, Image.Resampling.BILINEAR) for mask in masks]
     sizes = dict(zip(("width", "height"), size, strict=True))
-    return _of(family.inpainting, pipeline), more | {"mask_image": hidden} | sizes
+    if not masks:
+        made = _of(family.image_to_image, pipeline)
+        return made, more | (sizes if _takes(made, "width") else {})
+    hidden = [mask.convert("L").resize(size, Image.Resampling.BILINEAR) for mask in masks]
+    made = _of(family.inpainting, pipeline)
+    if "mask" not in made._callback_tensor_inputs:  # noqa: SLF001 - SD3's takes it back, but does not say so
+        made._callback_tensor_inputs = [*made._callback_tensor_inputs, "mask"]  # noqa: SLF001
+    return made, more | {"mask_image": hidden} | sizes
+
+
+def _takes(pipeline: Any, name: str) -> bool:
+    """Whether a pipeline's call has an argument of that name."""
+    return name in inspect.signature(type(pipeline).__call__).parameters
 
 
 def size_of(pipeline: Any, settings: Sample, own: tuple[int, int] | None = None) -> tuple[int, int]:
     """Width and height in pixels: what is asked for or, where that is left open, `own` or the model's; as it can draw.
 
     Each side is rounded to the nearest multiple of what the networks halve it to.
+    Raises: BespokeError when a transformer knows no places so far from the middle.
     """
     config = denoiser_of(pipeline).config
     side = config.sample_size * pipeline.vae_scale_factor
     width, height = own or (side, side)
     step = pipeline.vae_scale_factor * halving(config)
-    return _nearest(settings.width or width, step), _nearest(settings.height or height, step)
+    size = _nearest(settings.width or width, step), _nearest(settings.height or height, step)
+    if max(size) > (most := config.get("pos_embed_max_size", max(size)) * step):
+        problem = f"The network knows places in pictures of up to {most} pixels a side; {size[0]} × {size[1]} is more."
+        raise BespokeError(problem, "Lower sample.width, sample.height or sample.hires_scale.")
+    return size
 
 
 def _nearest(length: int, step: int) -> int:
@@ -79,4 +112,5 @@ def _of(name: str, pipeline: Any) -> Any:
 def _options(pipeline: Any) -> dict[str, Any]:
     if hasattr(pipeline, "safety_checker"):
         return {"requires_safety_checker": pipeline.safety_checker is not None}
-    return {"force_zeros_for_empty_prompt": pipeline.config.force_zeros_for_empty_prompt}
+    name = "force_zeros_for_empty_prompt"
+    return {name: pipeline.config[name]} if name in pipeline.config else {}

@@ -81,7 +81,7 @@ class Reader:
         """The states of prompts, as long as the longest: what follows a token does not change its state."""
         length = max(map(len, ids))
         rows = [[*row, *([self.tokenizer.pad_token_id] * (length - len(row)))] for row in ids]
-        return self.text_encoder(torch.tensor(rows, device=self.text_encoder.device))[0].float()
+        return self.text_encoder(torch.tensor(rows, device=self.text_encoder.device)).last_hidden_state.float()
 
 
 def contexts(surfaces: Sequence[str], captions: Sequence[str]) -> list[Context]:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bespoke.models import NewWords, Word
+from bespoke.models.vocabulary import ENCODER
 from bespoke.seeds import generator, normal
 from bespoke.words.anchors import Anchors, Neighbour, Vectors, vector_of, whole_words
 from bespoke.words.lessons import Lesson, Reader, graded
@@ -115,13 +116,22 @@ def several(words: NewWords, counts: Mapping[str, int], seed: int) -> NewWords:
     The rows of a word are its one row, moved a little apart so that training can tell them from one another.
     Source: Gal et al. 2022, "An Image is Worth One Word", whose multi-vector form textual inversion tools have.
     """
-    pairs: list[tuple[Word, Tensor]] = []
-    for word, rows in words.pairs():
+    pairs: list[tuple[Word, dict[str, Tensor]]] = []
+    for word, rows in words.entries():
         count = counts.get(word.surface, 1)
-        apart = torch.from_numpy(normal((count, rows.shape[1]), seed, "rows", word.surface))
-        moved = rows[:1] + (APART * rows[:1].norm() / rows.shape[1] ** 0.5 * apart if count > 1 else 0)
-        pairs.append((word, moved if count > 1 else rows))
+        pairs.append(
+            (word, {name: _apart(own, count, (seed, "rows", word.surface), name) for name, own in rows.items()})
+        )
     return NewWords.of(words.base, pairs)
+
+
+def _apart(rows: Tensor, count: int, key: tuple[int | str, ...], encoder: str) -> Tensor:
+    """So many rows near one, or the rows as they are where one is wanted."""
+    if count <= 1:
+        return rows
+    keyed = key if encoder == ENCODER else (*key, encoder)
+    apart = torch.from_numpy(normal((count, rows.shape[1]), *keyed))
+    return rows[:1] + APART * rows[:1].norm() / rows.shape[1] ** 0.5 * apart
 
 
 def _scaled(row: Row, norm: float) -> Row:

@@ -253,7 +253,7 @@ RUN: Table = {
     **every("cpu_offload_checkpointing fused_backward_pass fused_optimizer_groups blocks_to_swap", left(
         "bespoke train --fit 12GB chooses what saves memory here")),
     **every("full_fp16 full_bf16", left("trained weights are 32 bits here: small updates vanish in 16")),
-    **every("fp8_base fp8_base_unet", left('model.quantization = "int8" keeps frozen weights in 8 bits')),
+    **every("fp8_base fp8_base_unet", when_true({"model.quantization": "fp8"})),
     "no_half_vae": needless("the autoencoder encodes exactly, and once"), "clip_skip": clip_skip,
     **every("deepspeed zero_stage offload_optimizer_device offload_optimizer_nvme_path offload_param_device "
             "offload_param_nvme_path zero3_init_flag zero3_save_16bit_model fp16_master_weights_and_gradients", left(

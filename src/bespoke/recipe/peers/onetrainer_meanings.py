@@ -197,6 +197,8 @@ def weights(value: Any, options: Options) -> Result:
     forms = {"FLOAT_16": "fp16", "BFLOAT_16": "bf16", "FLOAT_32": "fp32", "TFLOAT_32": "fp32"}
     if chosen in forms:
         return Put({"model.weight_dtype": forms[chosen]})
+    if chosen == "FLOAT_8":
+        return Put({"model.quantization": "fp8"})
     return Left('model.quantization = "int8" or "nf4" keeps frozen weights in 8 or 4 bits')
 
 
