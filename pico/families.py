@@ -141,12 +141,12 @@ def t5(width: int) -> tuple[T5EncoderModel, T5Tokenizer]:
 
 def sd3() -> DiffusionPipeline:
     """A tiny Stable Diffusion 3: three text encoders, a transformer, flow matching, sixteen latent channels."""
-    return of_third(transformer(joint_attention_dim=64), t5(64))
+    return of_third(transformer(joint_attention_dim=80), t5(80))
 
 
 def sd3_clips() -> DiffusionPipeline:
     """The same without T5, as whoever has little memory draws with it."""
-    return of_third(transformer(joint_attention_dim=64), (None, None))
+    return of_third(transformer(joint_attention_dim=80), (None, None))
 
 
 def sd35() -> DiffusionPipeline:
@@ -162,15 +162,18 @@ def transformer(**options: Any) -> SD3Transformer2DModel:
     """A tiny transformer of Stable Diffusion 3's form."""
     return SD3Transformer2DModel(
         sample_size=8, patch_size=2, in_channels=16, out_channels=16, num_layers=2, attention_head_dim=8,
-        num_attention_heads=4, caption_projection_dim=32, pooled_projection_dim=64, pos_embed_max_size=16, **options,
+        num_attention_heads=4, caption_projection_dim=32, pooled_projection_dim=80, pos_embed_max_size=16, **options,
     )  # fmt: skip
 
 
 def of_third(network: SD3Transformer2DModel, third: tuple[Any, Any]) -> DiffusionPipeline:
-    """A Stable Diffusion 3 of this transformer and T5, if there is one."""
+    """A Stable Diffusion 3 of this transformer and T5, if there is one.
+
+    The second CLIP is wider than the first, as the real one is: readers of single files tell them apart by that.
+    """
     first, second = (
-        text_encoder(CLIPTextModelWithProjection, width=32, layers=2, heads=4, act=act)
-        for act in ("quick_gelu", "gelu")
+        text_encoder(CLIPTextModelWithProjection, width=width, layers=2, heads=4, act=act)
+        for width, act in ((32, "quick_gelu"), (48, "gelu"))
     )
     vae = autoencoder(
         (8, 8, 16, 16), layers=1, channels=16, side=64, scaling_factor=1.5305, shift_factor=0.0609,

@@ -64,14 +64,21 @@ def content_of(unet: Any, vae: Any, *text_encoders: Any) -> dict[str, Tensor]:
     never uses, is not there.
     """
     found = {UNET + unet_name(key, unet.config): value for key, value in unet.state_dict().items()}
-    levels = len(vae.config.block_out_channels)
-    for key, value in vae.state_dict().items():
-        whole = ".attentions." in key and key.endswith(".weight") and value.ndim == 2
-        found[VAE + vae_name(key, levels)] = value[:, :, None, None] if whole else value
+    found |= {VAE + key: value for key, value in autoencoder(vae).items()}
     for number, encoder in enumerate(text_encoders):
         place = BESIDE.format(number) if len(text_encoders) > 1 else ALONE
         found |= {place + key: value for key, value in _text(encoder)}
     return {key: value.detach().cpu().contiguous() for key, value in found.items()}
+
+
+def autoencoder(vae: Any) -> dict[str, Tensor]:
+    """The tensors of an autoencoder by CompVis's names; linear layers are 1 × 1 convolutions."""
+    found: dict[str, Tensor] = {}
+    levels = len(vae.config.block_out_channels)
+    for key, value in vae.state_dict().items():
+        whole = ".attentions." in key and key.endswith(".weight") and value.ndim == 2
+        found[vae_name(key, levels)] = value[:, :, None, None] if whole else value
+    return found
 
 
 def signs(scheduler: Mapping[str, Any]) -> dict[str, Tensor]:
