@@ -92,7 +92,7 @@ FAMILIES = (
         readers=(
             ("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"), ("tokenizer_3", "text_encoder_3"),
         ),
-        optional=("tokenizer_3", "text_encoder_3"), checked=False, one_file=False,
+        optional=("tokenizer_3", "text_encoder_3"), checked=False,
     ),
 )  # fmt: skip
 

@@ -16,7 +16,7 @@ from bespoke.workspace import atomic_file
 VERSION = "1.0.0"
 DIFFUSERS, STABILITY = "diffusers", "https://github.com/Stability-AI/generative-models"
 """ModelSpec's words for whose code defines a layout."""
-KINDS = {"1": "sd_v1", "2": "sd_v2", "xl": "sdxl_base_v1-0"}
+KINDS = {"1": "sd_v1", "2": "sd_v2", "xl": "sdxl_base_v1-0", "3": "sd3_m", "3.5": "sd3.5_m"}
 """Kinds of bases by kohya's names. Source: kohya's sdxl_train_network.py and library/sai_model_spec.py."""
 BLOCK = 0x100000
 """Where kohya's older mark of a file begins."""
@@ -48,6 +48,8 @@ class Facts:
         text = json.loads((checkpoint.part("text_encoder") / "config.json").read_text(encoding="utf-8"))
         prediction = str(checkpoint.scheduler_config.get("prediction_type", "epsilon"))
         kind = "xl" if checkpoint.family.sized else "2" if text.get("hidden_act") == "gelu" else "1"
+        if checkpoint.joint_width:
+            kind = "3.5" if checkpoint.config("transformer").get("dual_attention_layers") else "3"
         return Facts(title, checkpoint.name, kind, prediction, checkpoint.resolution)
 
     @property
@@ -55,7 +57,8 @@ class Facts:
         """ModelSpec's name of the base's kind. Source: kohya's library/sai_model_spec.py."""
         if self.kind == "2":
             return "stable-diffusion-v2-768-v" if self.prediction == "v_prediction" else "stable-diffusion-v2-512"
-        return "stable-diffusion-v1" if self.kind == "1" else "stable-diffusion-xl-v1-base"
+        names = {"1": "stable-diffusion-v1", "xl": "stable-diffusion-xl-v1-base"}
+        return names.get(self.kind, f"stable-diffusion-v{self.kind}-medium")
 
 
 @dataclass(frozen=True)

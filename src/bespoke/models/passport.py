@@ -17,15 +17,15 @@ WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL
 OTHERS = {
     "double_blocks": "FLUX",
     "single_transformer_blocks": "FLUX",
-    "joint_blocks": "Stable Diffusion 3",
-    "transformer.transformer_blocks": "Stable Diffusion 3",
+    "joint_blocks": "Stable Diffusion 3.x",
+    "transformer.transformer_blocks": "Stable Diffusion 3.x",
     "lora_te2": "SDXL",
     "text_encoder_2": "SDXL",
     "conditioner.embedders.0.model": "SDXL refiner",
     "conditioner.embedders": "SDXL",
 }
 """Further families, by what is in their tensors' names."""
-TUNED = ("Stable Diffusion 1.x", "Stable Diffusion 2.x", "SDXL", "pico")
+TUNED = ("Stable Diffusion 1.x", "Stable Diffusion 2.x", "SDXL", "Stable Diffusion 3.x", "pico")
 FORMATS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F64": "fp64"}
 SPELT = (  # kind, a pattern that ends a tensor's name
     ("DoRA", r"(dora_scale|lora_magnitude_vector(\.weight)?)$"),
@@ -37,10 +37,12 @@ SPELT = (  # kind, a pattern that ends a tensor's name
 )
 ENDS = (
     r"(to_(?:q|k|v|out)|ff_net_\d(?:_proj)?|(?:[qkv]|out)_proj|fc[12]|proj_(?:in|out)|conv\w*|time_emb_proj"
-    r"|(?:in|out|emb)_layers_\d|skip_connection|(?<=_)op)(?:_0)?$"
+    r"|(?:in|out|emb)_layers_\d|skip_connection|(?<=_)op|(?:x|context)_block_attn2?_(?:qkv|proj))(?:_0)?$"
 )
 """The names that layers' names end with, diffusers' and CompVis's."""
 LDM = "model.diffusion_model.input_blocks.0.0.weight"
+MMDIT = "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight"
+"""Tensors that every whole model in one file has, and every one of Stable Diffusion 3."""
 TOKENS = ("clip_l", "clip_g", "clip_h", "t5xxl", "emb_params")
 """Keys of textual inversions."""
 LOADS = {
@@ -58,6 +60,7 @@ LOADS = {
     ("textual inversion", "a key for each encoder"): ("diffusers", "ComfyUI", "A1111", "Forge"),
     ("new words", "bespoke"): ("bespoke",),
     ("whole model", "one file, CompVis's layout"): ("A1111", "Forge", "ComfyUI", "diffusers"),
+    ("whole model", "one file, Stability AI's layout"): ("ComfyUI", "Forge", "diffusers"),
 }
 """Who loads a kind in a form, as far as their published code says; the programs themselves were not run."""
 
@@ -182,6 +185,8 @@ def _kind(head: Header) -> tuple[str, str]:
     names = head.tensors
     if LDM in names:
         return "whole model", "one file, CompVis's layout"
+    if MMDIT in names:
+        return "whole model", "one file, Stability AI's layout"
     for kind, pattern in SPELT:
         if any(re.search(pattern, name) for name in names):
             return kind, _form(kind, names)

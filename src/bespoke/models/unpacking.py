@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from bespoke.errors import BespokeError
+from bespoke.models import threefile
 from bespoke.models.families import family_of
 from bespoke.models.passport import Header, Passport, header, passport
 from bespoke.models.quietly import quiet
@@ -30,6 +31,8 @@ SHIPPED = {
     "SDXL": CONFIGS / "sdxl",
 }
 """The folder of each family's settings."""
+THIRDS = {"3": CONFIGS / "sd3", "3.5": CONFIGS / "sd35"}
+"""Those of Stable Diffusion 3 and 3.5, medium."""
 SECOND_V = CONFIGS / "sd2v"
 TELLING = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
 WIDE = 0.09
@@ -73,10 +76,11 @@ def unpack(path: Path, folder: Path, config: Path | None = None, *, ema: bool = 
     if found.what != "whole model":
         hint = "Name a whole model. An adapter goes with its base: model.adapter_file, or a run."
         raise BespokeError(f"{path} is no whole model, but: {found.what}.", hint)
-    settings = config or SHIPPED.get(found.family)
+    settings = config or SHIPPED.get(found.family) or _of_three(found)
     if settings is None:
         hint = (
-            "Known are Stable Diffusion 1.x, 2.x and XL; for others give --config FOLDER of a model of the same shape."
+            "Known are Stable Diffusion 1.x, 2.x, XL, 3 and 3.5 medium; for others give --config FOLDER of a model of "
+            "the same shape."
         )
         raise BespokeError(f"{path} is of a family without settings here: {found.family or 'unknown'}.", hint)
     if config is None and found.family == "Stable Diffusion 2.x" and predicts_v(path):
@@ -91,6 +95,13 @@ def unpack(path: Path, folder: Path, config: Path | None = None, *, ema: bool = 
         _convert(path, staged, DTYPES.get(found.dtype, torch.float32), written)
         os.replace(written, folder)
     return found
+
+
+def _of_three(found: Passport) -> Path | None:
+    """The settings for a Stable Diffusion 3 in one file, without T5, whose vocabulary does not come along."""
+    if found.family != threefile.FAMILY:
+        return None
+    return THIRDS.get(threefile.version_of(header(found.path).tensors))
 
 
 def has_average(path: Path) -> bool:
@@ -162,9 +173,16 @@ def _convert(path: Path, config: Path, dtype: torch.dtype, out: Path) -> None:
         options: dict[str, Any] = {"local_files_only": True, "torch_dtype": dtype}
         options |= {"safety_checker": None, "requires_safety_checker": False} if family.checked else {}
         hint = "Download it again, or give --config FOLDER of a model of the same shape."
+        lacks = threefile.lacks(header(path).tensors) if family.optional else []
+        if set(lacks) - set(family.optional):
+            more = "Take the file that has them in it (…_incl_clips), or the folder in diffusers' layout."
+            raise BespokeError(f"{path} has no text encoders.", more)
+        options |= dict.fromkeys(family.optional) if lacks else {}
         try:
             kind: Any = getattr(diffusers, family.pipeline)
             pipeline: Any = kind.from_single_file(str(path), config=str(config), **options)
+            if family.optional:
+                threefile.mend(pipeline, path)
         except (RuntimeError, ValueError, KeyError, OSError) as error:
             raise BespokeError(f"{path} does not fit its family: {str(error).splitlines()[0]}", hint) from None
         for name in ("vae", *family.worded):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bespoke.errors import BespokeError
-from bespoke.models import Checkpoint, find, kohyafile, lorafile, modelspec, singlefile, unpacking
+from bespoke.models import Checkpoint, find, kohyafile, lorafile, modelspec, onefile, unpacking
 from bespoke.models.families import family_of
 from bespoke.models.lowrank import LowRanks
 from bespoke.models.modelspec import Facts
@@ -85,7 +85,7 @@ def _folder(file: Path, out: Path, dtype: str) -> str:
     if dtype:
         round_folder(out, dtype)
     made, own = find(str(out)), load_file(file)
-    again = singlefile.content_of(made.denoiser(), made.vae(), *(encoder for _, encoder in made.readers()))
+    again = onefile.content_of(made.denoiser(), made.vae(), {part: made.network(part) for _, part in made.reading})
     kind = DTYPES[dtype or "fp32"]
     wanted = {key: own[key].to(kind).float() for key in again if key in own}
     _same({key: again[key].float() for key in wanted}, wanted, out)

@@ -15,8 +15,20 @@ from torch import Tensor
 
 from bespoke import data
 from bespoke.errors import BespokeError
-from bespoke.models import adapterfile, elsewhere, formulas, kohyafile, modelspec, quiet, runtimes, singlefile, tracing
+from bespoke.models import (
+    adapterfile,
+    elsewhere,
+    formulas,
+    kohyafile,
+    modelspec,
+    onefile,
+    quiet,
+    runtimes,
+    singlefile,
+    tracing,
+)
 from bespoke.models.compiled import Compiled
+from bespoke.models.families import denoiser_of
 from bespoke.models.formats import FOLDER, write_inversions
 from bespoke.models.modelspec import Facts, Network
 from bespoke.models.passport import header
@@ -242,13 +254,13 @@ def rounded(content: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
 
 
 def _one_file(source: Named) -> dict[str, Tensor]:
-    pipeline, family = merged_pipeline(source), source.checkpoint.family
-    encoders = [getattr(pipeline, encoder) for _, encoder in family.readers]
-    if words := source.checkpoint.new_words:
-        for encoder in encoders:
-            words.sliced(encoder)  # programs that read such files know the base's vocabulary only
-    content = singlefile.content_of(pipeline.unet, pipeline.vae, *encoders)
-    return content | (singlefile.signs(source.checkpoint.scheduler_config) if family.sized else {})
+    pipeline, checkpoint = merged_pipeline(source), source.checkpoint
+    encoders = {encoder: getattr(pipeline, encoder) for _, encoder in checkpoint.reading}
+    if words := checkpoint.new_words:
+        for encoder in checkpoint.rows_for.values():
+            words.sliced(encoders[encoder])  # programs that read such files know the base's vocabulary only
+    content = onefile.content_of(denoiser_of(pipeline), pipeline.vae, encoders)
+    return content | (singlefile.signs(checkpoint.scheduler_config) if checkpoint.family.sized else {})
 
 
 def _write_model(source: Named, path: Path, dtype: str) -> None:
@@ -315,6 +327,13 @@ def _how(path: Path, form: str, facts: Facts, source: Named) -> tuple[str, ...]:
     return _how_a_file(path, form, trigger, source)
 
 
+def _how_a_dora(form: str, trigger: str) -> str:
+    """What goes where, of a DoRA in kohya's form."""
+    if form == "comfyui":
+        return f"ComfyUI and Forge: put it with the LoRAs{trigger}. Its magnitudes are for their own formula."
+    return f"LyCORIS and bespoke read it as it was trained{trigger}; for ComfyUI use --as comfyui."
+
+
 def _how_a_file(path: Path, form: str, trigger: str, source: Named) -> tuple[str, ...]:
     """What goes where, of what torch computes."""
     place = path.as_posix()
@@ -324,16 +343,17 @@ def _how_a_file(path: Path, form: str, trigger: str, source: Named) -> tuple[str
         case "model":
             return (f'diffusers: DiffusionPipeline.from_pretrained("{place}"){trigger}.',)
         case "single-file":
+            theirs = "Forge" if source.checkpoint.joint_width else "A1111 and Forge"
             return (
-                f"A1111 and Forge: put it into models/Stable-diffusion/{trigger}.",
+                f"{theirs}: put it into models/Stable-diffusion/{trigger}.",
                 f"ComfyUI: put it into models/checkpoints/{trigger}.",
             )
         case "diffusers":
             return (f'diffusers: pipe.load_lora_weights("{place}"){trigger}.',)
-        case "comfyui" if dora:
-            return (f"ComfyUI and Forge: put it with the LoRAs{trigger}. Its magnitudes are for their own formula.",)
         case _ if dora:
-            return (f"LyCORIS and bespoke read it as it was trained{trigger}; for ComfyUI use --as comfyui.",)
+            return (_how_a_dora(form, trigger),)
+        case _ if source.checkpoint.joint_width and not lycoris:
+            return (f"ComfyUI: put it into models/loras/{trigger}; bespoke reads it, too.",)
         case _:
             told = [
                 f"ComfyUI: put it into models/loras/{trigger}.",
