@@ -83,7 +83,10 @@ def test_a_file_without_t5_leaves_it_out_and_one_without_text_encoders_is_refuse
     content = one_file(bases["sd3"], tmp_path / "one.safetensors")
     few = {key: value for key, value in content.items() if "t5xxl" not in key}
     save_file(few, tmp_path / "few.safetensors")
-    bespoke.import_model(tmp_path / "few.safetensors", tmp_path / "few", config=bases["sd3"])
+    done = bespoke.import_model(tmp_path / "few.safetensors", tmp_path / "few", config=bases["sd3"])
+    assert not done.left_out  # it had none
+    told = bespoke.import_model(tmp_path / "one.safetensors", tmp_path / "bare", config=bases["sd3-clips"])
+    assert told.left_out == ("T5",) and find(str(tmp_path / "bare")).lacked
     assert find(str(tmp_path / "few")).lacked and len(find(str(tmp_path / "few")).readers()) == 2
     save_file({k: v for k, v in few.items() if "text_encoders" not in k}, tmp_path / "none.safetensors")
     with pytest.raises(BespokeError, match="no text encoders") as told:
@@ -180,3 +183,10 @@ def test_what_kohyas_form_cannot_hold_or_the_model_has_not_is_refused(bases, tmp
     save_file(content | {"lora_te3_encoder_block_0.alpha": torch.tensor(1.0)}, tmp_path / "t5.safetensors")
     with pytest.raises(BespokeError, match="lora_te3_encoder_block_0"):
         kohyafile.low_ranks(bare, tmp_path / "t5.safetensors")
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_runtimes_are_refused_with_what_to_do_instead(bases, form, tmp_path):
+    with pytest.raises(BespokeError, match=f"as {form}") as told:
+        bespoke.export_model(str(bases["sd3"]), tmp_path / "out", form)
+    assert "--as model" in told.value.hint and not (tmp_path / "out").exists()

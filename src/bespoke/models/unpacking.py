@@ -109,6 +109,11 @@ def has_average(path: Path) -> bool:
     return any(key.startswith(EMA) for key in header(path).tensors)
 
 
+def has_t5(path: Path) -> bool:
+    """Whether a Stable Diffusion 3 in one file holds T5."""
+    return any(key.startswith(threefile.TEXTS["text_encoder_3"]) for key in header(path).tensors)
+
+
 def _averaged(path: Path, out: Path) -> Path:
     """A file whose UNet is the running average in another. Source: CompVis's ldm/modules/ema.py (names without dots).
 
@@ -163,21 +168,20 @@ def unpickled(path: Path) -> dict[str, Any]:
 
 
 def _convert(path: Path, config: Path, dtype: torch.dtype, out: Path) -> None:
-    family = family_of(json.loads((config / "model_index.json").read_text(encoding="utf-8"))["_class_name"], str(path))
-    if not family.one_file:
-        hint = "Take a model's folder: other programs make one of such files."
-        raise BespokeError(f"A {family.name} in one file cannot be read yet: {path}.", hint)
+    index = json.loads((config / "model_index.json").read_text(encoding="utf-8"))
+    family = family_of(index["_class_name"], str(path))
+    lacks = threefile.lacks(header(path).tensors) if family.optional else []
+    if set(lacks) - set(family.optional):
+        hint = "Take the file that has them in it (…_incl_clips), or the folder in diffusers' layout."
+        raise BespokeError(f"{path} has no text encoders.", hint)
+    without = lacks or not all((index.get(part) or [None])[0] for part in family.optional)
     with quiet():
         import diffusers
 
         options: dict[str, Any] = {"local_files_only": True, "torch_dtype": dtype}
         options |= {"safety_checker": None, "requires_safety_checker": False} if family.checked else {}
         hint = "Download it again, or give --config FOLDER of a model of the same shape."
-        lacks = threefile.lacks(header(path).tensors) if family.optional else []
-        if set(lacks) - set(family.optional):
-            more = "Take the file that has them in it (…_incl_clips), or the folder in diffusers' layout."
-            raise BespokeError(f"{path} has no text encoders.", more)
-        options |= dict.fromkeys(family.optional) if lacks else {}
+        options |= dict.fromkeys(family.optional) if without else {}
         try:
             kind: Any = getattr(diffusers, family.pipeline)
             pipeline: Any = kind.from_single_file(str(path), config=str(config), **options)

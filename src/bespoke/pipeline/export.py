@@ -121,7 +121,7 @@ def _check(source: Named, path: Path, form: str, dtype: str) -> None:
         wanted = "a file, OUT.safetensors" if one_file else "a folder"
         raise BespokeError(f"--as {form} writes {wanted}, not {path}.", "Name it so.")
     family = source.checkpoint.family
-    if (form == "single-file" and not family.one_file) or (form in runtimes.RUNTIMES and not family.compiled):
+    if form in runtimes.RUNTIMES and not family.compiled:
         hint = "Use --as model: a folder, which diffusers reads, and other programs that make such files."
         raise BespokeError(f"A {family.name} cannot be written as {form} yet.", hint)
     if source.state:

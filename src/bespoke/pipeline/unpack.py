@@ -19,6 +19,8 @@ class Imported:
     dtype: str
     which: str = ""
     """Where the file holds both: `weights`, or their running `average`."""
+    left_out: tuple[str, ...] = ()
+    """What of the file is not in the folder."""
 
 
 def import_model(
@@ -49,4 +51,5 @@ def import_model(
 def _unpacked(file: Path, folder: Path, settings: Path | None, *, ema: bool) -> Imported:
     found = unpacking.unpack(file, folder, settings, ema=ema)
     which = ("average" if ema else "weights") if unpacking.has_average(file) else ""
-    return Imported(folder, found.family, found.dtype, which)
+    lost = unpacking.has_t5(file) and not (folder / "text_encoder_3").is_dir()
+    return Imported(folder, found.family, found.dtype, which, left_out=("T5",) if lost else ())
