@@ -77,13 +77,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--settle", type=float, default=30, help="Draw for so many seconds before anything is timed.")
+    parser.add_argument("--only", nargs="*", help="Compare these arms; plain diffusers must be one.")
+    parser.add_argument("--processor", action="store_true", help="Count the processor's time, on a busy machine.")
     options = parser.parse_args()
     compared, figures = arms(options.model, options.side, options.steps, options.rank), dict[str, Any]()
+    compared = {name: arm for name, arm in compared.items() if not options.only or name in options.only}
+    clock = time.process_time if options.processor else time.perf_counter
     for count in options.batches:
         _settled(compared["plain diffusers"], count, options.settle)
-        figures[f"batch {count}"] = _compared(compared, count, options.rounds)
+        figures[f"batch {count}"] = _compared(compared, count, options.rounds, clock)
     part = "pico" if options.model == "pico" else Path(options.model).name
-    results.write("drawing", {"side": options.side, "steps": options.steps, **figures}, part, "benchmarks")
+    told = {"side": options.side, "steps": options.steps, "clock": clock.__name__, **figures}
+    results.write("drawing", told, part, "benchmarks")
 
 
 def _settled(arm: Arm, count: int, seconds: float) -> None:
@@ -93,7 +98,7 @@ def _settled(arm: Arm, count: int, seconds: float) -> None:
         arm(count)
 
 
-def _compared(compared: dict[str, Arm], count: int, rounds: int) -> dict[str, Any]:
+def _compared(compared: dict[str, Arm], count: int, rounds: int, clock: Callable[[], float]) -> dict[str, Any]:
     """Each arm's pictures per second, and how often the plain arm's: medians over the rounds."""
     taken: dict[str, list[float]] = {name: [] for name in compared}
     names = list(compared)
@@ -101,12 +106,12 @@ def _compared(compared: dict[str, Arm], count: int, rounds: int) -> dict[str, An
         # Another arm begins each round, so that none always follows the same one.
         for name in names[number % len(names) :] + names[: number % len(names)]:
             arm = compared[name]
-            began = time.perf_counter()
+            began = clock()
             arm(count)
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             if number:  # the first round warms up
-                taken[name].append(time.perf_counter() - began)
+                taken[name].append(clock() - began)
     plain = taken["plain diffusers"]
     found: dict[str, Any] = {}
     for name, seconds in taken.items():
