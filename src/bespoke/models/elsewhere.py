@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from bespoke.models import adapterfile, formulas
+from bespoke.models import adapterfile, formulas, threefile
 from bespoke.models.families import networks_of
 from bespoke.models.load import Checkpoint, find
 from bespoke.models.runtimes import Runtime
@@ -30,8 +30,10 @@ def single_file(path: Path, checkpoint: Checkpoint) -> tuple[Any, str]:
     import diffusers
 
     kind: Any = getattr(diffusers, checkpoint.family.pipeline)
-    options = UNCHECKED if checkpoint.family.checked else ALONE
+    options = (UNCHECKED if checkpoint.family.checked else ALONE) | dict.fromkeys(checkpoint.lacked)
     pipeline = kind.from_single_file(str(path), config=str(checkpoint.folder), torch_dtype=torch.float32, **options)
+    if checkpoint.joint_width:
+        threefile.mend(pipeline, path)
     if checkpoint.rescaled:  # a file of weights says nothing of the schedule
         pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **RESCALED)
     return pipeline, "diffusers' from_single_file"

@@ -39,8 +39,6 @@ class Family:
     text_trained: bool = True
     """Whether text encoders can be trained here, and know new words."""
 
-    one_file: bool = True
-    """Whether whole models can be written in one file, and read from one, here."""
     compiled: bool = False
     """Whether they can be written for a runtime here."""
 
@@ -92,7 +90,7 @@ FAMILIES = (
         readers=(
             ("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"), ("tokenizer_3", "text_encoder_3"),
         ),
-        optional=("tokenizer_3", "text_encoder_3"), checked=False, one_file=False,
+        optional=("tokenizer_3", "text_encoder_3"), checked=False,
     ),
 )  # fmt: skip
 

@@ -17,6 +17,11 @@ VERSION = "1.0.0"
 DIFFUSERS, STABILITY = "diffusers", "https://github.com/Stability-AI/generative-models"
 """ModelSpec's words for whose code defines a layout."""
 KINDS = {"1": "sd_v1", "2": "sd_v2", "xl": "sdxl_base_v1-0"}
+THIRDS = {
+    "3": "stable-diffusion-v3-medium",
+    "3.5": "stable-diffusion-v3.5-medium",
+    "3.5-large": "stable-diffusion-v3.5-large",
+}
 """Kinds of bases by kohya's names. Source: kohya's sdxl_train_network.py and library/sai_model_spec.py."""
 BLOCK = 0x100000
 """Where kohya's older mark of a file begins."""
