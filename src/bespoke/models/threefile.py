@@ -4,6 +4,7 @@ Source: diffusers' loaders/single_file_utils.py (its inverse); Stability AI's sd
 (`mmdit_to_diffusers`).
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from bespoke.errors import BespokeError
 from bespoke.models import singlefile
 
 FAMILY = "Stable Diffusion 3.x"
@@ -148,6 +150,32 @@ def lacks(names: Iterable[str]) -> list[str]:
     """The text encoders, by their folders' names, that a file with tensors of these names has not."""
     known = list(names)
     return [encoder for encoder, start in TEXTS.items() if not any(name.startswith(start) for name in known)]
+
+
+def check_readable(path: Path, names: Iterable[str]) -> None:
+    """Raises: BespokeError when a file has not both CLIPs, without which nothing is drawn."""
+    if gone := [name for name in lacks(names) if name != "text_encoder_3"]:
+        hint = (
+            "Take the file that has its text encoders in it (such as sd3_medium_incl_clips.safetensors), or the model's "
+            "folder or hub id."
+        )
+        raise BespokeError(f"{path} is a Stable Diffusion 3 without its text encoders: it lacks {' and '.join(gone)}.", hint)
+
+
+def leave_third(folder: Path) -> None:
+    """Takes T5 and its tokenizer out of the index of a model's settings."""
+    index = folder / "model_index.json"
+    told = json.loads(index.read_text(encoding="utf-8"))
+    told |= {part: [None, None] for part in ("text_encoder_3", "tokenizer_3")}
+    index.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def reads_third(folder: Path) -> bool:
+    """Whether a model's settings have T5 and its vocabulary."""
+    told = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    named = all((told.get(part) or [None])[0] for part in ("text_encoder_3", "tokenizer_3"))
+    words = any((folder / "tokenizer_3" / name).is_file() for name in ("spiece.model", "tokenizer.json"))
+    return named and words and (folder / "text_encoder_3" / "config.json").is_file()
 
 
 def version_of(names: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from bespoke.errors import BespokeError
+from bespoke.models import threefile
 from bespoke.models.families import family_of
 from bespoke.models.passport import Header, Passport, header, passport
 from bespoke.models.quietly import quiet
@@ -28,9 +29,12 @@ SHIPPED = {
     "Stable Diffusion 1.x": CONFIGS / "sd1",
     "Stable Diffusion 2.x": CONFIGS / "sd2",
     "SDXL": CONFIGS / "sdxl",
+    threefile.FAMILY: CONFIGS / "sd3",
 }
 """The folder of each family's settings."""
 SECOND_V = CONFIGS / "sd2v"
+THIRDS = {"3": CONFIGS / "sd3", "3.5": CONFIGS / "sd35"}
+"""The folders of the settings of Stable Diffusion 3, by version."""
 TELLING = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
 WIDE = 0.09
 """A Stable Diffusion 2 whose numbers there deviate by more predicts v. Source: ComfyUI's comfy/supported_models.py."""
@@ -73,19 +77,26 @@ def unpack(path: Path, folder: Path, config: Path | None = None, *, ema: bool = 
     if found.what != "whole model":
         hint = "Name a whole model. An adapter goes with its base: model.adapter_file, or a run."
         raise BespokeError(f"{path} is no whole model, but: {found.what}.", hint)
-    settings = config or SHIPPED.get(found.family)
+    third = bool(found.version)
+    settings = config or (THIRDS.get(found.version) if third else SHIPPED.get(found.family))
     if settings is None:
         hint = (
-            "Known are Stable Diffusion 1.x, 2.x and XL; for others give --config FOLDER of a model of the same shape."
+            "Known are Stable Diffusion 1.x, 2.x, XL, 3 and 3.5 medium; for others give --config FOLDER of a model of "
+            "the same shape."
         )
-        raise BespokeError(f"{path} is of a family without settings here: {found.family or 'unknown'}.", hint)
+        family = f"{found.family or 'unknown'}{third and f' ({found.version})' or ''}"
+        raise BespokeError(f"{path} is of a family without settings here: {family}.", hint)
+    if third:
+        threefile.check_readable(path, header(path).tensors)
     if config is None and found.family == "Stable Diffusion 2.x" and predicts_v(path):
         settings = SECOND_V
-    schedule = _schedule(path, header(path))
+    schedule = {} if third else _schedule(path, header(path))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacked-") as temporary:
         staged, written = Path(temporary) / "config", Path(temporary) / "model"
         _stage(settings, staged, schedule)
+        if third and (threefile.lacks(header(path).tensors) or not threefile.reads_third(staged)):
+            threefile.leave_third(staged)
         if ema:
             path = _averaged(path, Path(temporary) / "averaged.safetensors")
         _convert(path, staged, DTYPES.get(found.dtype, torch.float32), written)
@@ -96,6 +107,12 @@ def unpack(path: Path, folder: Path, config: Path | None = None, *, ema: bool = 
 def has_average(path: Path) -> bool:
     """Whether a model in one file holds a running average (EMA) of its UNet beside the weights."""
     return any(key.startswith(EMA) for key in header(path).tensors)
+
+
+def lost_third(path: Path, folder: Path) -> bool:
+    """Whether a model in one file has a T5 that is not in the folder it was unpacked into."""
+    names = [name for name in header(path).tensors if name.startswith(threefile.TEXTS["text_encoder_3"])]
+    return bool(names) and not (folder / "text_encoder_3").is_dir()
 
 
 def _averaged(path: Path, out: Path) -> Path:
@@ -153,9 +170,6 @@ def unpickled(path: Path) -> dict[str, Any]:
 
 def _convert(path: Path, config: Path, dtype: torch.dtype, out: Path) -> None:
     family = family_of(json.loads((config / "model_index.json").read_text(encoding="utf-8"))["_class_name"], str(path))
-    if not family.one_file:
-        hint = "Take a model's folder: other programs make one of such files."
-        raise BespokeError(f"A {family.name} in one file cannot be read yet: {path}.", hint)
     with quiet():
         import diffusers
 
@@ -167,8 +181,11 @@ def _convert(path: Path, config: Path, dtype: torch.dtype, out: Path) -> None:
             pipeline: Any = kind.from_single_file(str(path), config=str(config), **options)
         except (RuntimeError, ValueError, KeyError, OSError) as error:
             raise BespokeError(f"{path} does not fit its family: {str(error).splitlines()[0]}", hint) from None
-        for name in ("vae", *family.worded):
-            weights = getattr(pipeline, name).state_dict().items()
+        if family.denoiser == "transformer":
+            threefile.mend(pipeline, path)
+        networks = {name: getattr(pipeline, name) for name in ("vae", *family.worded, *family.optional)}
+        for name in (name for name, network in networks.items() if hasattr(network, "state_dict")):
+            weights = networks[name].state_dict().items()
             if lacking := next((key for key, weight in weights if weight.is_meta), ""):  # which diffusers leaves so
                 raise BespokeError(f"{path} does not fit its family: it lacks {name}.{lacking}.", hint)
         pipeline.save_pretrained(out)

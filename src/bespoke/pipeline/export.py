@@ -15,8 +15,9 @@ from torch import Tensor
 
 from bespoke import data
 from bespoke.errors import BespokeError
-from bespoke.models import adapterfile, elsewhere, formulas, kohyafile, modelspec, quiet, runtimes, singlefile, tracing
+from bespoke.models import adapterfile, elsewhere, formulas, kohyafile, modelspec, quiet, runtimes, singlefile, threefile, tracing
 from bespoke.models.compiled import Compiled
+from bespoke.models.families import Family
 from bespoke.models.formats import FOLDER, write_inversions
 from bespoke.models.modelspec import Facts, Network
 from bespoke.models.passport import header
@@ -109,7 +110,7 @@ def _check(source: Named, path: Path, form: str, dtype: str) -> None:
         wanted = "a file, OUT.safetensors" if one_file else "a folder"
         raise BespokeError(f"--as {form} writes {wanted}, not {path}.", "Name it so.")
     family = source.checkpoint.family
-    if (form == "single-file" and not family.one_file) or (form in runtimes.RUNTIMES and not family.compiled):
+    if form in runtimes.RUNTIMES and not family.compiled:
         hint = "Use --as model: a folder, which diffusers reads, and other programs that make such files."
         raise BespokeError(f"A {family.name} cannot be written as {form} yet.", hint)
     if source.state:
@@ -243,12 +244,19 @@ def rounded(content: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
 
 def _one_file(source: Named) -> dict[str, Tensor]:
     pipeline, family = merged_pipeline(source), source.checkpoint.family
-    encoders = [getattr(pipeline, encoder) for _, encoder in family.readers]
+    encoders = {encoder: getattr(pipeline, encoder) for _, encoder in source.checkpoint.reading}
     if words := source.checkpoint.new_words:
-        for encoder in encoders:
-            words.sliced(encoder)  # programs that read such files know the base's vocabulary only
-    content = singlefile.content_of(pipeline.unet, pipeline.vae, *encoders)
+        for encoder in source.checkpoint.rows_for.values():
+            words.sliced(encoders[encoder])  # programs that read such files know the base's vocabulary only
+    content = in_one(family, getattr(pipeline, family.denoiser), pipeline.vae, encoders)
     return content | (singlefile.signs(source.checkpoint.scheduler_config) if family.sized else {})
+
+
+def in_one(family: Family, denoiser: Any, vae: Any, encoders: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a whole model by the names that its family's files have; text encoders by their folders."""
+    if family.denoiser == "transformer":
+        return threefile.content_of(denoiser, vae, encoders)
+    return singlefile.content_of(denoiser, vae, *encoders.values())
 
 
 def _write_model(source: Named, path: Path, dtype: str) -> None:
@@ -324,8 +332,9 @@ def _how_a_file(path: Path, form: str, trigger: str, source: Named) -> tuple[str
         case "model":
             return (f'diffusers: DiffusionPipeline.from_pretrained("{place}"){trigger}.',)
         case "single-file":
+            by = "Forge" if source.checkpoint.joint_width else "A1111 and Forge"
             return (
-                f"A1111 and Forge: put it into models/Stable-diffusion/{trigger}.",
+                f"{by}: put it into models/Stable-diffusion/{trigger}.",
                 f"ComfyUI: put it into models/checkpoints/{trigger}.",
             )
         case "diffusers":

@@ -10,6 +10,11 @@ from bespoke.pipeline.fetching import path_of
 from bespoke.workspace import check_new
 
 
+LEFT = (
+    " Its T5 was left out, as its vocabulary is not in the file: --config FOLDER of a model with tokenizer_3 keeps it."
+)
+
+
 @dataclass(frozen=True)
 class Imported:
     """The folder of a model that came in one file."""
@@ -19,6 +24,8 @@ class Imported:
     dtype: str
     which: str = ""
     """Where the file holds both: `weights`, or their running `average`."""
+    left: str = ""
+    """What of the file was left out, and what to do about it; nothing where all was taken."""
 
 
 def import_model(
@@ -49,4 +56,5 @@ def import_model(
 def _unpacked(file: Path, folder: Path, settings: Path | None, *, ema: bool) -> Imported:
     found = unpacking.unpack(file, folder, settings, ema=ema)
     which = ("average" if ema else "weights") if unpacking.has_average(file) else ""
-    return Imported(folder, found.family, found.dtype, which)
+    left = LEFT if unpacking.lost_third(file, folder) else ""
+    return Imported(folder, found.family, found.dtype, which, left)
