@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import bespoke
-from bespoke.cli import app
+from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
 from bespoke.models import find, singlefile, threefile, unpacking
 from bespoke.models.passport import passport

@@ -169,12 +169,14 @@ def unpickled(path: Path) -> dict[str, Any]:
 
 
 def _convert(path: Path, config: Path, dtype: torch.dtype, out: Path) -> None:
-    family = family_of(json.loads((config / "model_index.json").read_text(encoding="utf-8"))["_class_name"], str(path))
+    index = json.loads((config / "model_index.json").read_text(encoding="utf-8"))
+    family = family_of(index["_class_name"], str(path))
     with quiet():
         import diffusers
 
         options: dict[str, Any] = {"local_files_only": True, "torch_dtype": dtype}
         options |= {"safety_checker": None, "requires_safety_checker": False} if family.checked else {}
+        options |= {part: None for part in family.optional if not (index.get(part) or [None])[0]}
         hint = "Download it again, or give --config FOLDER of a model of the same shape."
         try:
             kind: Any = getattr(diffusers, family.pipeline)
