@@ -6,21 +6,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, SD3Transformer2DModel, StableDiffusion3Pipeline
+from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 from diffusers.loaders import single_file_utils as diffusers_own
 from pico import families
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import bespoke
 from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
-from bespoke.models import find, singlefile, threefile, unpacking
+from bespoke.models import NewWords, Word, find, threefile, unpacking
 from bespoke.models.passport import passport
+from bespoke.models.vocabulary import FILE
 from bespoke.models.weightless import skeletons
 from bespoke.pipeline.convert import convert_model
+from bespoke.recipe.tree import Sample
 
 KINDS = ("sd3", "sd3-clips", "sd35")
+QUICK = ("train.max_train_steps=2", "train.learning_rate=0.02", "train.lr_warmup_steps=0", "train.num_class_images=0",
+         "sample.num_inference_steps=2", "sample.sample_every_n_steps=0", "validation.strata=1", "model.rank=4",
+         "train.train_batch_size=2", "track.mlflow=false", "track.tensorboard=false", "words.learning_rate=0.05",
+         "validation.probe=false", "words.file=words.safetensors", "words.train=true",
+         "train.train_text_encoder=true")  # fmt: skip
+WISH = Sample(num_inference_steps=2, guidance_scale=4.0)
 T5 = threefile.TEXTS["text_encoder_3"]
 
 
@@ -53,6 +62,12 @@ def networks_of(folder: Path):
     return {part: base.network(part) for part in ("transformer", "vae", *(encoder for _, encoder in base.reading))}
 
 
+def drawn(model: Path, out: Path) -> np.ndarray:
+    (picture,) = bespoke.sample(str(model), ["a red cat"], out=out, seed=3, settings=WISH).pictures
+    with Image.open(picture) as image:
+        return np.asarray(image.convert("RGB"), int)
+
+
 def same(ours, theirs) -> bool:
     one, two = ours.state_dict(), theirs.state_dict()
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
@@ -80,8 +95,9 @@ def test_a_projection_that_is_the_identity_is_left_out_as_in_published_files(bas
     assert name not in threefile.content_of(parts["transformer"], parts["vae"], texts)
 
 
-@pytest.mark.parametrize(("kind", "weights"), [("sd3", 2_084_951_104), ("sd35", 2_469_554_752)])
-def test_the_settings_that_ship_are_the_real_models_and_each_tensor_has_a_name(tmp_path, kind, weights):
+@pytest.mark.parametrize(("kind", "weights"), [("sd3", 2_028_328_000), ("sd35", 2_243_171_520)])
+def test_the_settings_that_ship_are_the_real_models(tmp_path, kind, weights):
+    """2 billion weights, and 2.5 with the table of 384² places, as the models' pages say."""
     unpacking._stage(unpacking.CONFIGS / kind, tmp_path / kind, {})
     found = find(str(tmp_path / kind))
     bare = skeletons(found)
@@ -92,8 +108,19 @@ def test_the_settings_that_ship_are_the_real_models_and_each_tensor_has_a_name(t
     assert found.lacked and found.flows and found.scheduler_config["shift"] == 3.0
     first, second = (found.tokenizer(name) for name in ("tokenizer", "tokenizer_2"))
     assert (len(first), len(second), first.pad_token_id, second.pad_token_id) == (49_408, 49_408, 49407, 0)
-    print(sizes["transformer"])
     assert sizes["transformer"] == weights
+
+
+def test_every_name_of_as_many_blocks_as_the_real_one_has_is_one_that_diffusers_looks_for():
+    """Blocks as many and of the kinds of 3.5 medium's, but narrow."""
+    network = families.transformer(joint_attention_dim=32, qk_norm="rms_norm", dual_attention_layers=tuple(range(13)))
+    config = dict(network.config) | {"num_layers": 24}
+    network = SD3Transformer2DModel.from_config(config)
+    content = threefile.content_of(network, find("pico").vae(), {})
+    own = {key: value for key, value in content.items() if key.startswith(threefile.TRANSFORMER)}
+    theirs = diffusers_own.convert_sd3_transformer_checkpoint_to_diffusers(own)
+    state = network.state_dict()
+    assert theirs.keys() == state.keys() and all(torch.equal(theirs[key], state[key]) for key in state)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -124,12 +151,8 @@ def test_t5_is_left_out_and_told_where_its_vocabulary_is_not_there(bases, files,
     # A name alone is enough where the shape is that of the settings that come with the package.
     monkeypatch.setenv("BESPOKE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(unpacking.THIRDS, "3", bases["sd3-clips"])
-    wish = bespoke.recipe.tree.Sample(num_inference_steps=2, guidance_scale=4.0)
-    one, two = (
-        bespoke.sample(str(name), ["a red cat"], out=tmp_path / out, seed=3, settings=wish).pictures[0].read_bytes()
-        for name, out in ((files["sd3-clips"], "a"), (bases["sd3-clips"], "b"))
-    )
-    assert len(one) > 0 and len(two) > 0
+    one, two = (drawn(name, tmp_path / out) for name, out in ((files["sd3-clips"], "a"), (bases["sd3-clips"], "b")))
+    assert one.any() and (one == two).all()
 
 
 def test_what_cannot_be_read_is_refused_with_what_to_do(bases, files, tmp_path):
@@ -175,3 +198,39 @@ def test_half_the_room_and_back_into_a_folder(bases, tmp_path, dtype, monkeypatc
     for name, part in ours.items():
         own = theirs[name].state_dict()
         assert all(torch.equal(value, own[key].to(kind).float()) for key, value in part.state_dict().items()), name
+
+
+@pytest.fixture(scope="module")
+def trained(bases, tmp_path_factory) -> Path:
+    """A run on 3.5 medium's kind: a LoRA of the transformer and both CLIPs, and a new word of two rows."""
+    pictures = tmp_path_factory.mktemp("pictures")
+    for number in range(4):
+        pixels = np.random.default_rng(number).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(pictures / f"{number}.png")
+        (pictures / f"{number}.txt").write_text(f"a vulpenor {'on a hill' if number % 2 else 'by a house'}")
+    root = bespoke.new(tmp_path_factory.mktemp("project") / "p", pictures, base=str(bases["sd35"])).project
+    base = find(str(bases["sd35"]))
+    widths = {name: base.config(encoder)["hidden_size"] for name, encoder in base.rows_for.items()}
+    rows = {
+        name: torch.randn(2, width, generator=torch.Generator().manual_seed(width)) for name, width in widths.items()
+    }
+    NewWords.of(base.base, [(Word("vulpenor"), rows)]).save(root / FILE)
+    return Path(bespoke.train(root / "recipe.toml", QUICK).run)
+
+
+def test_a_runs_adapter_and_words_go_out_as_other_programs_read_them(bases, trained, tmp_path):
+    """The words' rows stand in files beside it; the file has the base's vocabulary, and draws what the folder draws."""
+    done = bespoke.export_model(str(trained), tmp_path / "one.safetensors", "single-file")
+    assert done.likeness.mean <= 0.5 and len(done.words) > 0
+    assert any("Forge" in line and "A1111" not in line for line in done.how)
+    bespoke.export_model(str(trained), tmp_path / "whole", "model")
+    theirs = read_by_diffusers(done.path, bases["sd35"])
+    threefile.mend(theirs, done.path)
+    bare = networks_of(bases["sd35"])
+    for name, network in networks_of(tmp_path / "whole").items():
+        own, out = network.state_dict(), getattr(theirs, name).state_dict()
+        assert own.keys() == out.keys()
+        for key, value in own.items():
+            assert torch.equal(value[: len(out[key])] if value.ndim else value, out[key]), (name, key)
+        changed = name in ("transformer", "text_encoder", "text_encoder_2")
+        assert same(bare[name], getattr(theirs, name)) != changed

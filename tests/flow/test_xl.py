@@ -16,11 +16,10 @@ from peft import LoraConfig, get_peft_model_state_dict
 from pico import families
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 import bespoke
 from bespoke.errors import BespokeError
-from bespoke.models import find, singlefile, unpacking
+from bespoke.models import find, unpacking
 from bespoke.models.families import FAMILIES
 from bespoke.models.passport import passport
 from bespoke.models.wearing import Wardrobe, worked_in
@@ -428,21 +427,14 @@ def test_runtimes_draw_what_the_run_draws(run, form, tmp_path):
         bespoke.models.load_adapter(theirs, run.adapter, "x")
 
 
-@pytest.mark.parametrize(
-    ("form", "gate"), [("onnx", "compiled"), ("openvino", "compiled"), ("single-file", "one_file")]
-)
-def test_what_a_family_has_no_form_for_is_refused_with_what_to_do_instead(base, form, gate, tmp_path, monkeypatch):
-    known = [dataclasses.replace(family, **{gate: False}) for family in FAMILIES]
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_what_a_family_has_no_form_for_is_refused_with_what_to_do_instead(base, form, tmp_path, monkeypatch):
+    known = [dataclasses.replace(family, compiled=False) for family in FAMILIES]
     monkeypatch.setattr("bespoke.models.families.FAMILIES", tuple(known))
-    out = tmp_path / ("out.safetensors" if form == "single-file" else "out")
+    out = tmp_path / "out"
     with pytest.raises(BespokeError, match=f"as {form}") as told:
         bespoke.export_model(str(base), out, form)
     assert "--as model" in told.value.hint and not out.exists()
-    if gate == "one_file":
-        parts = (getattr(plain_of(base), part) for part in ("unet", "vae", "text_encoder", "text_encoder_2"))
-        save_file(singlefile.content_of(*parts), tmp_path / "one.safetensors")
-        with pytest.raises(BespokeError, match="in one file cannot be read yet"):
-            bespoke.import_model(tmp_path / "one.safetensors", tmp_path / "out", config=base)
 
 
 def test_plans_know_its_network(project):

@@ -110,7 +110,9 @@ def content_of(transformer: Any, vae: Any, text_encoders: Mapping[str, Any]) -> 
     found |= {VAE + key: value for key, value in singlefile.autoencoder(vae).items()}
     for name, encoder in text_encoders.items():
         state = encoder.state_dict()
-        if name == "text_encoder" and torch.equal(state[PROJECTION], torch.eye(len(state[PROJECTION])).to(state[PROJECTION])):
+        if name == "text_encoder" and torch.equal(
+            state[PROJECTION], torch.eye(len(state[PROJECTION])).to(state[PROJECTION])
+        ):
             state.pop(PROJECTION)
         found |= {TEXTS[name] + key: value for key, value in state.items() if not key.endswith("position_ids")}
     # T5 has one tensor by two names, which a file cannot: each is its own there.
@@ -159,7 +161,9 @@ def check_readable(path: Path, names: Iterable[str]) -> None:
             "Take the file that has its text encoders in it (such as sd3_medium_incl_clips.safetensors), or the model's "
             "folder or hub id."
         )
-        raise BespokeError(f"{path} is a Stable Diffusion 3 without its text encoders: it lacks {' and '.join(gone)}.", hint)
+        raise BespokeError(
+            f"{path} is a Stable Diffusion 3 without its text encoders: it lacks {' and '.join(gone)}.", hint
+        )
 
 
 def leave_third(folder: Path) -> None:
@@ -187,4 +191,8 @@ def version_of(names: Iterable[str]) -> str:
     known = list(names)
     if any("attn2" in name for name in known):
         return "3.5"
-    return "3.5-large" if any(".ln_q." in name or "_blocks_37_" in name or "_blocks.37." in name for name in known) else "3"
+    return (
+        "3.5-large"
+        if any(".ln_q." in name or "_blocks_37_" in name or "_blocks.37." in name for name in known)
+        else "3"
+    )

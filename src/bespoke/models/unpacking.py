@@ -84,7 +84,7 @@ def unpack(path: Path, folder: Path, config: Path | None = None, *, ema: bool = 
             "Known are Stable Diffusion 1.x, 2.x, XL, 3 and 3.5 medium; for others give --config FOLDER of a model of "
             "the same shape."
         )
-        family = f"{found.family or 'unknown'}{third and f' ({found.version})' or ''}"
+        family = f"{found.family or 'unknown'}{(third and f' ({found.version})') or ''}"
         raise BespokeError(f"{path} is of a family without settings here: {family}.", hint)
     if third:
         threefile.check_readable(path, header(path).tensors)

@@ -15,7 +15,18 @@ from torch import Tensor
 
 from bespoke import data
 from bespoke.errors import BespokeError
-from bespoke.models import adapterfile, elsewhere, formulas, kohyafile, modelspec, quiet, runtimes, singlefile, threefile, tracing
+from bespoke.models import (
+    adapterfile,
+    elsewhere,
+    formulas,
+    kohyafile,
+    modelspec,
+    quiet,
+    runtimes,
+    singlefile,
+    threefile,
+    tracing,
+)
 from bespoke.models.compiled import Compiled
 from bespoke.models.families import Family
 from bespoke.models.formats import FOLDER, write_inversions

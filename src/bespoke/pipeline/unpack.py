@@ -9,7 +9,6 @@ from bespoke.models import unpacking
 from bespoke.pipeline.fetching import path_of
 from bespoke.workspace import check_new
 
-
 LEFT = (
     " Its T5 was left out, as its vocabulary is not in the file: --config FOLDER of a model with tokenizer_3 keeps it."
 )
