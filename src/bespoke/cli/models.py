@@ -89,7 +89,8 @@ def import_file(
         "weights": ". Its running average (EMA) was left: --ema takes that",
         "average": ", its running average (EMA)",
     }
-    told = f"{done.family} in {done.dtype} is in {relative(done.path)}{both.get(done.which, '')}{done.left and f'.{done.left}'}"
+    told = f"{done.family} in {done.dtype} is in {relative(done.path)}{both.get(done.which, '')}"
+    told += f".{done.left}" if done.left else ""
     result(asdict(done), told, as_json=as_json)
 
 

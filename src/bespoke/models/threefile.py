@@ -158,8 +158,8 @@ def check_readable(path: Path, names: Iterable[str]) -> None:
     """Raises: BespokeError when a file has not both CLIPs, without which nothing is drawn."""
     if gone := [name for name in lacks(names) if name != "text_encoder_3"]:
         hint = (
-            "Take the file that has its text encoders in it (such as sd3_medium_incl_clips.safetensors), or the model's "
-            "folder or hub id."
+            "Take the file that has its text encoders in it (such as sd3_medium_incl_clips.safetensors), "
+            "or the model's folder or hub id."
         )
         raise BespokeError(
             f"{path} is a Stable Diffusion 3 without its text encoders: it lacks {' and '.join(gone)}.", hint
