@@ -86,7 +86,8 @@ def test_the_ratio_is_that_of_the_line_and_a_diffusion_with_betas_is_told_its_ow
     ratio = ((1 - flow.sigmas[times]) / flow.sigmas[times]).square()
     torch.testing.assert_close(flow.signal_to_noise(times), ratio, rtol=1e-4, atol=1e-9)
     assert torch.equal(plain.told(times), times) and type(schedule_of({})) is Schedule
-    assert Loss("huber", 0.1, "snr").errors(*latents(0), times[:3], flow).isfinite().all()
+    clean, noise = latents(0)
+    assert Loss("huber", 0.1, "snr").errors(clean, noise, times[:3], flow).isfinite().all()
 
 
 def test_sigmas_that_move_by_size_are_refused():

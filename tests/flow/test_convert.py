@@ -92,7 +92,7 @@ def test_a_model_goes_into_one_file_and_back(here: Path) -> None:
     assert "and the same" in typed("one.safetensors", "folder")
     ours, theirs = find("folder"), find("pico")
     for part in ("unet", "vae", "text_encoder"):
-        one, two = getattr(ours, part)().state_dict(), getattr(theirs, part)().state_dict()
+        one, two = ours.network(part).state_dict(), theirs.network(part).state_dict()
         assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
     assert "are the same in bf16" in typed("one.safetensors", "small.safetensors", "--dtype", "bf16")
     before, after = load_file("one.safetensors"), load_file("small.safetensors")

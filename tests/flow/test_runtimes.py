@@ -129,7 +129,7 @@ def test_plain_diffusers_draws_the_same_picture(case: Case) -> None:
         options: dict[str, Any] = {"num_inference_steps": 2, "guidance_scale": 3.0}
         # It takes every autoencoder for Stable Diffusion's: that divides sides by eight, pico's by four, and latents
         # have another scale.
-        decoder, factor = theirs.vae_decoder, 0.18215 / find("pico").scaling_factor
+        decoder, factor = theirs.vae_decoder, 0.18215 / find("pico").scaling[0]
         theirs.vae_decoder = lambda latent_sample: decoder(latent_sample=latent_sample * np.float32(factor))
         drawn = theirs("a red apple", height=128, width=128, latents=noise, **options)
         known = case.pipelines["torch"]("a red apple", latents=torch.from_numpy(noise), **options)

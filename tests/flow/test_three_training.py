@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,11 +90,12 @@ def reference(trainer, checkpoint, count, scheme):
         rows = [next(n for n, one in enumerate(ids) if torch.equal(one, row[:77, 0].long())) for row in batch.texts]
     else:
         rows = [next(n for n, s in enumerate(states) if torch.allclose(s, row[:-1], atol=1e-5)) for row in batch.texts]
-    scheduler = FlowMatchEulerDiscreteScheduler.from_config(checkpoint.scheduler_config)
+    scheduler: Any = FlowMatchEulerDiscreteScheduler.from_config(checkpoint.scheduler_config)
     places = scheduler.config.num_train_timesteps - 1 - batch.times  # the scheduler counts from noise to picture
     timesteps, sigmas = scheduler.timesteps[places], scheduler.sigmas[places][:, None, None, None]
     noisy = (1.0 - sigmas) * batch.clean + sigmas * batch.noise
-    answer = transformer.train()(
+    network: Any = transformer.train()
+    answer = network(
         hidden_states=noisy, timestep=timesteps, encoder_hidden_states=states[rows], pooled_projections=pooled[rows],
         return_dict=False,
     )[0]  # fmt: skip

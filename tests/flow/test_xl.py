@@ -20,7 +20,6 @@ from safetensors import safe_open
 import bespoke
 from bespoke.errors import BespokeError
 from bespoke.models import find, unpacking
-from bespoke.models.families import FAMILIES
 from bespoke.models.passport import passport
 from bespoke.models.wearing import Wardrobe, worked_in
 from bespoke.pipeline.convert import convert_model
@@ -425,16 +424,6 @@ def test_runtimes_draw_what_the_run_draws(run, form, tmp_path):
         assert one.shape == two.shape and np.abs(one - two).mean() < 1  # weights are rounded to fp16
     with pytest.raises(BespokeError, match="nothing can be put in"):
         bespoke.models.load_adapter(theirs, run.adapter, "x")
-
-
-@pytest.mark.parametrize("form", ["onnx", "openvino"])
-def test_what_a_family_has_no_form_for_is_refused_with_what_to_do_instead(base, form, tmp_path, monkeypatch):
-    known = [dataclasses.replace(family, compiled=False) for family in FAMILIES]
-    monkeypatch.setattr("bespoke.models.families.FAMILIES", tuple(known))
-    out = tmp_path / "out"
-    with pytest.raises(BespokeError, match=f"as {form}") as told:
-        bespoke.export_model(str(base), out, form)
-    assert "--as model" in told.value.hint and not out.exists()
 
 
 def test_plans_know_its_network(project):

@@ -13,6 +13,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 from huggingface_hub import constants, hf_api
+from pico import families
 from PIL import Image
 from safetensors.torch import save_file
 from tests.flow import drawn
@@ -143,6 +144,17 @@ def test_an_answer_that_breaks_off_is_gone_on_with(there: Hub) -> None:
     assert there.ranges == [f"{UNET} bytes={10 << 20}-"]
 
 
+def test_a_part_that_a_model_may_lack_is_fetched_where_it_has_it(there: Hub, tmp_path: Path) -> None:
+    families.write("sd3", tmp_path / "three")
+    there.publish("someone/three", files_in(tmp_path / "three"))
+    found = find("someone/three")
+    assert not found.lacked and len(found.readers()) == 3
+    (found.folder / "text_encoder_3" / "model.safetensors").resolve().unlink()
+    with pytest.raises(BespokeError, match="text_encoder_3"):
+        find("someone/three", download=False)
+    assert len(find("someone/three").readers()) == 3
+
+
 def test_where_the_hub_goes_away_the_next_call_fetches_what_is_lacking(there: Hub) -> None:
     there.cut[UNET] = 15_000_000
     there.gone.add(UNET)
@@ -213,7 +225,7 @@ def test_what_may_not_be_read_says_what_to_do(there: Hub, monkeypatch: pytest.Mo
 
 def test_what_cannot_be_used_is_not_fetched(there: Hub) -> None:
     index = json.loads((PICO / "model_index.json").read_text())
-    big = json.dumps(index | {"_class_name": "StableDiffusion3Pipeline"}).encode()
+    big = json.dumps(index | {"_class_name": "FluxPipeline"}).encode()
     there.publish("someone/other", {**files_in(PICO), "model_index.json": big})
     there.publish("someone/single", {"model.safetensors": b"one file", "README.md": b"card"})
     there.publish("someone/pickles", {"model.ckpt": b"a pickle"})
@@ -221,7 +233,7 @@ def test_what_cannot_be_used_is_not_fetched(there: Hub) -> None:
     there.publish("someone/bins", bins)
     there.publish("someone/damaged", {**files_in(PICO), "model_index.json": b"{"})
     for name, problem, hint in (
-        ("other", "StableDiffusion3Pipeline", "Stable Diffusion 1.x"),
+        ("other", "FluxPipeline", "Stable Diffusion 1.x"),
         ("single", r"no model_index\.json", "hf://someone/single/model.safetensors"),
         ("pickles", r"pickles, such as model\.ckpt", "import --ckpt"),
         ("bins", "lacks weights as safetensors", "refs/pr/1"),

@@ -54,7 +54,7 @@ def test_what_the_files_say(pico):
     vae = AutoencoderKL.from_config(AutoencoderKL.load_config(PICO / "vae"))
     plain = StableDiffusionPipeline.from_pretrained(PICO, dtype=torch.float32)
     assert pico.resolution == plain.unet.config["sample_size"] * plain.vae_scale_factor == 64
-    assert pico.scaling_factor == vae.config["scaling_factor"]
+    assert pico.scaling == (vae.config["scaling_factor"], 0.0)
     assert DDIMScheduler.from_config(pico.scheduler_config).config["prediction_type"] == "v_prediction"
 
 

@@ -75,9 +75,10 @@ def test_fp8_needs_no_package_and_a_row_of_nothing_stays_so(layer, monkeypatch):
     monkeypatch.setattr("bespoke.models.quantized._library", lambda: pytest.fail("it asked for bitsandbytes"))
     with torch.no_grad():
         layer.weight[3] = 0
-    network = nn.Sequential(layer)
+    network = nn.ModuleDict({"one": layer})
     quantize(network, "fp8")
-    assert (network[0].weight[3] == 0).all() and network[0].weight.isfinite().all()
+    weight = network.get_submodule("one").weight
+    assert isinstance(weight, torch.Tensor) and (weight[3] == 0).all() and weight.isfinite().all()
 
 
 @each

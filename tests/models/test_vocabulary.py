@@ -350,7 +350,8 @@ def test_rows_that_the_format_cannot_hold_are_refused():
 def test_shapes_alone_know_the_words_too(on_disk, case):
     recipe = Recipe.model_validate({"model": {"base": "pico", "method": "full"}, "train": {"train_text_encoder": True}})
     model = PICO_MODEL.with_words(on_disk) if case == "words" else PICO_MODEL
-    assert len(weightless(model, recipe).text_encoder.get_input_embeddings().weight) == len(model.tokenizer())
+    (encoder,) = weightless(model, recipe).text_encoders.values()
+    assert len(encoder.get_input_embeddings().weight) == len(model.tokenizer())
 
 
 def test_a_base_is_a_record_of_the_untrained_model():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline
+from diffusers.configuration_utils import FrozenDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
@@ -106,8 +107,7 @@ class _Shaped:
     vae_scale_factor = 8
 
     class unet:
-        class config:
-            sample_size, block_out_channels = 8, (1, 1)
+        config = FrozenDict(sample_size=8, block_out_channels=(1, 1))
 
 
 def test_a_wide_picture_is_wide(pipeline):

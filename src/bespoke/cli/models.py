@@ -89,8 +89,9 @@ def import_file(
         "weights": ". Its running average (EMA) was left: --ema takes that",
         "average": ", its running average (EMA)",
     }
+    left = ". T5 was left out, for its vocabulary is not in the file: --config FOLDER of a model that has it takes it"
     told = f"{done.family} in {done.dtype} is in {relative(done.path)}{both.get(done.which, '')}"
-    told += f".{done.left}" if done.left else ""
+    told += left if done.left_out else ""
     result(asdict(done), told, as_json=as_json)
 
 

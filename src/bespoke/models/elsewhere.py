@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from bespoke.models import adapterfile, formulas, threefile
+from bespoke.models import adapterfile, formulas, kohyafile, threefile
 from bespoke.models.families import networks_of
 from bespoke.models.load import Checkpoint, find
 from bespoke.models.runtimes import Runtime
@@ -32,7 +32,7 @@ def single_file(path: Path, checkpoint: Checkpoint) -> tuple[Any, str]:
     kind: Any = getattr(diffusers, checkpoint.family.pipeline)
     options = (UNCHECKED if checkpoint.family.checked else ALONE) | dict.fromkeys(checkpoint.lacked)
     pipeline = kind.from_single_file(str(path), config=str(checkpoint.folder), torch_dtype=torch.float32, **options)
-    if checkpoint.joint_width:
+    if hasattr(pipeline, "transformer"):
         threefile.mend(pipeline, path)
     if checkpoint.rescaled:  # a file of weights says nothing of the schedule
         pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **RESCALED)
@@ -42,9 +42,11 @@ def single_file(path: Path, checkpoint: Checkpoint) -> tuple[Any, str]:
 def by_diffusers(path: Path, checkpoint: Checkpoint) -> tuple[Any, str]:
     """A LoRA on its base, by diffusers' `load_lora_weights`, which has a reader for kohya's form."""
     pipeline = checkpoint.pipeline(safety_checker=False)
-    pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
+    found = kohyafile.readable(path, networks_of(pipeline))
+    pipeline.load_lora_weights(found, weight_name=path.name)
     adapterfile.mend(networks_of(pipeline), path)
-    return pipeline, "diffusers' load_lora_weights"
+    turned = "" if isinstance(found, str) else ", kohya's names turned into its own"
+    return pipeline, f"diffusers' load_lora_weights{turned}"
 
 
 def by_formulas(path: Path, checkpoint: Checkpoint, *, as_comfyui: bool) -> tuple[Any, str]:

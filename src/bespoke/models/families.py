@@ -36,9 +36,6 @@ class Family:
     """Whether the network is told a picture's size, and where it was cut out of a larger one."""
     checked: bool = True
     """Whether its pipeline has room for a safety checker."""
-    text_trained: bool = True
-    """Whether text encoders can be trained here, and know new words."""
-
     compiled: bool = False
     """Whether they can be written for a runtime here."""
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from bespoke.errors import BespokeError
-from bespoke.models.families import Family, family_of
+from bespoke.models.families import family_of
 from bespoke.models.quietly import quiet
 from bespoke.workspace import sha256
 
 INDEX = "model_index.json"
-WEIGHTLESS = ("tokenizer", "tokenizer_2", "scheduler")
+WEIGHTLESS = ("tokenizer", "tokenizer_2", "tokenizer_3", "scheduler")
 """The parts of a model that have no weights."""
 HINT = "Name `pico`, a folder in diffusers' layout, or a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5."
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
@@ -106,13 +106,11 @@ def _downloaded(repository: str, commit: str, *, download: bool) -> Path:
 
 def _lacking(folder: Path) -> list[str]:
     """The parts whose weights are not in a folder; a link to what was thrown away is nothing."""
-    needed = [part for part in _family(folder).parts if part not in WEIGHTLESS]
-    return [part for part in needed if not any(file.exists() for file in (folder / part).glob("*.safetensors"))]
-
-
-def _family(folder: Path) -> Family:
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    return family_of(index["_class_name"], folder.name)
+    family = family_of(index["_class_name"], folder.name)
+    offered = [part for part in family.optional if (index.get(part) or [None])[0]]
+    needed = [part for part in (*family.parts, *offered) if part not in WEIGHTLESS]
+    return [part for part in needed if not any(file.exists() for file in (folder / part).glob("*.safetensors"))]
 
 
 def _check(folder: Path, since: float, name: str) -> None:

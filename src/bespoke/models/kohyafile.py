@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bespoke.errors import BespokeError
-from bespoke.models import adapters, singlefile
+from bespoke.models import adapters, singlefile, threefile
 from bespoke.models.lorafile import TEXT, Parts, fitted, loader, peft_keys
 from bespoke.models.lowrank import LowRank, LowRanks
 from bespoke.models.quietly import quiet
@@ -32,7 +32,7 @@ LENGTHS, COMFYUI = "bespoke_lengths", "comfyui"
 def name_of(part: str, layer: str) -> str:
     """Kohya's name for a part's layer by diffusers' names: `lora_unet_down_blocks_0_…`."""
     whole = layer if part in ("unet", "transformer") or layer.startswith((TEXT, PROJECTION)) else TEXT + layer
-    return f"{PREFIXES[part]}{whole.replace('.', '_')}"
+    return _underscored(part, whole)
 
 
 def names_of(part: str, layer: str, network: Any) -> tuple[str, ...]:
@@ -76,13 +76,60 @@ def respelt(content: Mapping[str, Tensor], parts: Parts) -> dict[str, Tensor]:
 
 
 def readable(path: Path, parts: Parts) -> str | dict[str, Tensor]:
-    """What diffusers' readers take for a LoRA: its folder or, where they mix up its names, its tensors by others."""
+    """What diffusers' readers take for a LoRA: its folder or, where they mix up its names, its tensors by others.
+
+    Kohya's names for a Stable Diffusion 3 they do not know at all.
+    """
     try:
         with safe_open(path, "pt") as file:
-            mixed = any(key.startswith(MISREAD) for key in file.keys())  # noqa: SIM118 - it is no dictionary
+            names = list(file.keys())  # it is no dictionary
     except (SafetensorError, OSError):
-        mixed = False  # diffusers says why it cannot be read
+        return str(path.parent)  # diffusers says why it cannot be read
+    if "transformer" in parts and any(name.startswith("lora_") for name in names):
+        return _of_three(load_file(path), parts)
+    mixed = any(key.startswith(MISREAD) for key in names)
     return respelt(load_file(path), parts) if mixed else str(path.parent)
+
+
+def _of_three(content: Mapping[str, Tensor], parts: Parts) -> dict[str, Tensor]:
+    """A Stable Diffusion 3's LoRA in kohya's form by peft's names, each of its layers scaled by its alpha.
+
+    Raises: BespokeError when it is a DoRA; ValueError when it has layers that are not there.
+    """
+    if any(key.endswith(SCALE) for key in content):
+        problem = "DoRA in kohya's form is not read for a Stable Diffusion 3."
+        raise BespokeError(problem, "Use the file in diffusers' form.")
+    known = _places(parts)
+    found: dict[str, Tensor] = {}
+    for name in dict.fromkeys(key.partition(".")[0] for key in content):
+        if name not in known:
+            raise ValueError(f"it has {name}, which this model has not")
+        down, up = content[f"{name}.lora_down.weight"].float(), content[f"{name}.lora_up.weight"].float()
+        alpha = float(content.get(f"{name}.alpha", torch.tensor(float(len(down)))))
+        for layer, place in known[name]:
+            if low := threefile.split(LowRank(down, up, alpha), place):
+                found[f"{layer}.lora_A.weight"] = low.down
+                found[f"{layer}.lora_B.weight"] = low.up * (low.alpha / low.rank)
+    return {key: value.contiguous() for key, value in found.items()}
+
+
+def _places(parts: Parts) -> dict[str, list[tuple[str, threefile.Place]]]:
+    """For each of kohya's names the layers that it stands for, by diffusers' names, and where in it they are."""
+    last = parts["transformer"].config.num_layers - 1
+    known: dict[str, list[tuple[str, threefile.Place]]] = {}
+    for part, network in parts.items():
+        modules = (name.removesuffix(".base_layer") for name, one in network.named_modules() if hasattr(one, "weight"))
+        for layer in modules:
+            whole = layer if part == "transformer" or layer.startswith((TEXT, PROJECTION)) else TEXT + layer
+            for name in names_of(part, layer, network):
+                known.setdefault(name, []).append((f"{part}.{whole}", threefile.Place(layer)))
+            if part == "transformer" and (place := threefile.known_place(layer, last)):
+                known.setdefault(_underscored(part, place.name), []).append((f"{part}.{whole}", place))
+    return known
+
+
+def _underscored(part: str, layer: str) -> str:
+    return f"{PREFIXES[part]}{layer.replace('.', '_')}"
 
 
 def read(parts: Parts, path: Path) -> dict[str, dict[str, Tensor]]:
@@ -145,8 +192,10 @@ def content_of(layers: LowRanks, parts: Parts) -> dict[str, Tensor]:
     """
     found: dict[str, Tensor] = {}
     for part, those in layers.items():
-        for layer, low in those.items():
-            name = published(part, layer, parts)
+        three = part == "transformer"
+        own = threefile.low_ranks_of(those, parts[part].config.num_layers - 1) if three else those
+        for layer, low in own.items():
+            name = _underscored(part, layer) if three else published(part, layer, parts)
             found |= {f"{name}.lora_down.weight": low.down, f"{name}.lora_up.weight": low.up}
             found[f"{name}.alpha"] = torch.tensor(float(low.alpha))
             if low.magnitude is not None:
@@ -165,7 +214,7 @@ def _loaded(path: Path, parts: Parts) -> tuple[dict[str, Tensor], Any, Any]:
             options |= {"unet_config": parts["unet"].config} if "unet" in parts else {}
             content, *alphas, told = loader(parts).lora_state_dict(readable(path, parts), **options)
         except (RuntimeError, ValueError, KeyError, OSError, AttributeError) as error:
-            hint = "Name a LoRA of a Stable Diffusion 1.x, 2.x or XL, by bespoke, diffusers or kohya."
+            hint = "Name a LoRA of a Stable Diffusion, by bespoke, diffusers or kohya."
             raise BespokeError(f"{path} gives no LoRA: {str(error).splitlines()[0]}", hint) from None
     return content, alphas[0] if alphas else None, told
 

@@ -60,9 +60,8 @@ class Checkpoint:
     def with_words(self, path: Path) -> "Checkpoint":
         """The same checkpoint with the new words in a file.
 
-        Raises: BespokeError when the file holds none, was made for another base, or the family knows none.
+        Raises: BespokeError when the file holds none, was made for another base, or lacks rows of a text encoder.
         """
-        self.check_text_trained("new words")
         found = NewWords.read(path)
         found.fits(self.base)
         lacking = {*self.rows_for} - {*found.rows} if found.words else set[str]()
@@ -91,12 +90,6 @@ class Checkpoint:
             hint = "Save the model with diffusers' DDIMScheduler, or leave out train.rescale_betas_zero_snr."
             raise BespokeError(f"{self.name} is drawn by {kind}, which has no rescaled betas.", hint)
         return replace(self, rescaled=True)
-
-    def check_text_trained(self, what: str) -> None:
-        """Raises: BespokeError when text encoders of this family cannot be trained here yet, naming what for."""
-        if not self.family.text_trained:
-            problem = f"{self.name} is a {self.family.name}, whose text encoders bespoke cannot train yet: {what}."
-            raise BespokeError(problem, "Train without them: take what asks for the text encoder out of the recipe.")
 
     @property
     def base(self) -> Base:

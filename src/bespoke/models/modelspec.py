@@ -16,14 +16,8 @@ from bespoke.workspace import atomic_file
 VERSION = "1.0.0"
 DIFFUSERS, STABILITY = "diffusers", "https://github.com/Stability-AI/generative-models"
 """ModelSpec's words for whose code defines a layout."""
-KINDS = {"1": "sd_v1", "2": "sd_v2", "xl": "sdxl_base_v1-0"}
+KINDS = {"1": "sd_v1", "2": "sd_v2", "xl": "sdxl_base_v1-0", "3": "sd3_m", "3.5": "sd3.5_m"}
 """Kinds of bases by kohya's names. Source: kohya's sdxl_train_network.py and library/sai_model_spec.py."""
-THIRDS = {
-    "3": "stable-diffusion-v3-medium",
-    "3.5": "stable-diffusion-v3.5-medium",
-    "3.5-large": "stable-diffusion-v3.5-large",
-}
-"""ModelSpec's names of whole Stable Diffusions 3, by kind."""
 BLOCK = 0x100000
 """Where kohya's older mark of a file begins."""
 
@@ -35,7 +29,7 @@ class Facts:
     title: str
     base: str
     kind: str
-    """The base's kind, as `KINDS` or `THIRDS` has it."""
+    """The base's kind, as `KINDS` has it."""
     prediction: str
     """`epsilon` or `v_prediction`; nothing where the model learnt by flow matching."""
     resolution: int
@@ -52,25 +46,19 @@ class Facts:
     def of(checkpoint: Checkpoint, title: str) -> "Facts":
         """What a checkpoint's own files say."""
         text = json.loads((checkpoint.part("text_encoder") / "config.json").read_text(encoding="utf-8"))
-        prediction = str(checkpoint.scheduler_config.get("prediction_type", "epsilon")) if not checkpoint.flows else ""
+        prediction = "" if checkpoint.flows else str(checkpoint.scheduler_config.get("prediction_type", "epsilon"))
         kind = "xl" if checkpoint.family.sized else "2" if text.get("hidden_act") == "gelu" else "1"
-        kind = _third(checkpoint) if checkpoint.joint_width else kind
+        if checkpoint.joint_width:
+            kind = "3.5" if checkpoint.config("transformer").get("dual_attention_layers") else "3"
         return Facts(title, checkpoint.name, kind, prediction, checkpoint.resolution)
 
     @property
     def architecture(self) -> str:
         """ModelSpec's name of the base's kind. Source: kohya's library/sai_model_spec.py."""
-        if self.kind in THIRDS:
-            return THIRDS[self.kind]
         if self.kind == "2":
             return "stable-diffusion-v2-768-v" if self.prediction == "v_prediction" else "stable-diffusion-v2-512"
-        return "stable-diffusion-v1" if self.kind == "1" else "stable-diffusion-xl-v1-base"
-
-
-def _third(checkpoint: Checkpoint) -> str:
-    """Which Stable Diffusion 3 it is: 3.5 medium has a second attention, 3.5 large normalised queries alone."""
-    config = checkpoint.config(checkpoint.family.denoiser)
-    return "3.5" if config.get("dual_attention_layers") else "3.5-large" if config.get("qk_norm") else "3"
+        names = {"1": "stable-diffusion-v1", "xl": "stable-diffusion-xl-v1-base"}
+        return names.get(self.kind, f"stable-diffusion-v{self.kind}-medium")
 
 
 @dataclass(frozen=True)
@@ -155,7 +143,7 @@ def _kohya(facts: Facts, network: Network) -> dict[str, str]:
         "ss_network_module": network.module,
         "ss_network_dim": dims.pop(),
         "ss_network_alpha": alphas.pop(),
-        "ss_base_model_version": KINDS.get(facts.kind, f"sd{facts.kind}"),
+        "ss_base_model_version": KINDS[facts.kind],
         "ss_v2": str(facts.kind == "2"),
         "ss_sd_model_name": facts.base,
         "ss_output_name": facts.title,

@@ -18,15 +18,15 @@ WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL
 OTHERS = {
     "double_blocks": "FLUX",
     "single_transformer_blocks": "FLUX",
-    "joint_blocks": threefile.FAMILY,
-    "transformer.transformer_blocks": threefile.FAMILY,
+    "joint_blocks": "Stable Diffusion 3.x",
+    "transformer.transformer_blocks": "Stable Diffusion 3.x",
     "lora_te2": "SDXL",
     "text_encoder_2": "SDXL",
     "conditioner.embedders.0.model": "SDXL refiner",
     "conditioner.embedders": "SDXL",
 }
 """Further families, by what is in their tensors' names."""
-TUNED = ("Stable Diffusion 1.x", "Stable Diffusion 2.x", "SDXL", threefile.FAMILY, "pico")
+TUNED = ("Stable Diffusion 1.x", "Stable Diffusion 2.x", "SDXL", "Stable Diffusion 3.x", "pico")
 FORMATS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F64": "fp64"}
 SPELT = (  # kind, a pattern that ends a tensor's name
     ("DoRA", r"(dora_scale|lora_magnitude_vector(\.weight)?)$"),
@@ -38,12 +38,14 @@ SPELT = (  # kind, a pattern that ends a tensor's name
 )
 ENDS = (
     r"(to_(?:q|k|v|out)|ff_net_\d(?:_proj)?|(?:[qkv]|out)_proj|fc[12]|proj_(?:in|out)|conv\w*|time_emb_proj"
-    r"|(?:in|out|emb)_layers_\d|skip_connection|(?<=_)op)(?:_0)?$"
+    r"|(?:in|out|emb)_layers_\d|skip_connection|(?<=_)op|(?:x|context)_block_attn2?_(?:qkv|proj))(?:_0)?$"
 )
 """The names that layers' names end with, diffusers' and CompVis's."""
 LDM = "model.diffusion_model.input_blocks.0.0.weight"
 THREE = "one file, Stability AI's layout"
 """The form of a whole Stable Diffusion 3."""
+MMDIT = "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight"
+"""Tensors that every whole model in one file has, and every one of Stable Diffusion 3."""
 TOKENS = ("clip_l", "clip_g", "clip_h", "t5xxl", "emb_params")
 """Keys of textual inversions."""
 LOADS = {
@@ -190,7 +192,7 @@ def _kind(head: Header) -> tuple[str, str]:
     names = head.tensors
     if LDM in names:
         return "whole model", "one file, CompVis's layout"
-    if threefile.TRANSFORMER + threefile.FIRST in names:
+    if MMDIT in names:
         return "whole model", THREE
     for kind, pattern in SPELT:
         if any(re.search(pattern, name) for name in names):

@@ -52,7 +52,8 @@ def joint_states(encoders: Sequence[Any], rows: Float[Tensor, "b rows columns"],
     """
     length = encoders[0].config.max_position_embeddings
     said = [_weighed(encoder, rows[:, :length, :COLUMNS], place, 2) for place, encoder in enumerate(encoders)]
-    states_, summary = (torch.cat([each[n] for each in said if each[n] is not None], dim=-1) for n in (0, 1))
+    states_ = torch.cat([own for own, _ in said], dim=-1)
+    summary = torch.cat([own for _, own in said if own is not None], dim=-1)
     below = rows[:, length:] if rows.shape[1] > length else rows.new_zeros(len(rows), T5_TOKENS, width)
     return torch.cat([_widened(states_, width), below.to(states_), _widened(summary[:, None], width)], dim=1)
 

@@ -4,10 +4,9 @@ Source: diffusers' loaders/single_file_utils.py (its inverse); Stability AI's sd
 (`mmdit_to_diffusers`).
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from bespoke.errors import BespokeError
 from bespoke.models import singlefile
+from bespoke.models.lowrank import LowRank
 
 FAMILY = "Stable Diffusion 3.x"
 """What files of this kind are called."""
@@ -29,8 +29,6 @@ TEXTS = {
 """What the names of the text encoders' tensors begin with."""
 PROJECTION = "text_projection.weight"
 """The first CLIP's, which is the identity where a file has none, as the published ones do."""
-FIRST = "joint_blocks.0.x_block.attn.qkv.weight"
-"""A tensor that every file of this kind has."""
 ENDS = {
     "pos_embed.proj": "x_embedder.proj",
     "context_embedder": "context_embedder",
@@ -95,6 +93,14 @@ def place_of(layer: str, last: int) -> Place:
     return Place(block + INNER[inner], turned=inner == "norm1_context.linear" and int(found[1]) == last)
 
 
+def known_place(layer: str, last: int) -> Place | None:
+    """The place of a layer of diffusers' transformer, if it has one."""
+    try:
+        return place_of(layer, last)
+    except KeyError:
+        return None
+
+
 def turned(value: Tensor) -> Tensor:
     """A tensor of a layer whose halves of outputs change places; twice, it is as it was."""
     first, second = value.chunk(2)
@@ -110,13 +116,63 @@ def content_of(transformer: Any, vae: Any, text_encoders: Mapping[str, Any]) -> 
     found |= {VAE + key: value for key, value in singlefile.autoencoder(vae).items()}
     for name, encoder in text_encoders.items():
         state = encoder.state_dict()
-        if name == "text_encoder" and torch.equal(
-            state[PROJECTION], torch.eye(len(state[PROJECTION])).to(state[PROJECTION])
-        ):
+        if name == "text_encoder" and _is_identity(state[PROJECTION]):
             state.pop(PROJECTION)
         found |= {TEXTS[name] + key: value for key, value in state.items() if not key.endswith("position_ids")}
     # T5 has one tensor by two names, which a file cannot: each is its own there.
     return {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in found.items()}
+
+
+def low_ranks_of(layers: Mapping[str, LowRank], last: int) -> dict[str, LowRank]:
+    """A LoRA of diffusers' layers as one of Stability AI's; `last` is the number of the last block.
+
+    Those for queries, keys and values are exactly one of the ranks together, whose alpha is its rank.
+
+    Raises: BespokeError for a DoRA, whose magnitudes this form has no place for, and for layers that are not there.
+    """
+    found: dict[str, LowRank] = {}
+    thirds: dict[str, dict[int, LowRank]] = {}
+    for layer, low in layers.items():
+        if low.magnitude is not None:
+            hint = "Use --as diffusers, which keeps them."
+            raise BespokeError("A DoRA of a Stable Diffusion 3 has no place for its magnitudes in this form.", hint)
+        place = place_of(layer, last)
+        if place.third is None:
+            found[place.name] = replace(low, up=turned(low.up) if place.turned else low.up)
+        else:
+            thirds.setdefault(place.name, {})[place.third] = low
+    return found | {name: _one(three) for name, three in thirds.items()}
+
+
+def _one(three: Mapping[int, LowRank]) -> LowRank:
+    """The LoRAs of queries, keys and values, by their place among these, as one."""
+    outs, ups = len(next(iter(three.values())).up), list[Tensor]()
+    for third, low in sorted(three.items()):
+        up = low.up.new_zeros(3 * outs, low.rank)
+        up[third * outs : (third + 1) * outs] = low.up * (low.alpha / low.rank)
+        ups.append(up)
+    down = torch.cat([low.down for _, low in sorted(three.items())])
+    return LowRank(down, torch.cat(ups, dim=1), float(len(down)))
+
+
+def split(low: LowRank, place: Place) -> LowRank | None:
+    """What a LoRA of a layer of Stability AI's is for the layer of diffusers' that has this place in it.
+
+    Rows that do nothing there are left out; nothing where none does anything.
+    """
+    up = low.up
+    if place.third is not None:
+        up = up.chunk(3)[place.third]
+    up = turned(up) if place.turned else up
+    used = up.flatten(1).any(dim=0)
+    if not bool(used.any()):
+        return None
+    count = int(used.sum())
+    return LowRank(low.down[used], up[:, used], low.alpha / low.rank * count)
+
+
+def _is_identity(weight: Tensor) -> bool:
+    return torch.equal(weight, torch.eye(len(weight)).to(weight))
 
 
 def _transformer(network: Any) -> dict[str, Tensor]:
@@ -137,10 +193,13 @@ def _transformer(network: Any) -> dict[str, Tensor]:
 
 
 def mend(pipeline: Any, path: Path) -> None:
-    """Puts the first CLIP's projection from a file into a pipeline that diffusers read from it, in place.
+    """Puts the first CLIP's projection from a file into a pipeline that diffusers read from it, in place; T5 rests.
 
-    diffusers takes the identity without looking (`create_diffusers_clip_model_from_ldm`).
+    diffusers takes the identity without looking (`create_diffusers_clip_model_from_ldm`), and leaves T5 as it is while
+    it is trained, when it drops values at random.
     """
+    if pipeline.text_encoder_3 is not None:
+        pipeline.text_encoder_3.eval()
     with safe_open(path, "pt") as file:
         if TEXTS["text_encoder"] + PROJECTION in file.keys():  # noqa: SIM118 - it is no dictionary
             weight = pipeline.text_encoder.text_projection.weight
@@ -154,34 +213,6 @@ def lacks(names: Iterable[str]) -> list[str]:
     return [encoder for encoder, start in TEXTS.items() if not any(name.startswith(start) for name in known)]
 
 
-def check_readable(path: Path, names: Iterable[str]) -> None:
-    """Raises: BespokeError when a file has not both CLIPs, without which nothing is drawn."""
-    if gone := [name for name in lacks(names) if name != "text_encoder_3"]:
-        hint = (
-            "Take the file that has its text encoders in it (such as sd3_medium_incl_clips.safetensors), "
-            "or the model's folder or hub id."
-        )
-        raise BespokeError(
-            f"{path} is a Stable Diffusion 3 without its text encoders: it lacks {' and '.join(gone)}.", hint
-        )
-
-
-def leave_third(folder: Path) -> None:
-    """Takes T5 and its tokenizer out of the index of a model's settings."""
-    index = folder / "model_index.json"
-    told = json.loads(index.read_text(encoding="utf-8"))
-    told |= {part: [None, None] for part in ("text_encoder_3", "tokenizer_3")}
-    index.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-
-
-def reads_third(folder: Path) -> bool:
-    """Whether a model's settings have T5 and its vocabulary."""
-    told = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    named = all((told.get(part) or [None])[0] for part in ("text_encoder_3", "tokenizer_3"))
-    words = any((folder / "tokenizer_3" / name).is_file() for name in ("spiece.model", "tokenizer.json"))
-    return named and words and (folder / "text_encoder_3" / "config.json").is_file()
-
-
 def version_of(names: Iterable[str]) -> str:
     """Which of the published models has tensors of these names: `3`, `3.5` (medium) or `3.5-large`.
 
@@ -191,8 +222,5 @@ def version_of(names: Iterable[str]) -> str:
     known = list(names)
     if any("attn2" in name for name in known):
         return "3.5"
-    return (
-        "3.5-large"
-        if any(".ln_q." in name or "_blocks_37_" in name or "_blocks.37." in name for name in known)
-        else "3"
-    )
+    large = any(".ln_q." in name or "_blocks_37_" in name or "_blocks.37." in name for name in known)
+    return "3.5-large" if large else "3"

@@ -188,8 +188,6 @@ def tuned(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
     and no adapter is trained or bitsandbytes is missing.
     """
     model, train = recipe.model, recipe.train
-    if recipe.trains_text:
-        checkpoint.check_text_trained("train.train_text_encoder and words.train")
     parts = checkpoint.family.worded if recipe.trains_text else checkpoint.family.worded[:1]
     network = _network({part: checkpoint.network(part) for part in parts}, recipe)
     dtype = DTYPES[model.weight_dtype or "fp32"]

@@ -29,12 +29,11 @@ SHIPPED = {
     "Stable Diffusion 1.x": CONFIGS / "sd1",
     "Stable Diffusion 2.x": CONFIGS / "sd2",
     "SDXL": CONFIGS / "sdxl",
-    threefile.FAMILY: CONFIGS / "sd3",
 }
 """The folder of each family's settings."""
-SECOND_V = CONFIGS / "sd2v"
 THIRDS = {"3": CONFIGS / "sd3", "3.5": CONFIGS / "sd35"}
-"""The folders of the settings of Stable Diffusion 3, by version."""
+"""Those of Stable Diffusion 3 and 3.5, medium."""
+SECOND_V = CONFIGS / "sd2v"
 TELLING = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
 WIDE = 0.09
 """A Stable Diffusion 2 whose numbers there deviate by more predicts v. Source: ComfyUI's comfy/supported_models.py."""
@@ -77,26 +76,21 @@ def unpack(path: Path, folder: Path, config: Path | None = None, *, ema: bool = 
     if found.what != "whole model":
         hint = "Name a whole model. An adapter goes with its base: model.adapter_file, or a run."
         raise BespokeError(f"{path} is no whole model, but: {found.what}.", hint)
-    third = bool(found.version)
-    settings = config or (THIRDS.get(found.version) if third else SHIPPED.get(found.family))
+    settings = config or SHIPPED.get(found.family) or _of_three(found)
     if settings is None:
         hint = (
             "Known are Stable Diffusion 1.x, 2.x, XL, 3 and 3.5 medium; for others give --config FOLDER of a model of "
             "the same shape."
         )
-        family = f"{found.family or 'unknown'}{(third and f' ({found.version})') or ''}"
+        family = f"{found.family or 'unknown'}{f' ({found.version})' if found.version else ''}"
         raise BespokeError(f"{path} is of a family without settings here: {family}.", hint)
-    if third:
-        threefile.check_readable(path, header(path).tensors)
     if config is None and found.family == "Stable Diffusion 2.x" and predicts_v(path):
         settings = SECOND_V
-    schedule = {} if third else _schedule(path, header(path))
+    schedule = {} if found.version else _schedule(path, header(path))  # flow matching has one way to predict
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacked-") as temporary:
         staged, written = Path(temporary) / "config", Path(temporary) / "model"
         _stage(settings, staged, schedule)
-        if third and (threefile.lacks(header(path).tensors) or not threefile.reads_third(staged)):
-            threefile.leave_third(staged)
         if ema:
             path = _averaged(path, Path(temporary) / "averaged.safetensors")
         _convert(path, staged, DTYPES.get(found.dtype, torch.float32), written)
@@ -104,15 +98,21 @@ def unpack(path: Path, folder: Path, config: Path | None = None, *, ema: bool = 
     return found
 
 
+def _of_three(found: Passport) -> Path | None:
+    """The settings for a Stable Diffusion 3 in one file, without T5, whose vocabulary does not come along."""
+    if found.family != threefile.FAMILY:
+        return None
+    return THIRDS.get(found.version)
+
+
 def has_average(path: Path) -> bool:
     """Whether a model in one file holds a running average (EMA) of its UNet beside the weights."""
     return any(key.startswith(EMA) for key in header(path).tensors)
 
 
-def lost_third(path: Path, folder: Path) -> bool:
-    """Whether a model in one file has a T5 that is not in the folder it was unpacked into."""
-    names = [name for name in header(path).tensors if name.startswith(threefile.TEXTS["text_encoder_3"])]
-    return bool(names) and not (folder / "text_encoder_3").is_dir()
+def has_t5(path: Path) -> bool:
+    """Whether a Stable Diffusion 3 in one file holds T5."""
+    return any(key.startswith(threefile.TEXTS["text_encoder_3"]) for key in header(path).tensors)
 
 
 def _averaged(path: Path, out: Path) -> Path:
@@ -171,20 +171,25 @@ def unpickled(path: Path) -> dict[str, Any]:
 def _convert(path: Path, config: Path, dtype: torch.dtype, out: Path) -> None:
     index = json.loads((config / "model_index.json").read_text(encoding="utf-8"))
     family = family_of(index["_class_name"], str(path))
+    lacks = threefile.lacks(header(path).tensors) if family.optional else []
+    if set(lacks) - set(family.optional):
+        hint = "Take the file that has them in it (…_incl_clips), or the folder in diffusers' layout."
+        raise BespokeError(f"{path} has no text encoders.", hint)
+    without = lacks or not all((index.get(part) or [None])[0] for part in family.optional)
     with quiet():
         import diffusers
 
         options: dict[str, Any] = {"local_files_only": True, "torch_dtype": dtype}
         options |= {"safety_checker": None, "requires_safety_checker": False} if family.checked else {}
-        options |= {part: None for part in family.optional if not (index.get(part) or [None])[0]}
         hint = "Download it again, or give --config FOLDER of a model of the same shape."
+        options |= dict.fromkeys(family.optional) if without else {}
         try:
             kind: Any = getattr(diffusers, family.pipeline)
             pipeline: Any = kind.from_single_file(str(path), config=str(config), **options)
+            if family.optional:
+                threefile.mend(pipeline, path)
         except (RuntimeError, ValueError, KeyError, OSError) as error:
             raise BespokeError(f"{path} does not fit its family: {str(error).splitlines()[0]}", hint) from None
-        if family.denoiser == "transformer":
-            threefile.mend(pipeline, path)
         networks = {name: getattr(pipeline, name) for name in ("vae", *family.worded, *family.optional)}
         for name in (name for name, network in networks.items() if hasattr(network, "state_dict")):
             weights = networks[name].state_dict().items()

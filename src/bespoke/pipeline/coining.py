@@ -87,9 +87,11 @@ def _made(
     report: Reporter,
 ) -> tuple[NewWords, RowsReport]:
     """Rows for the words that are worth a token, and what became of each."""
-    readers = [(tokenizer, encoder.to(machine().device)) for tokenizer, encoder in asked.base.readers()]
+    base, device = asked.base, machine().device
+    encoders = {name: base.network(part).to(device) for name, part in base.rows_for.items()}
+    readers = dict(zip(encoders, zip(base.tokenizers(), encoders.values(), strict=True), strict=True))
     made, told = make_rows_for_each(
-        [one.word for one in chosen], dict(zip(asked.base.rows_for, readers, strict=True)), asked.base.base,
+        [one.word for one in chosen], readers, base.base,
         vectors=known, glosses=rules.glosses, aliases={one.word: one.surfaces for one in chosen}, captions=captions,
         method=asked.recipe.words.method, seed=asked.recipe.words.seed, report=report,
     )  # fmt: skip

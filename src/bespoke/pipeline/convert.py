@@ -12,14 +12,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bespoke.errors import BespokeError
-from bespoke.models import Checkpoint, find, kohyafile, lorafile, modelspec, unpacking
+from bespoke.models import Checkpoint, find, kohyafile, lorafile, modelspec, onefile, unpacking
 from bespoke.models.families import family_of
 from bespoke.models.lowrank import LowRanks
 from bespoke.models.modelspec import Facts
 from bespoke.models.passport import Passport, header, passport
 from bespoke.models.tuned import DTYPES
 from bespoke.models.weightless import skeletons
-from bespoke.pipeline.export import export_model, in_one, round_folder, rounded
+from bespoke.pipeline.export import export_model, round_folder, rounded
 from bespoke.pipeline.fetching import checkpoint_of, is_url, path_of
 from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.pipeline.surgery import network_of
@@ -81,15 +81,15 @@ def convert_model(
 
 def _folder(file: Path, out: Path, dtype: str) -> str:
     """A whole model in one file as a folder; how its tensors were compared."""
-    done = import_model(file, out)
+    import_model(file, out)
     if dtype:
         round_folder(out, dtype)
     made, own = find(str(out)), load_file(file)
-    again = in_one(made.family, made.denoiser(), made.vae(), {part: made.network(part) for _, part in made.reading})
+    again = onefile.content_of(made.denoiser(), made.vae(), {part: made.network(part) for _, part in made.reading})
     kind = DTYPES[dtype or "fp32"]
     wanted = {key: own[key].to(kind).float() for key in again if key in own}
     _same({key: again[key].float() for key in wanted}, wanted, out)
-    return f"Loaded again: {len(wanted)} of the file's {len(own)} tensors are the model's, and the same.{done.left}"
+    return f"Loaded again: {len(wanted)} of the file's {len(own)} tensors are the model's, and the same."
 
 
 def _file(file: Path, out: Path, dtype: str) -> str:

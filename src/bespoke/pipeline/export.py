@@ -21,14 +21,14 @@ from bespoke.models import (
     formulas,
     kohyafile,
     modelspec,
+    onefile,
     quiet,
     runtimes,
     singlefile,
-    threefile,
     tracing,
 )
 from bespoke.models.compiled import Compiled
-from bespoke.models.families import Family
+from bespoke.models.families import denoiser_of
 from bespoke.models.formats import FOLDER, write_inversions
 from bespoke.models.modelspec import Facts, Network
 from bespoke.models.passport import header
@@ -254,20 +254,13 @@ def rounded(content: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
 
 
 def _one_file(source: Named) -> dict[str, Tensor]:
-    pipeline, family = merged_pipeline(source), source.checkpoint.family
-    encoders = {encoder: getattr(pipeline, encoder) for _, encoder in source.checkpoint.reading}
-    if words := source.checkpoint.new_words:
-        for encoder in source.checkpoint.rows_for.values():
+    pipeline, checkpoint = merged_pipeline(source), source.checkpoint
+    encoders = {encoder: getattr(pipeline, encoder) for _, encoder in checkpoint.reading}
+    if words := checkpoint.new_words:
+        for encoder in checkpoint.rows_for.values():
             words.sliced(encoders[encoder])  # programs that read such files know the base's vocabulary only
-    content = in_one(family, getattr(pipeline, family.denoiser), pipeline.vae, encoders)
-    return content | (singlefile.signs(source.checkpoint.scheduler_config) if family.sized else {})
-
-
-def in_one(family: Family, denoiser: Any, vae: Any, encoders: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a whole model by the names that its family's files have; text encoders by their folders."""
-    if family.denoiser == "transformer":
-        return threefile.content_of(denoiser, vae, encoders)
-    return singlefile.content_of(denoiser, vae, *encoders.values())
+    content = onefile.content_of(denoiser_of(pipeline), pipeline.vae, encoders)
+    return content | (singlefile.signs(checkpoint.scheduler_config) if checkpoint.family.sized else {})
 
 
 def _write_model(source: Named, path: Path, dtype: str) -> None:
@@ -334,6 +327,13 @@ def _how(path: Path, form: str, facts: Facts, source: Named) -> tuple[str, ...]:
     return _how_a_file(path, form, trigger, source)
 
 
+def _how_a_dora(form: str, trigger: str) -> str:
+    """What goes where, of a DoRA in kohya's form."""
+    if form == "comfyui":
+        return f"ComfyUI and Forge: put it with the LoRAs{trigger}. Its magnitudes are for their own formula."
+    return f"LyCORIS and bespoke read it as it was trained{trigger}; for ComfyUI use --as comfyui."
+
+
 def _how_a_file(path: Path, form: str, trigger: str, source: Named) -> tuple[str, ...]:
     """What goes where, of what torch computes."""
     place = path.as_posix()
@@ -343,17 +343,17 @@ def _how_a_file(path: Path, form: str, trigger: str, source: Named) -> tuple[str
         case "model":
             return (f'diffusers: DiffusionPipeline.from_pretrained("{place}"){trigger}.',)
         case "single-file":
-            by = "Forge" if source.checkpoint.joint_width else "A1111 and Forge"
+            theirs = "Forge" if source.checkpoint.joint_width else "A1111 and Forge"
             return (
-                f"{by}: put it into models/Stable-diffusion/{trigger}.",
+                f"{theirs}: put it into models/Stable-diffusion/{trigger}.",
                 f"ComfyUI: put it into models/checkpoints/{trigger}.",
             )
         case "diffusers":
             return (f'diffusers: pipe.load_lora_weights("{place}"){trigger}.',)
-        case "comfyui" if dora:
-            return (f"ComfyUI and Forge: put it with the LoRAs{trigger}. Its magnitudes are for their own formula.",)
         case _ if dora:
-            return (f"LyCORIS and bespoke read it as it was trained{trigger}; for ComfyUI use --as comfyui.",)
+            return (_how_a_dora(form, trigger),)
+        case _ if source.checkpoint.joint_width and not lycoris:
+            return (f"ComfyUI: put it into models/loras/{trigger}; bespoke reads it, too.",)
         case _:
             told = [
                 f"ComfyUI: put it into models/loras/{trigger}.",

@@ -104,8 +104,6 @@ def resolved(
     objective.check(asked.train, schedule_of(checkpoint.scheduler_config))
     masking.check(asked)
     ways.check(asked.sample, checkpoint.scheduler_config, checkpoint.config(checkpoint.family.denoiser))
-    if asked.trains_text:
-        checkpoint.check_text_trained("train.train_text_encoder or words.train")
     if asked.train.masked_training and not any(picture.mask for picture in dataset.part("train")):
         hint = "Put masks beside your pictures, such as cat-masklabel.png for cat.png, and import again."
         raise BespokeError("train.masked_training is set, and no training picture has a mask.", hint)

@@ -9,10 +9,6 @@ from bespoke.models import unpacking
 from bespoke.pipeline.fetching import path_of
 from bespoke.workspace import check_new
 
-LEFT = (
-    " Its T5 was left out, as its vocabulary is not in the file: --config FOLDER of a model with tokenizer_3 keeps it."
-)
-
 
 @dataclass(frozen=True)
 class Imported:
@@ -23,8 +19,8 @@ class Imported:
     dtype: str
     which: str = ""
     """Where the file holds both: `weights`, or their running `average`."""
-    left: str = ""
-    """What of the file was left out, and what to do about it; nothing where all was taken."""
+    left_out: tuple[str, ...] = ()
+    """What of the file is not in the folder."""
 
 
 def import_model(
@@ -55,5 +51,5 @@ def import_model(
 def _unpacked(file: Path, folder: Path, settings: Path | None, *, ema: bool) -> Imported:
     found = unpacking.unpack(file, folder, settings, ema=ema)
     which = ("average" if ema else "weights") if unpacking.has_average(file) else ""
-    left = LEFT if unpacking.lost_third(file, folder) else ""
-    return Imported(folder, found.family, found.dtype, which, left)
+    lost = unpacking.has_t5(file) and not (folder / "text_encoder_3").is_dir()
+    return Imported(folder, found.family, found.dtype, which, left_out=("T5",) if lost else ())

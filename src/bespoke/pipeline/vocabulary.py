@@ -83,7 +83,6 @@ class Asked:
         except BespokeError as error:
             problem = f"New words are made for a base model, which cannot be had: {error.problem}"
             raise BespokeError(problem, f"{error.hint} Nothing is downloaded for words.") from None
-        base.check_text_trained("new words")
         return Asked(settings, Project(root), base, Sources.of(settings, root))
 
     def folder(self, out: str | Path | None) -> Path:
