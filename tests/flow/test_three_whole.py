@@ -179,7 +179,7 @@ def test_what_cannot_be_read_is_refused_with_what_to_do(bases, files, tmp_path):
 def test_files_say_what_they_are(files, kind, version, spec):
     found = passport(files[kind])
     assert (found.what, found.family, found.version) == ("whole model", "Stable Diffusion 3.x", version)
-    assert "bespoke" in found.loads and "A1111" not in found.loads and found.dtype == "fp32"
+    assert "ComfyUI" in found.loads and "A1111" not in found.loads and found.dtype == "fp32"
     assert ("family", f"Stable Diffusion 3.x: {version}") in list(found.lines())
     with unpacking.safe_open(files[kind], "pt") as file:
         told = file.metadata()

@@ -42,10 +42,10 @@ ENDS = (
 )
 """The names that layers' names end with, diffusers' and CompVis's."""
 LDM = "model.diffusion_model.input_blocks.0.0.weight"
-THREE = "one file, Stability AI's layout"
-"""The form of a whole Stable Diffusion 3."""
 MMDIT = "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight"
 """Tensors that every whole model in one file has, and every one of Stable Diffusion 3."""
+THREE = "one file, Stability AI's layout"
+"""The form of a whole Stable Diffusion 3."""
 TOKENS = ("clip_l", "clip_g", "clip_h", "t5xxl", "emb_params")
 """Keys of textual inversions."""
 LOADS = {
@@ -63,7 +63,7 @@ LOADS = {
     ("textual inversion", "a key for each encoder"): ("diffusers", "ComfyUI", "A1111", "Forge"),
     ("new words", "bespoke"): ("bespoke",),
     ("whole model", "one file, CompVis's layout"): ("A1111", "Forge", "ComfyUI", "diffusers"),
-    ("whole model", THREE): ("ComfyUI", "Forge", "diffusers", "bespoke"),
+    ("whole model", THREE): ("ComfyUI", "Forge", "diffusers"),
 }
 """Who loads a kind in a form, as far as their published code says; the programs themselves were not run."""
 
