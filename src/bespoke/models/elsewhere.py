@@ -30,7 +30,7 @@ def single_file(path: Path, checkpoint: Checkpoint) -> tuple[Any, str]:
     import diffusers
 
     kind: Any = getattr(diffusers, checkpoint.family.pipeline)
-    options = UNCHECKED if checkpoint.family.checked else ALONE
+    options = (UNCHECKED if checkpoint.family.checked else ALONE) | dict.fromkeys(checkpoint.lacked)
     pipeline = kind.from_single_file(str(path), config=str(checkpoint.folder), torch_dtype=torch.float32, **options)
     if hasattr(pipeline, "transformer"):
         threefile.mend(pipeline, path)

@@ -31,7 +31,7 @@ class Facts:
     kind: str
     """The base's kind, as `KINDS` has it."""
     prediction: str
-    """`epsilon` or `v_prediction`."""
+    """`epsilon` or `v_prediction`; nothing where the model learnt by flow matching."""
     resolution: int
     trigger: str = ""
     words: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ class Facts:
     def of(checkpoint: Checkpoint, title: str) -> "Facts":
         """What a checkpoint's own files say."""
         text = json.loads((checkpoint.part("text_encoder") / "config.json").read_text(encoding="utf-8"))
-        prediction = str(checkpoint.scheduler_config.get("prediction_type", "epsilon"))
+        prediction = "" if checkpoint.flows else str(checkpoint.scheduler_config.get("prediction_type", "epsilon"))
         kind = "xl" if checkpoint.family.sized else "2" if text.get("hidden_act") == "gelu" else "1"
         if checkpoint.joint_width:
             kind = "3.5" if checkpoint.config("transformer").get("dual_attention_layers") else "3"
@@ -126,7 +126,7 @@ def _modelspec(facts: Facts, network: Network | None) -> dict[str, str]:
         "modelspec.implementation": DIFFUSERS if network else STABILITY,
         "modelspec.title": facts.title,
         "modelspec.resolution": f"{facts.resolution}x{facts.resolution}",
-        "modelspec.prediction_type": "v" if facts.prediction == "v_prediction" else "epsilon",
+        "modelspec.prediction_type": "v" if facts.prediction == "v_prediction" else facts.prediction,
         "modelspec.trigger_phrase": facts.trigger,
         "modelspec.license": facts.licence,
         "modelspec.date": facts.date,

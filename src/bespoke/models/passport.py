@@ -10,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from bespoke.errors import BespokeError
+from bespoke.models import threefile
 from bespoke.models.runtimes import RUNTIMES
 
 WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL", 160: "pico"}
@@ -43,6 +44,8 @@ ENDS = (
 LDM = "model.diffusion_model.input_blocks.0.0.weight"
 MMDIT = "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight"
 """Tensors that every whole model in one file has, and every one of Stable Diffusion 3."""
+THREE = "one file, Stability AI's layout"
+"""The form of a whole Stable Diffusion 3."""
 TOKENS = ("clip_l", "clip_g", "clip_h", "t5xxl", "emb_params")
 """Keys of textual inversions."""
 LOADS = {
@@ -60,7 +63,7 @@ LOADS = {
     ("textual inversion", "a key for each encoder"): ("diffusers", "ComfyUI", "A1111", "Forge"),
     ("new words", "bespoke"): ("bespoke",),
     ("whole model", "one file, CompVis's layout"): ("A1111", "Forge", "ComfyUI", "diffusers"),
-    ("whole model", "one file, Stability AI's layout"): ("ComfyUI", "Forge", "diffusers"),
+    ("whole model", THREE): ("ComfyUI", "Forge", "diffusers"),
 }
 """Who loads a kind in a form, as far as their published code says; the programs themselves were not run."""
 
@@ -75,6 +78,8 @@ class Passport:
     form: str = ""
     """Whose names its tensors have: `kohya`, `diffusers`, `peft`, `LyCORIS`, …"""
     family: str = ""
+    version: str = ""
+    """Which of its family a whole Stable Diffusion 3 is: `3`, `3.5` (medium) or `3.5-large`."""
     ranks: tuple[int, ...] = ()
     alphas: tuple[float, ...] = ()
     layers: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
@@ -98,7 +103,7 @@ class Passport:
         runtime = RUNTIMES.get(self.form)
         form = f"for {runtime.title}" if runtime else self.form and f"{self.form} names"
         yield "what", ", ".join(filter(None, (self.what, form)))
-        yield "family", self.family or "unknown"
+        yield "family", (self.family or "unknown") + (f": {self.version}" if self.version else "")
         yield from ((name, said) for name, said in self._numbers() if said)
         told = {"base": self.base, "base hash": self.base_hash, "title": self.title, "trigger": self.trigger}
         told |= {"new words": ", ".join(self.words), "licence": self.licence}
@@ -170,6 +175,8 @@ def passport(path: Path) -> Passport:
     else:
         about = {}
     family = _family(head)
+    if form == THREE:
+        about["version"] = threefile.version_of(head.tensors)
     loads = LOADS.get((what, form), ()) if family else ()
     if what in ("OFT", "BOFT") and "bespoke_adapter" in head.metadata:
         loads = (*loads, "bespoke")
@@ -186,7 +193,7 @@ def _kind(head: Header) -> tuple[str, str]:
     if LDM in names:
         return "whole model", "one file, CompVis's layout"
     if MMDIT in names:
-        return "whole model", "one file, Stability AI's layout"
+        return "whole model", THREE
     for kind, pattern in SPELT:
         if any(re.search(pattern, name) for name in names):
             return kind, _form(kind, names)

@@ -82,10 +82,11 @@ def unpack(path: Path, folder: Path, config: Path | None = None, *, ema: bool = 
             "Known are Stable Diffusion 1.x, 2.x, XL, 3 and 3.5 medium; for others give --config FOLDER of a model of "
             "the same shape."
         )
-        raise BespokeError(f"{path} is of a family without settings here: {found.family or 'unknown'}.", hint)
+        family = f"{found.family or 'unknown'}{f' ({found.version})' if found.version else ''}"
+        raise BespokeError(f"{path} is of a family without settings here: {family}.", hint)
     if config is None and found.family == "Stable Diffusion 2.x" and predicts_v(path):
         settings = SECOND_V
-    schedule = _schedule(path, header(path))
+    schedule = {} if found.version else _schedule(path, header(path))  # flow matching has one way to predict
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacked-") as temporary:
         staged, written = Path(temporary) / "config", Path(temporary) / "model"
@@ -101,7 +102,7 @@ def _of_three(found: Passport) -> Path | None:
     """The settings for a Stable Diffusion 3 in one file, without T5, whose vocabulary does not come along."""
     if found.family != threefile.FAMILY:
         return None
-    return THIRDS.get(threefile.version_of(header(found.path).tensors))
+    return THIRDS.get(found.version)
 
 
 def has_average(path: Path) -> bool:
@@ -189,8 +190,9 @@ def _convert(path: Path, config: Path, dtype: torch.dtype, out: Path) -> None:
                 threefile.mend(pipeline, path)
         except (RuntimeError, ValueError, KeyError, OSError) as error:
             raise BespokeError(f"{path} does not fit its family: {str(error).splitlines()[0]}", hint) from None
-        for name in ("vae", *family.worded):
-            weights = getattr(pipeline, name).state_dict().items()
+        networks = {name: getattr(pipeline, name) for name in ("vae", *family.worded, *family.optional)}
+        for name in (name for name, network in networks.items() if hasattr(network, "state_dict")):
+            weights = networks[name].state_dict().items()
             if lacking := next((key for key, weight in weights if weight.is_meta), ""):  # which diffusers leaves so
                 raise BespokeError(f"{path} does not fit its family: it lacks {name}.{lacking}.", hint)
         pipeline.save_pretrained(out)

@@ -81,7 +81,7 @@ def convert_model(
 
 def _folder(file: Path, out: Path, dtype: str) -> str:
     """A whole model in one file as a folder; how its tensors were compared."""
-    import_model(file, out)
+    lost = import_model(file, out).left_out
     if dtype:
         round_folder(out, dtype)
     made, own = find(str(out)), load_file(file)
@@ -89,7 +89,8 @@ def _folder(file: Path, out: Path, dtype: str) -> str:
     kind = DTYPES[dtype or "fp32"]
     wanted = {key: own[key].to(kind).float() for key in again if key in own}
     _same({key: again[key].float() for key in wanted}, wanted, out)
-    return f"Loaded again: {len(wanted)} of the file's {len(own)} tensors are the model's, and the same."
+    left = f" Left out: {', '.join(lost)}." if lost else ""
+    return f"Loaded again: {len(wanted)} of the file's {len(own)} tensors are the model's, and the same.{left}"
 
 
 def _file(file: Path, out: Path, dtype: str) -> str:
