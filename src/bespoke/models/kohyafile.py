@@ -1,5 +1,6 @@
 """LoRA by any program, as kohya's trainer and diffusers write it, turned into the tensors of a network's adapter."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bespoke.errors import BespokeError
-from bespoke.models import adapters, singlefile
+from bespoke.models import adapters, lorafile, singlefile, threelora
 from bespoke.models.lorafile import TEXT, Parts, fitted, loader, peft_keys
 from bespoke.models.lowrank import LowRank, LowRanks
 from bespoke.models.quietly import quiet
@@ -44,6 +45,8 @@ def names_of(part: str, layer: str, network: Any) -> tuple[str, ...]:
     plain = name_of(part, layer)
     if part == "text_encoder":
         return plain, FIRST + plain.removeprefix(PREFIXES[part])
+    if part == "transformer":
+        return plain, *(start + plain.removeprefix(PREFIXES[part]) for start in threelora.ALIKE)
     if part != "unet":
         return (plain,)
     try:
@@ -59,7 +62,7 @@ def published(part: str, layer: str, parts: Parts) -> str:
     A1111 counts SDXL's blocks of layers, as diffusers names them, in part wrongly; these names it takes as they are.
     Source: A1111's extensions-builtin/Lora/networks.py.
     """
-    xl = "text_encoder_2" in parts or ("unet" in parts and parts["unet"].config.addition_embed_type == "text_time")
+    xl = part == "transformer" or "text_encoder_2" in parts or ("unet" in parts and parts["unet"].config.addition_embed_type == "text_time")
     return names_of(part, layer, parts.get(part))[-1] if xl else name_of(part, layer)
 
 
@@ -76,7 +79,12 @@ def respelt(content: Mapping[str, Tensor], parts: Parts) -> dict[str, Tensor]:
 
 
 def readable(path: Path, parts: Parts) -> str | dict[str, Tensor]:
-    """What diffusers' readers take for a LoRA: its folder or, where they mix up its names, its tensors by others."""
+    """What diffusers' readers take for a LoRA: its folder or, where they mix up its names, its tensors by others.
+
+    Raises: BespokeError for what is no LoRA of a Stable Diffusion 3, whose files of kohya's form diffusers cannot read.
+    """
+    if layers := _flat(path, parts):
+        return lorafile.content_of(threelora.scaled(layers))[0]
     try:
         with safe_open(path, "pt") as file:
             mixed = any(key.startswith(MISREAD) for key in file.keys())  # noqa: SIM118 - it is no dictionary
@@ -145,8 +153,12 @@ def content_of(layers: LowRanks, parts: Parts) -> dict[str, Tensor]:
     """
     found: dict[str, Tensor] = {}
     for part, those in layers.items():
-        for layer, low in those.items():
-            name = published(part, layer, parts)
+        named = (
+            threelora.joined(those, parts[part])
+            if part == "transformer"
+            else {published(part, layer, parts): low for layer, low in those.items()}
+        )
+        for name, low in named.items():
             found |= {f"{name}.lora_down.weight": low.down, f"{name}.lora_up.weight": low.up}
             found[f"{name}.alpha"] = torch.tensor(float(low.alpha))
             if low.magnitude is not None:
@@ -159,6 +171,9 @@ def _loaded(path: Path, parts: Parts) -> tuple[dict[str, Tensor], Any, Any]:
 
     Raises: BespokeError when diffusers cannot read the file.
     """
+    if layers := _flat(path, parts):
+        content, said = lorafile.content_of(layers)
+        return content, None, json.loads(said["lora_adapter_metadata"])
     with quiet():
         try:
             options: dict[str, Any] = {"weight_name": path.name, "return_lora_metadata": True, "local_files_only": True}
@@ -168,6 +183,27 @@ def _loaded(path: Path, parts: Parts) -> tuple[dict[str, Tensor], Any, Any]:
             hint = "Name a LoRA of a Stable Diffusion 1.x, 2.x or XL, by bespoke, diffusers or kohya."
             raise BespokeError(f"{path} gives no LoRA: {str(error).splitlines()[0]}", hint) from None
     return content, alphas[0] if alphas else None, told
+
+
+def _flat(path: Path, parts: Parts) -> LowRanks:
+    """The changes in a file of a Stable Diffusion 3 by kohya's or ComfyUI's names; nothing for other files.
+
+    Raises: BespokeError when such a file holds something else than a LoRA.
+    """
+    if "transformer" not in parts:
+        return {}
+    try:
+        with safe_open(path, "pt") as file:
+            flat = all(key.startswith(threelora.FLAT) for key in file.keys())  # noqa: SIM118 - it is no dictionary
+    except (SafetensorError, OSError):
+        return {}  # diffusers says why it cannot be read
+    known = {
+        name: (part, layer)
+        for part, network in parts.items()
+        for layer, _ in network.named_modules()
+        for name in names_of(part, layer, network)
+    }
+    return threelora.split(load_file(path), known, parts["transformer"], path) if flat else {}
 
 
 def _magnitudes(name: str, part: Any, path: Path) -> dict[str, Tensor]:

@@ -16,8 +16,11 @@ from bespoke.workspace import atomic_file
 VERSION = "1.0.0"
 DIFFUSERS, STABILITY = "diffusers", "https://github.com/Stability-AI/generative-models"
 """ModelSpec's words for whose code defines a layout."""
-KINDS = {"1": "sd_v1", "2": "sd_v2", "xl": "sdxl_base_v1-0"}
-"""Kinds of bases by kohya's names. Source: kohya's sdxl_train_network.py and library/sai_model_spec.py."""
+KINDS = {"1": "sd_v1", "2": "sd_v2", "xl": "sdxl_base_v1-0", "3": "m", "3.5": "5-medium"}
+"""Kinds of bases by kohya's names. Source: kohya's sdxl_train_network.py and library/sai_model_spec.py; of
+a Stable Diffusion 3 the `model_type` of its sd3_train_network.py."""
+PREDICTIONS = {"v_prediction": "v", "epsilon": "epsilon"}
+"""ModelSpec's words for what a network predicts; of a flow kohya's trainer says none."""
 BLOCK = 0x100000
 """Where kohya's older mark of a file begins."""
 
@@ -31,7 +34,7 @@ class Facts:
     kind: str
     """The base's kind, as `KINDS` has it."""
     prediction: str
-    """`epsilon` or `v_prediction`."""
+    """`epsilon`, `v_prediction` or `flow`."""
     resolution: int
     trigger: str = ""
     words: tuple[str, ...] = ()
@@ -47,12 +50,18 @@ class Facts:
         """What a checkpoint's own files say."""
         text = json.loads((checkpoint.part("text_encoder") / "config.json").read_text(encoding="utf-8"))
         prediction = str(checkpoint.scheduler_config.get("prediction_type", "epsilon"))
+        if checkpoint.family.denoiser == "transformer":
+            own = json.loads((checkpoint.part("transformer") / "config.json").read_text(encoding="utf-8"))
+            kind = "3.5" if own.get("dual_attention_layers") else "3"
+            return Facts(title, checkpoint.name, kind, "flow", checkpoint.resolution)
         kind = "xl" if checkpoint.family.sized else "2" if text.get("hidden_act") == "gelu" else "1"
         return Facts(title, checkpoint.name, kind, prediction, checkpoint.resolution)
 
     @property
     def architecture(self) -> str:
         """ModelSpec's name of the base's kind. Source: kohya's library/sai_model_spec.py."""
+        if self.kind in ("3", "3.5"):
+            return f"stable-diffusion-v{self.kind}-medium"
         if self.kind == "2":
             return "stable-diffusion-v2-768-v" if self.prediction == "v_prediction" else "stable-diffusion-v2-512"
         return "stable-diffusion-v1" if self.kind == "1" else "stable-diffusion-xl-v1-base"
@@ -123,7 +132,7 @@ def _modelspec(facts: Facts, network: Network | None) -> dict[str, str]:
         "modelspec.implementation": DIFFUSERS if network else STABILITY,
         "modelspec.title": facts.title,
         "modelspec.resolution": f"{facts.resolution}x{facts.resolution}",
-        "modelspec.prediction_type": "v" if facts.prediction == "v_prediction" else "epsilon",
+        "modelspec.prediction_type": PREDICTIONS.get(facts.prediction, ""),
         "modelspec.trigger_phrase": facts.trigger,
         "modelspec.license": facts.licence,
         "modelspec.date": facts.date,

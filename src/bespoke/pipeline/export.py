@@ -301,7 +301,8 @@ def _loader(source: Named, path: Path, form: str) -> Callable[[], tuple[Any, str
     if form == "single-file":
         return lambda: elsewhere.single_file(path, source.checkpoint)
     plain = source.adapter is not None and not adapterfile.facts_of(source.adapter)
-    if form == "diffusers" or (plain and not kohyafile.has_magnitudes(path)):
+    known = source.checkpoint.family.denoiser == "unet"  # diffusers reads no transformer's by kohya's names
+    if form == "diffusers" or (plain and known and not kohyafile.has_magnitudes(path)):
         return lambda: elsewhere.by_diffusers(path, source.checkpoint)
     return lambda: elsewhere.by_formulas(path, source.checkpoint, as_comfyui=form == "comfyui")
 
@@ -332,6 +333,8 @@ def _how_a_file(path: Path, form: str, trigger: str, source: Named) -> tuple[str
             return (f'diffusers: pipe.load_lora_weights("{place}"){trigger}.',)
         case "comfyui" if dora:
             return (f"ComfyUI and Forge: put it with the LoRAs{trigger}. Its magnitudes are for their own formula.",)
+        case "kohya" | "comfyui" if source.checkpoint.family.denoiser == "transformer":
+            return (f"ComfyUI: put it into models/loras/{trigger}. diffusers reads --as diffusers only.",)
         case _ if dora:
             return (f"LyCORIS and bespoke read it as it was trained{trigger}; for ComfyUI use --as comfyui.",)
         case _:
