@@ -62,7 +62,11 @@ def published(part: str, layer: str, parts: Parts) -> str:
     A1111 counts SDXL's blocks of layers, as diffusers names them, in part wrongly; these names it takes as they are.
     Source: A1111's extensions-builtin/Lora/networks.py.
     """
-    xl = part == "transformer" or "text_encoder_2" in parts or ("unet" in parts and parts["unet"].config.addition_embed_type == "text_time")
+    xl = (
+        part == "transformer"
+        or "text_encoder_2" in parts
+        or ("unet" in parts and parts["unet"].config.addition_embed_type == "text_time")
+    )
     return names_of(part, layer, parts.get(part))[-1] if xl else name_of(part, layer)
 
 

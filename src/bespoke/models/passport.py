@@ -217,11 +217,10 @@ def _form(kind: str, names: Mapping[str, Any]) -> str:
 def _family(head: Header) -> str:
     """The family by what the file says, by names, or by how wide the states of texts are."""
     said = head.metadata.get("modelspec.architecture", "") + head.metadata.get("ss_base_model_version", "")
-    for name, family in OTHERS.items():
-        if any(name in key for key in head.tensors):
-            return family
-    if "diffusion-v3" in said:
-        return threefile.FAMILY
+    three = [threefile.FAMILY] if re.search("diffusion-v?3", said) else []
+    names = (family for name, family in OTHERS.items() if any(name in key for key in head.tensors))
+    if found := next(iter((*three, *names)), ""):
+        return found
     if "xl" in said:
         return "SDXL"
     for key, (_, shape) in head.tensors.items():

@@ -155,18 +155,33 @@ def _by(low: LowRank, scale: float) -> Tensor:
 
 
 def _parts(low: LowRank, places: list[tuple[str, Place]]) -> dict[str, LowRank]:
-    """The changes of the layers that one layer is here; what of the ranks a layer does not use is left out."""
+    """The changes of the layers that one layer is here."""
     up = threefile.turned(low.up) if places[0][1].turned else low.up
-    if len(places) == 1:
-        return {places[0][0]: LowRank(low.down, up, low.alpha)}
+    ups = up.chunk(len(places))
     found: dict[str, LowRank] = {}
-    for (layer, _), own in zip(places, up.chunk(len(places)), strict=True):
-        used = own.any(dim=0) if up.any() else torch.ones(low.rank, dtype=torch.bool)
-        if used.any():
-            count = int(used.sum())
-            found[layer] = LowRank(
-                low.down[used].contiguous(), own[:, used].contiguous(), low.alpha / low.rank * count
-            )
+    for (layer, _), own, rows in zip(places, ups, _rows(ups), strict=True):
+        if len(rows):
+            alpha = low.alpha / low.rank * len(rows)
+            found[layer] = LowRank(low.down[rows].contiguous(), own[:, rows].contiguous(), alpha)
+    return found
+
+
+def _rows(ups: tuple[Tensor, ...]) -> list[Tensor]:
+    """Which of the ranks belong to each of the layers that are one layer in a file.
+
+    All do, unless each is used by one at most, as where several changes were put together. What none uses belongs to
+    those whose second matrix is zero, as training begins with it; where nothing is left over, such layers have none.
+    """
+    used = torch.stack([own.any(dim=0) for own in ups])
+    rank = used.shape[1]
+    if len(ups) == 1 or bool((used.sum(dim=0) > 1).any()):
+        return [torch.arange(rank)] * len(ups)
+    found = [one.nonzero().flatten() for one in used]
+    zero = [number for number, rows in enumerate(found) if not len(rows)]
+    if zero:
+        free = (~used.any(dim=0)).nonzero().flatten()
+        for number, rows in zip(zero, free.tensor_split(len(zero)), strict=True):
+            found[number] = rows
     return found
 
 

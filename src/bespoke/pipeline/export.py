@@ -333,13 +333,13 @@ def _how_a_file(path: Path, form: str, trigger: str, source: Named) -> tuple[str
             return (f'diffusers: pipe.load_lora_weights("{place}"){trigger}.',)
         case "comfyui" if dora:
             return (f"ComfyUI and Forge: put it with the LoRAs{trigger}. Its magnitudes are for their own formula.",)
-        case "kohya" | "comfyui" if source.checkpoint.family.denoiser == "transformer":
-            return (f"ComfyUI: put it into models/loras/{trigger}. diffusers reads --as diffusers only.",)
         case _ if dora:
             return (f"LyCORIS and bespoke read it as it was trained{trigger}; for ComfyUI use --as comfyui.",)
         case _:
-            told = [
-                f"ComfyUI: put it into models/loras/{trigger}.",
-                f"A1111 and Forge: put it into models/Lora/; write <lora:{path.stem}:1>{trigger}.",
-            ]
-            return (*told, *([] if lycoris else [f'diffusers: pipe.load_lora_weights("{place}").']))
+            three = source.checkpoint.family.denoiser == "transformer"
+            told = [f"ComfyUI: put it into models/loras/{trigger}."]
+            told += (
+                [] if three else [f"A1111 and Forge: put it into models/Lora/; write <lora:{path.stem}:1>{trigger}."]
+            )
+            loads = "it reads --as diffusers only." if three else f'pipe.load_lora_weights("{place}").'
+            return (*told, *([] if lycoris else [f"diffusers: {loads}"]))
