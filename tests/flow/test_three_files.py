@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 import bespoke
 from bespoke.errors import BespokeError
-from bespoke.models import adapterfile, adapters, find, kinds, kohyafile, onefile, threefile, unpacking
+from bespoke.models import adapterfile, adapters, find, kinds, kohyafile, onefile, threefile, threelora, unpacking
 from bespoke.models.lowrank import LowRank
 from bespoke.models.passport import passport
 from bespoke.models.wearing import Wardrobe
@@ -102,8 +102,7 @@ def test_the_settings_that_come_along_are_those_of_the_published_models(name, in
     folder = unpacking.CONFIGS / name
     with torch.device("meta"):
         network: Any = SD3Transformer2DModel.from_config(SD3Transformer2DModel.load_config(folder / "transformer"))
-    places = [threefile.known_place(layer, 23) for layer, _ in network.named_modules()]
-    keys = [f"{threefile.TRANSFORMER}{place.name}.weight" for place in places if place]
+    keys = list(threelora.fused(network))
     assert threefile.version_of(keys) == {"sd3": "3", "sd35": "3.5"}[name]
     assert any(inner in key for key in keys)
     millions = sum(p.numel() for p in network.parameters()) / 1e6

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bespoke.errors import BespokeError
-from bespoke.models import kohyafile
+from bespoke.models import kohyafile, threelora
 
 DELTAS = ("lora_down.weight", "hada_w1_a", "lokr_w1", "lokr_w1_a")
 """One of these says of which kind a layer's change is."""
@@ -30,6 +30,8 @@ def work_in(parts: Mapping[str, Any], path: Path, *, as_comfyui: bool = False) -
     for name, found in layers.items():
         weight = places[name].weight
         weight.add_(change(found, weight.float().cpu(), path, as_comfyui=as_comfyui).to(weight))
+        if isinstance(places[name], threelora.Fused):
+            places[name].put(weight)
     return len(layers)
 
 
@@ -83,7 +85,8 @@ def for_comfyui(content: Mapping[str, Tensor], parts: Mapping[str, Any]) -> dict
 
 def _places(parts: Mapping[str, Any]) -> dict[str, Any]:
     """The layers of networks by all names that programs give them."""
-    return {
+    joined = threelora.fused(parts["transformer"]) if "transformer" in parts else {}
+    return joined | {
         name: module
         for which, part in parts.items()
         for layer, module in part.named_modules()

@@ -1,5 +1,6 @@
 """LoRA by any program, as kohya's trainer and diffusers write it, turned into the tensors of a network's adapter."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bespoke.errors import BespokeError
-from bespoke.models import adapters, singlefile, threefile
+from bespoke.models import adapters, lorafile, singlefile, threelora
 from bespoke.models.lorafile import TEXT, Parts, fitted, loader, peft_keys
 from bespoke.models.lowrank import LowRank, LowRanks
 from bespoke.models.quietly import quiet
@@ -32,7 +33,7 @@ LENGTHS, COMFYUI = "bespoke_lengths", "comfyui"
 def name_of(part: str, layer: str) -> str:
     """Kohya's name for a part's layer by diffusers' names: `lora_unet_down_blocks_0_…`."""
     whole = layer if part in ("unet", "transformer") or layer.startswith((TEXT, PROJECTION)) else TEXT + layer
-    return _underscored(part, whole)
+    return f"{PREFIXES[part]}{whole.replace('.', '_')}"
 
 
 def names_of(part: str, layer: str, network: Any) -> tuple[str, ...]:
@@ -44,6 +45,8 @@ def names_of(part: str, layer: str, network: Any) -> tuple[str, ...]:
     plain = name_of(part, layer)
     if part == "text_encoder":
         return plain, FIRST + plain.removeprefix(PREFIXES[part])
+    if part == "transformer":
+        return plain, *(start + plain.removeprefix(PREFIXES[part]) for start in threelora.ALIKE)
     if part != "unet":
         return (plain,)
     try:
@@ -59,7 +62,11 @@ def published(part: str, layer: str, parts: Parts) -> str:
     A1111 counts SDXL's blocks of layers, as diffusers names them, in part wrongly; these names it takes as they are.
     Source: A1111's extensions-builtin/Lora/networks.py.
     """
-    xl = "text_encoder_2" in parts or ("unet" in parts and parts["unet"].config.addition_embed_type == "text_time")
+    xl = (
+        part == "transformer"
+        or "text_encoder_2" in parts
+        or ("unet" in parts and parts["unet"].config.addition_embed_type == "text_time")
+    )
     return names_of(part, layer, parts.get(part))[-1] if xl else name_of(part, layer)
 
 
@@ -78,58 +85,16 @@ def respelt(content: Mapping[str, Tensor], parts: Parts) -> dict[str, Tensor]:
 def readable(path: Path, parts: Parts) -> str | dict[str, Tensor]:
     """What diffusers' readers take for a LoRA: its folder or, where they mix up its names, its tensors by others.
 
-    Kohya's names for a Stable Diffusion 3 they do not know at all.
+    Raises: BespokeError for what is no LoRA of a Stable Diffusion 3, whose files of kohya's form diffusers cannot read.
     """
+    if layers := _flat(path, parts):
+        return lorafile.content_of(threelora.scaled(layers))[0]
     try:
         with safe_open(path, "pt") as file:
-            names = list(file.keys())  # it is no dictionary
+            mixed = any(key.startswith(MISREAD) for key in file.keys())  # noqa: SIM118 - it is no dictionary
     except (SafetensorError, OSError):
-        return str(path.parent)  # diffusers says why it cannot be read
-    if "transformer" in parts and any(name.startswith("lora_") for name in names):
-        return _of_three(load_file(path), parts)
-    mixed = any(key.startswith(MISREAD) for key in names)
+        mixed = False  # diffusers says why it cannot be read
     return respelt(load_file(path), parts) if mixed else str(path.parent)
-
-
-def _of_three(content: Mapping[str, Tensor], parts: Parts) -> dict[str, Tensor]:
-    """A Stable Diffusion 3's LoRA in kohya's form by peft's names, each of its layers scaled by its alpha.
-
-    Raises: BespokeError when it is a DoRA; ValueError when it has layers that are not there.
-    """
-    if any(key.endswith(SCALE) for key in content):
-        problem = "DoRA in kohya's form is not read for a Stable Diffusion 3."
-        raise BespokeError(problem, "Use the file in diffusers' form.")
-    known = _places(parts)
-    found: dict[str, Tensor] = {}
-    for name in dict.fromkeys(key.partition(".")[0] for key in content):
-        if name not in known:
-            raise ValueError(f"it has {name}, which this model has not")
-        down, up = content[f"{name}.lora_down.weight"].float(), content[f"{name}.lora_up.weight"].float()
-        alpha = float(content.get(f"{name}.alpha", torch.tensor(float(len(down)))))
-        for layer, place in known[name]:
-            if low := threefile.split(LowRank(down, up, alpha), place):
-                found[f"{layer}.lora_A.weight"] = low.down
-                found[f"{layer}.lora_B.weight"] = low.up * (low.alpha / low.rank)
-    return {key: value.contiguous() for key, value in found.items()}
-
-
-def _places(parts: Parts) -> dict[str, list[tuple[str, threefile.Place]]]:
-    """For each of kohya's names the layers that it stands for, by diffusers' names, and where in it they are."""
-    last = parts["transformer"].config.num_layers - 1
-    known: dict[str, list[tuple[str, threefile.Place]]] = {}
-    for part, network in parts.items():
-        modules = (name.removesuffix(".base_layer") for name, one in network.named_modules() if hasattr(one, "weight"))
-        for layer in modules:
-            whole = layer if part == "transformer" or layer.startswith((TEXT, PROJECTION)) else TEXT + layer
-            for name in names_of(part, layer, network):
-                known.setdefault(name, []).append((f"{part}.{whole}", threefile.Place(layer)))
-            if part == "transformer" and (place := threefile.known_place(layer, last)):
-                known.setdefault(_underscored(part, place.name), []).append((f"{part}.{whole}", place))
-    return known
-
-
-def _underscored(part: str, layer: str) -> str:
-    return f"{PREFIXES[part]}{layer.replace('.', '_')}"
 
 
 def read(parts: Parts, path: Path) -> dict[str, dict[str, Tensor]]:
@@ -192,10 +157,12 @@ def content_of(layers: LowRanks, parts: Parts) -> dict[str, Tensor]:
     """
     found: dict[str, Tensor] = {}
     for part, those in layers.items():
-        three = part == "transformer"
-        own = threefile.low_ranks_of(those, parts[part].config.num_layers - 1) if three else those
-        for layer, low in own.items():
-            name = _underscored(part, layer) if three else published(part, layer, parts)
+        named = (
+            threelora.joined(those, parts[part])
+            if part == "transformer"
+            else {published(part, layer, parts): low for layer, low in those.items()}
+        )
+        for name, low in named.items():
             found |= {f"{name}.lora_down.weight": low.down, f"{name}.lora_up.weight": low.up}
             found[f"{name}.alpha"] = torch.tensor(float(low.alpha))
             if low.magnitude is not None:
@@ -208,15 +175,39 @@ def _loaded(path: Path, parts: Parts) -> tuple[dict[str, Tensor], Any, Any]:
 
     Raises: BespokeError when diffusers cannot read the file.
     """
+    if layers := _flat(path, parts):
+        content, said = lorafile.content_of(layers)
+        return content, None, json.loads(said["lora_adapter_metadata"])
     with quiet():
         try:
             options: dict[str, Any] = {"weight_name": path.name, "return_lora_metadata": True, "local_files_only": True}
             options |= {"unet_config": parts["unet"].config} if "unet" in parts else {}
             content, *alphas, told = loader(parts).lora_state_dict(readable(path, parts), **options)
         except (RuntimeError, ValueError, KeyError, OSError, AttributeError) as error:
-            hint = "Name a LoRA of a Stable Diffusion, by bespoke, diffusers or kohya."
+            hint = "Name a LoRA of a Stable Diffusion 1.x, 2.x or XL, by bespoke, diffusers or kohya."
             raise BespokeError(f"{path} gives no LoRA: {str(error).splitlines()[0]}", hint) from None
     return content, alphas[0] if alphas else None, told
+
+
+def _flat(path: Path, parts: Parts) -> LowRanks:
+    """The changes in a file of a Stable Diffusion 3 by kohya's or ComfyUI's names; nothing for other files.
+
+    Raises: BespokeError when such a file holds something else than a LoRA.
+    """
+    if "transformer" not in parts:
+        return {}
+    try:
+        with safe_open(path, "pt") as file:
+            flat = all(key.startswith(threelora.FLAT) for key in file.keys())  # noqa: SIM118 - it is no dictionary
+    except (SafetensorError, OSError):
+        return {}  # diffusers says why it cannot be read
+    known = {
+        name: (part, layer)
+        for part, network in parts.items()
+        for layer, _ in network.named_modules()
+        for name in names_of(part, layer, network)
+    }
+    return threelora.split(load_file(path), known, parts["transformer"], path) if flat else {}
 
 
 def _magnitudes(name: str, part: Any, path: Path) -> dict[str, Tensor]:

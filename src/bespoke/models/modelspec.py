@@ -16,8 +16,11 @@ from bespoke.workspace import atomic_file
 VERSION = "1.0.0"
 DIFFUSERS, STABILITY = "diffusers", "https://github.com/Stability-AI/generative-models"
 """ModelSpec's words for whose code defines a layout."""
-KINDS = {"1": "sd_v1", "2": "sd_v2", "xl": "sdxl_base_v1-0", "3": "sd3_m", "3.5": "sd3.5_m"}
-"""Kinds of bases by kohya's names. Source: kohya's sdxl_train_network.py and library/sai_model_spec.py."""
+KINDS = {"1": "sd_v1", "2": "sd_v2", "xl": "sdxl_base_v1-0", "3": "m", "3.5": "5-medium"}
+"""Kinds of bases by kohya's names. Source: kohya's sdxl_train_network.py and library/sai_model_spec.py; of
+a Stable Diffusion 3 the `model_type` of its sd3_train_network.py."""
+PREDICTIONS = {"v_prediction": "v", "epsilon": "epsilon"}
+"""ModelSpec's words for what a network predicts; of a flow kohya's trainer says none."""
 BLOCK = 0x100000
 """Where kohya's older mark of a file begins."""
 
@@ -31,7 +34,7 @@ class Facts:
     kind: str
     """The base's kind, as `KINDS` has it."""
     prediction: str
-    """`epsilon` or `v_prediction`; nothing where the model learnt by flow matching."""
+    """`epsilon`, `v_prediction` or `flow`."""
     resolution: int
     trigger: str = ""
     words: tuple[str, ...] = ()
@@ -46,7 +49,7 @@ class Facts:
     def of(checkpoint: Checkpoint, title: str) -> "Facts":
         """What a checkpoint's own files say."""
         text = json.loads((checkpoint.part("text_encoder") / "config.json").read_text(encoding="utf-8"))
-        prediction = "" if checkpoint.flows else str(checkpoint.scheduler_config.get("prediction_type", "epsilon"))
+        prediction = "flow" if checkpoint.flows else str(checkpoint.scheduler_config.get("prediction_type", "epsilon"))
         kind = "xl" if checkpoint.family.sized else "2" if text.get("hidden_act") == "gelu" else "1"
         if checkpoint.joint_width:
             kind = "3.5" if checkpoint.config("transformer").get("dual_attention_layers") else "3"
@@ -55,10 +58,11 @@ class Facts:
     @property
     def architecture(self) -> str:
         """ModelSpec's name of the base's kind. Source: kohya's library/sai_model_spec.py."""
+        if self.kind in ("3", "3.5"):
+            return f"stable-diffusion-v{self.kind}-medium"
         if self.kind == "2":
             return "stable-diffusion-v2-768-v" if self.prediction == "v_prediction" else "stable-diffusion-v2-512"
-        names = {"1": "stable-diffusion-v1", "xl": "stable-diffusion-xl-v1-base"}
-        return names.get(self.kind, f"stable-diffusion-v{self.kind}-medium")
+        return "stable-diffusion-v1" if self.kind == "1" else "stable-diffusion-xl-v1-base"
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ def _modelspec(facts: Facts, network: Network | None) -> dict[str, str]:
         "modelspec.implementation": DIFFUSERS if network else STABILITY,
         "modelspec.title": facts.title,
         "modelspec.resolution": f"{facts.resolution}x{facts.resolution}",
-        "modelspec.prediction_type": "v" if facts.prediction == "v_prediction" else facts.prediction,
+        "modelspec.prediction_type": PREDICTIONS.get(facts.prediction, ""),
         "modelspec.trigger_phrase": facts.trigger,
         "modelspec.license": facts.licence,
         "modelspec.date": facts.date,

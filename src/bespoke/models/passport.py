@@ -18,15 +18,20 @@ WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL
 OTHERS = {
     "double_blocks": "FLUX",
     "single_transformer_blocks": "FLUX",
-    "joint_blocks": "Stable Diffusion 3.x",
-    "transformer.transformer_blocks": "Stable Diffusion 3.x",
+    "joint_blocks": threefile.FAMILY,
+    "transformer.transformer_blocks": threefile.FAMILY,
+    "lora_unet_transformer_blocks": threefile.FAMILY,
+    "lora_transformer_transformer_blocks": threefile.FAMILY,
+    "lycoris_transformer_blocks": threefile.FAMILY,
     "lora_te2": "SDXL",
     "text_encoder_2": "SDXL",
     "conditioner.embedders.0.model": "SDXL refiner",
     "conditioner.embedders": "SDXL",
 }
 """Further families, by what is in their tensors' names."""
-TUNED = ("Stable Diffusion 1.x", "Stable Diffusion 2.x", "SDXL", "Stable Diffusion 3.x", "pico")
+TUNED = ("Stable Diffusion 1.x", "Stable Diffusion 2.x", "SDXL", "pico", threefile.FAMILY)
+UNREAD = ("diffusers", "A1111", "Forge")
+"""Programs that take kohya's and LyCORIS's form, but not of a Stable Diffusion 3, as far as is known."""
 FORMATS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F64": "fp64"}
 SPELT = (  # kind, a pattern that ends a tensor's name
     ("DoRA", r"(dora_scale|lora_magnitude_vector(\.weight)?)$"),
@@ -38,9 +43,12 @@ SPELT = (  # kind, a pattern that ends a tensor's name
 )
 ENDS = (
     r"(to_(?:q|k|v|out)|ff_net_\d(?:_proj)?|(?:[qkv]|out)_proj|fc[12]|proj_(?:in|out)|conv\w*|time_emb_proj"
-    r"|(?:in|out|emb)_layers_\d|skip_connection|(?<=_)op|(?:x|context)_block_attn2?_(?:qkv|proj))(?:_0)?$"
+    r"|(?:in|out|emb)_layers_\d|skip_connection|(?<=_)op"
+    r"|to_add_out|qkv|(?<=attn_)proj|(?<=attn2_)proj|linear|adaLN_modulation)(?:_[01])?$"
 )
-"""The names that layers' names end with, diffusers' and CompVis's."""
+"""The names that layers' names end with, diffusers', CompVis's and Stability AI's."""
+TRANSFORMER = r"(transformer|lycoris|lora_unet_(joint|transformer)|lora_transformer)_"
+"""How the names begin of a transformer's layers, in any form."""
 LDM = "model.diffusion_model.input_blocks.0.0.weight"
 MMDIT = "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight"
 """Tensors that every whole model in one file has, and every one of Stable Diffusion 3."""
@@ -180,6 +188,8 @@ def passport(path: Path) -> Passport:
     loads = LOADS.get((what, form), ()) if family else ()
     if what in ("OFT", "BOFT") and "bespoke_adapter" in head.metadata:
         loads = (*loads, "bespoke")
+    if family == threefile.FAMILY and form in ("kohya", "LyCORIS"):
+        loads = tuple(name for name in loads if name not in UNREAD)
     if family not in TUNED:
         loads = tuple(name for name in loads if name != "bespoke")
     return Passport(
@@ -208,7 +218,7 @@ def _kind(head: Header) -> tuple[str, str]:
 
 def _form(kind: str, names: Mapping[str, Any]) -> str:
     first = next(iter(names))
-    if first.startswith("lora_") and kind in ("LoHa", "LoKr", "OFT"):
+    if first.startswith(("lora_", "lycoris_")) and kind in ("LoHa", "LoKr", "OFT"):
         return "LyCORIS"
     if first.startswith("lora_"):
         return "kohya"
@@ -218,9 +228,10 @@ def _form(kind: str, names: Mapping[str, Any]) -> str:
 def _family(head: Header) -> str:
     """The family by what the file says, by names, or by how wide the states of texts are."""
     said = head.metadata.get("modelspec.architecture", "") + head.metadata.get("ss_base_model_version", "")
-    for name, family in OTHERS.items():
-        if any(name in key for key in head.tensors):
-            return family
+    three = [threefile.FAMILY] if re.search("diffusion-v?3", said) else []
+    names = (family for name, family in OTHERS.items() if any(name in key for key in head.tensors))
+    if found := next(iter((*three, *names)), ""):
+        return found
     if "xl" in said:
         return "SDXL"
     for key, (_, shape) in head.tensors.items():
@@ -259,6 +270,7 @@ def _layers(head: Header) -> dict[str, dict[str, int]]:
     for layer in sorted({_layer(key) for key in head.tensors}):
         second = layer.startswith(("lora_te2", "text_encoder_2"))
         part = "text encoder" if layer.startswith(("lora_te", "text_encoder")) else "unet"
+        part = "transformer" if re.match(TRANSFORMER, layer) else part
         part += " 2" if second else ""
         end = re.search(ENDS, layer)
         name = end[1] if end else layer
@@ -269,7 +281,7 @@ def _layers(head: Header) -> dict[str, dict[str, int]]:
 
 def _layer(key: str) -> str:
     """The layer that a tensor of an adapter is for, with underlines."""
-    if key.startswith("lora_"):
+    if key.startswith(("lora_", "lycoris_")):
         return key.partition(".")[0]
     return re.split(r"[._](?:lora|oft|boft)[._]", key)[0].replace(".", "_")
 

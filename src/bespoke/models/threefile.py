@@ -6,7 +6,7 @@ Source: diffusers' loaders/single_file_utils.py (its inverse); Stability AI's sd
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from bespoke.errors import BespokeError
 from bespoke.models import singlefile
-from bespoke.models.lowrank import LowRank
 
 FAMILY = "Stable Diffusion 3.x"
 """What files of this kind are called."""
@@ -93,14 +91,6 @@ def place_of(layer: str, last: int) -> Place:
     return Place(block + INNER[inner], turned=inner == "norm1_context.linear" and int(found[1]) == last)
 
 
-def known_place(layer: str, last: int) -> Place | None:
-    """The place of a layer of diffusers' transformer, if it has one."""
-    try:
-        return place_of(layer, last)
-    except KeyError:
-        return None
-
-
 def turned(value: Tensor) -> Tensor:
     """A tensor of a layer whose halves of outputs change places; twice, it is as it was."""
     first, second = value.chunk(2)
@@ -121,54 +111,6 @@ def content_of(transformer: Any, vae: Any, text_encoders: Mapping[str, Any]) -> 
         found |= {TEXTS[name] + key: value for key, value in state.items() if not key.endswith("position_ids")}
     # T5 has one tensor by two names, which a file cannot: each is its own there.
     return {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in found.items()}
-
-
-def low_ranks_of(layers: Mapping[str, LowRank], last: int) -> dict[str, LowRank]:
-    """A LoRA of diffusers' layers as one of Stability AI's; `last` is the number of the last block.
-
-    Those for queries, keys and values are exactly one of the ranks together, whose alpha is its rank.
-
-    Raises: BespokeError for a DoRA, whose magnitudes this form has no place for, and for layers that are not there.
-    """
-    found: dict[str, LowRank] = {}
-    thirds: dict[str, dict[int, LowRank]] = {}
-    for layer, low in layers.items():
-        if low.magnitude is not None:
-            hint = "Use --as diffusers, which keeps them."
-            raise BespokeError("A DoRA of a Stable Diffusion 3 has no place for its magnitudes in this form.", hint)
-        place = place_of(layer, last)
-        if place.third is None:
-            found[place.name] = replace(low, up=turned(low.up) if place.turned else low.up)
-        else:
-            thirds.setdefault(place.name, {})[place.third] = low
-    return found | {name: _one(three) for name, three in thirds.items()}
-
-
-def _one(three: Mapping[int, LowRank]) -> LowRank:
-    """The LoRAs of queries, keys and values, by their place among these, as one."""
-    outs, ups = len(next(iter(three.values())).up), list[Tensor]()
-    for third, low in sorted(three.items()):
-        up = low.up.new_zeros(3 * outs, low.rank)
-        up[third * outs : (third + 1) * outs] = low.up * (low.alpha / low.rank)
-        ups.append(up)
-    down = torch.cat([low.down for _, low in sorted(three.items())])
-    return LowRank(down, torch.cat(ups, dim=1), float(len(down)))
-
-
-def split(low: LowRank, place: Place) -> LowRank | None:
-    """What a LoRA of a layer of Stability AI's is for the layer of diffusers' that has this place in it.
-
-    Rows that do nothing there are left out; nothing where none does anything.
-    """
-    up = low.up
-    if place.third is not None:
-        up = up.chunk(3)[place.third]
-    up = turned(up) if place.turned else up
-    used = up.flatten(1).any(dim=0)
-    if not bool(used.any()):
-        return None
-    count = int(used.sum())
-    return LowRank(low.down[used], up[:, used], low.alpha / low.rank * count)
 
 
 def _is_identity(weight: Tensor) -> bool:

@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from bespoke.models import formulas, kohyafile
+from bespoke.models import formulas, kohyafile, threelora
 from bespoke.models.families import networks_of
 
 KEPT, WORN = "weights_before", "worked_in"
@@ -27,7 +27,7 @@ def is_lycoris(path: Path) -> bool:
             names = list(file.keys())  # it is no dictionary
     except (SafetensorError, OSError) as error:
         raise ValueError(str(error)) from None
-    prefixes = (*kohyafile.PREFIXES.values(), kohyafile.FIRST)
+    prefixes = (*kohyafile.PREFIXES.values(), kohyafile.FIRST, *threelora.ALIKE)
     return any(name.startswith(prefixes) and name.endswith(KINDS) for name in names)
 
 

@@ -313,7 +313,8 @@ def _loader(source: Named, path: Path, form: str) -> Callable[[], tuple[Any, str
     if form == "single-file":
         return lambda: elsewhere.single_file(path, source.checkpoint)
     plain = source.adapter is not None and not adapterfile.facts_of(source.adapter)
-    if form == "diffusers" or (plain and not kohyafile.has_magnitudes(path)):
+    known = source.checkpoint.family.denoiser == "unet"  # diffusers reads no transformer's by kohya's names
+    if form == "diffusers" or (plain and known and not kohyafile.has_magnitudes(path)):
         return lambda: elsewhere.by_diffusers(path, source.checkpoint)
     return lambda: elsewhere.by_formulas(path, source.checkpoint, as_comfyui=form == "comfyui")
 
@@ -355,8 +356,10 @@ def _how_a_file(path: Path, form: str, trigger: str, source: Named) -> tuple[str
         case _ if source.checkpoint.joint_width and not lycoris:
             return (f"ComfyUI: put it into models/loras/{trigger}; bespoke reads it, too.",)
         case _:
-            told = [
-                f"ComfyUI: put it into models/loras/{trigger}.",
-                f"A1111 and Forge: put it into models/Lora/; write <lora:{path.stem}:1>{trigger}.",
-            ]
-            return (*told, *([] if lycoris else [f'diffusers: pipe.load_lora_weights("{place}").']))
+            three = source.checkpoint.family.denoiser == "transformer"
+            told = [f"ComfyUI: put it into models/loras/{trigger}."]
+            told += (
+                [] if three else [f"A1111 and Forge: put it into models/Lora/; write <lora:{path.stem}:1>{trigger}."]
+            )
+            loads = "it reads --as diffusers only." if three else f'pipe.load_lora_weights("{place}").'
+            return (*told, *([] if lycoris else [f"diffusers: {loads}"]))
