@@ -39,8 +39,8 @@ def changes(checkpoint) -> dict[str, dict[str, LowRank]]:
             if isinstance(module, torch.nn.Linear) and wanted:
                 far, near = module.weight.shape
                 rank, alpha = 1 + number % 3, float(1 + number % 5)
-                both = (torch.randn(size, generator=source) for size in ((rank, near), (far, rank)))
-                found.setdefault(part, {})[name] = LowRank(*both, alpha)
+                down, up = (torch.randn(size, generator=source) for size in ((rank, near), (far, rank)))
+                found.setdefault(part, {})[name] = LowRank(down, up, alpha)
     return found
 
 

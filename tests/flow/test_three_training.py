@@ -84,8 +84,8 @@ def reference(trainer, checkpoint, count, scheme):
     batch = trainer.stream.batch(0, count)
     captions = [f"blot of a {name}" for name in NAMES]
     ids = pipeline.tokenizer(captions, padding="max_length", return_tensors="pt").input_ids
-    plain, _, pooled, _ = pipeline.encode_prompt(captions, None, None, do_classifier_free_guidance=False)
-    states, transformer = plain, pipeline.transformer
+    encoded: Any = pipeline.encode_prompt(captions, None, None, do_classifier_free_guidance=False)
+    (states, _, pooled, _), transformer = encoded, pipeline.transformer
     if len(parts) > 1:
         rows = [next(n for n, one in enumerate(ids) if torch.equal(one, row[:77, 0].long())) for row in batch.texts]
     else:
