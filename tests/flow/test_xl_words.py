@@ -53,8 +53,11 @@ def words_of(base, *words):
     checkpoint = find(str(base))
     return NewWords.of(checkpoint.base, [
         (word, {
-            name: torch.randn(count, 32, generator=torch.Generator().manual_seed(count + len(name + word.surface)))
-            for name in checkpoint.rows_for
+            name: torch.randn(
+                count, checkpoint.config(part)["hidden_size"],
+                generator=torch.Generator().manual_seed(count + len(name + word.surface)),
+            )
+            for name, part in checkpoint.rows_for.items()
         })
         for word, count in words
     ])  # fmt: skip
@@ -188,7 +191,7 @@ def test_words_are_built_for_both_and_mean_the_same_in_diffusers(base, project, 
     assert made.file is not None, told.reason
     assert {gate.name for gate in told.gates} >= {"norm", "norm (clip_g)"}
     words = NewWords.read(made.file)
-    assert {name: tuple(rows.shape) for name, rows in words.rows.items()} == {"clip_l": (2, 32), "clip_g": (2, 32)}
+    assert {name: tuple(rows.shape) for name, rows in words.rows.items()} == {"clip_l": (2, 32), "clip_g": (2, 48)}
     for name, part in ENCODERS.items():
         table = find(str(base)).network(part).get_input_embeddings().weight
         usual = float(table.norm(dim=1).median())
@@ -211,7 +214,7 @@ def test_words_are_built_for_both_and_mean_the_same_in_diffusers(base, project, 
 
 
 def test_files_of_other_programs_become_words_of_both(base, tmp_path):
-    rows = {"clip_l": 0.1 * torch.randn(2, 32), "clip_g": 0.1 * torch.randn(2, 32)}
+    rows = {"clip_l": 0.1 * torch.randn(2, 32), "clip_g": 0.1 * torch.randn(2, 48)}
     save_file(rows, tmp_path / "zork.safetensors")
     save_file({f"text_encoders_{n}": own for n, own in enumerate(rows.values())}, tmp_path / "old.safetensors")
     checkpoint = find(str(base))
@@ -239,8 +242,8 @@ def test_what_is_for_one_text_encoder_or_another_base_is_refused(base, tmp_path)
     for name, tensors, problem in (
         ("one", {"clip_l": torch.ones(1, 32)}, "has rows for clip_l; .* 2 text encoders"),
         ("sd1", {"emb_params": torch.ones(1, 32)}, "has rows for emb_params"),
-        ("wide", {"clip_l": torch.ones(1, 32), "clip_g": torch.ones(1, 40)}, "40 numbers; .* needs 32"),
-        ("odd", {"clip_l": torch.ones(1, 32), "clip_g": torch.ones(2, 32)}, "as many rows"),
+        ("wide", {"clip_l": torch.ones(1, 32), "clip_g": torch.ones(1, 40)}, "40 numbers; .* needs 48"),
+        ("odd", {"clip_l": torch.ones(1, 32), "clip_g": torch.ones(2, 48)}, "as many rows"),
     ):
         save_file(tensors, tmp_path / f"{name}.safetensors")
         with pytest.raises(BespokeError, match=problem) as caught:

@@ -82,9 +82,7 @@ class Checkpoint:
             raise BespokeError(problem, "Leave out train.rescale_betas_zero_snr.")
         if self.scheduler_config.get("prediction_type", "epsilon") == "epsilon":
             problem = f"{self.name} predicts the noise, which says nothing of a picture where there is noise alone."
-            hint = (
-                "Leave out train.rescale_betas_zero_snr, or take a base that predicts v, as Stable Diffusion 2.1 does."
-            )
+            hint = "Leave out train.rescale_betas_zero_snr, or take one that predicts v, as Stable Diffusion 2.1 does."
             raise BespokeError(problem, hint)
         if "rescale_betas_zero_snr" not in inspect.signature(getattr(diffusers, kind).__init__).parameters:
             hint = "Save the model with diffusers' DDIMScheduler, or leave out train.rescale_betas_zero_snr."
@@ -261,7 +259,7 @@ class Checkpoint:
 
     def moments_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
         """The shape of the autoencoder's moments for a picture of (width, height) pixels."""
-        factor = self._factor("vae")
+        factor = halving(self.config("vae"))
         return 2 * int(self.config("vae")["latent_channels"]), size[1] // factor, size[0] // factor
 
     @property
@@ -294,15 +292,12 @@ class Checkpoint:
     @property
     def resolution(self) -> int:
         """The side, in pixels, that the model was trained at."""
-        return int(self.config(self.family.denoiser)["sample_size"]) * self._factor("vae")
+        return int(self.config(self.family.denoiser)["sample_size"]) * halving(self.config("vae"))
 
     @property
     def step(self) -> int:
         """What the sides of a picture must be multiples of, in pixels: the autoencoder's times the denoiser's."""
-        return self._factor("vae") * self._factor(self.family.denoiser)
-
-    def _factor(self, part: str) -> int:
-        return halving(self.config(part))
+        return halving(self.config("vae")) * halving(self.config(self.family.denoiser))
 
     def config(self, part: str) -> dict[str, Any]:
         """The settings of one network."""
@@ -361,9 +356,8 @@ def find(name: str, *, download: bool = True) -> Checkpoint:
     index = folder / "model_index.json"
     if not index.is_file():
         hint = "A model folder holds model_index.json and the folders unet, vae, text_encoder, tokenizer, scheduler."
-        raise BespokeError(
-            f"{folder} is not a Stable Diffusion in diffusers' layout: it has no model_index.json.", hint
-        )
+        problem = f"{folder} is not a Stable Diffusion in diffusers' layout: it has no model_index.json."
+        raise BespokeError(problem, hint)
     try:
         pipeline = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
     except (ValueError, KeyError, TypeError):
