@@ -179,7 +179,7 @@ def test_exports_are_loaded_again_draw_the_same_and_are_worn(run, base, form, tm
     done = bespoke.export_model(str(run.run), out, form)
     assert done.likeness.mean <= 0.5 < done.likeness.effect
     assert done.metadata["modelspec.architecture"] == "stable-diffusion-v3-medium/lora"
-    assert done.metadata["ss_base_model_version"] == "m" and "modelspec.prediction_type" not in done.metadata
+    assert done.metadata["ss_base_model_version"] == "medium" and "modelspec.prediction_type" not in done.metadata
     found = passport(out)
     assert found.family == "Stable Diffusion 3.x" and "bespoke" in found.loads
     assert ("diffusers" in found.loads) == (form == "diffusers") and found.what == "LoRA"

@@ -16,9 +16,9 @@ from bespoke.workspace import atomic_file
 VERSION = "1.0.0"
 DIFFUSERS, STABILITY = "diffusers", "https://github.com/Stability-AI/generative-models"
 """ModelSpec's words for whose code defines a layout."""
-KINDS = {"1": "sd_v1", "2": "sd_v2", "xl": "sdxl_base_v1-0", "3": "m", "3.5": "5-medium"}
+KINDS = {"1": "sd_v1", "2": "sd_v2", "xl": "sdxl_base_v1-0", "3": "medium", "3.5": "5-medium"}
 """Kinds of bases by kohya's names. Source: kohya's sdxl_train_network.py and library/sai_model_spec.py; of
-a Stable Diffusion 3 the `model_type` of its sd3_train_network.py."""
+a Stable Diffusion 3 the `model_type` of its library/sd3_utils.py."""
 PREDICTIONS = {"v_prediction": "v", "epsilon": "epsilon"}
 """ModelSpec's words for what a network predicts; of a flow kohya's trainer says none."""
 BLOCK = 0x100000
@@ -57,7 +57,7 @@ class Facts:
 
     @property
     def architecture(self) -> str:
-        """ModelSpec's name of the base's kind. Source: kohya's library/sai_model_spec.py."""
+        """ModelSpec's name of the base's kind. Source: kohya's library/sai_model_spec.py; of 3.x as SwarmUI has it."""
         if self.kind in ("3", "3.5"):
             return f"stable-diffusion-v{self.kind}-medium"
         if self.kind == "2":
