@@ -54,6 +54,17 @@ def test_a_picture_from_a_picture_is_that_of_plain_diffusers(pipeline, red_squar
     assert abs(ours - pixels(theirs)).max() <= 1
 
 
+def test_guidance_may_end_early_where_a_mask_is(pipeline, red_square):
+    half = Image.new("L", (64, 64))
+    half.paste(255, (32, 0, 64, 64))
+    requests = [Request("a blue whale", seed, red_square, half) for seed in (3, 4)]
+    together = drawn(pipeline, requests, strength=1.0, guidance_end=0.5)
+    for one, request in zip(together, requests, strict=True):
+        (alone,) = drawn(pipeline, [request], strength=1.0, guidance_end=0.5)
+        (whole,) = drawn(pipeline, [request], strength=1.0)
+        assert abs(one - alone).max() <= 1 < abs(one - whole).max()
+
+
 def test_the_less_is_drawn_anew_the_nearer_it_stays(pipeline, red_square):
     away = [
         abs(drawn(pipeline, [Request("a blue whale", 3, red_square)], strength=strength)[0] - pixels(red_square)).mean()

@@ -68,8 +68,9 @@ SCHEDULERS = {
     "unipc_beta": Scheduler("UniPC Beta", "UniPCMultistepScheduler", BETA),
     "lcm": Scheduler("LCM", "LCMScheduler"),
 }
-# Source: diffusers' schedulers that have `use_flow_sigmas`. Of those that draw fresh noise at each step there are none
-# here: diffusers' pipelines for such models give schedulers no seeds.
+# Source: diffusers' schedulers that have `use_flow_sigmas`. Two kinds of them are left out: those that draw fresh noise
+# at each step, for diffusers' pipelines for such models give schedulers no seeds; and DEIS, whose last step ends where
+# noise is left, the more the fewer steps there are.
 FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
 FLOWING = {
     "euler": Scheduler("Euler", "FlowMatchEulerDiscreteScheduler"),
@@ -78,7 +79,6 @@ FLOWING = {
     "heun": Scheduler("Heun", "FlowMatchHeunDiscreteScheduler"),
     "dpm++_2m": Scheduler("DPM++ 2M", "DPMSolverMultistepScheduler", FLOW),
     "dpm++_2s": Scheduler("DPM++ 2S", "DPMSolverSinglestepScheduler", {**LAST, **FLOW}),
-    "deis": Scheduler("DEIS", "DEISMultistepScheduler", FLOW),
     "unipc": Scheduler("UniPC", "UniPCMultistepScheduler", FLOW),
 }
 """Those for models that were trained by flow matching; the names are the same."""
