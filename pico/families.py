@@ -6,7 +6,7 @@ full-sized ones have the shapes of the real models, for measuring speed and memo
 
 import argparse
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ from pico import clip
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 CROSS = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
 PLAIN = "DownBlock2D", "UpBlock2D"
+TINY_THIRD: dict[str, Any] = {"clips": ((32, 2, 4), (48, 2, 4)), "widths": (8, 8, 16, 16), "depth": 1, "side": 64}
+"""A tiny one's width, layers and heads of each CLIP, and its autoencoder. The second CLIP is wider than the first, as
+the real one is: readers of single files tell them apart by that."""
 
 
 def text_encoder(kind: Any, *, width: int, layers: int, heads: int, vocabulary: int | None = None, act: str) -> Any:
@@ -141,12 +144,12 @@ def t5(width: int) -> tuple[T5EncoderModel, T5Tokenizer]:
 
 def sd3() -> DiffusionPipeline:
     """A tiny Stable Diffusion 3: three text encoders, a transformer, flow matching, sixteen latent channels."""
-    return of_third(transformer(joint_attention_dim=80), t5(80))
+    return of_third(transformer(joint_attention_dim=80), t5(80), **TINY_THIRD)
 
 
 def sd3_clips() -> DiffusionPipeline:
     """The same without T5, as whoever has little memory draws with it."""
-    return of_third(transformer(joint_attention_dim=80), (None, None))
+    return of_third(transformer(joint_attention_dim=80), (None, None), **TINY_THIRD)
 
 
 def sd35() -> DiffusionPipeline:
@@ -155,7 +158,7 @@ def sd35() -> DiffusionPipeline:
     The transformer reads wider states than both CLIPs have, as the real ones do.
     """
     network = transformer(joint_attention_dim=96, qk_norm="rms_norm", dual_attention_layers=(0,))
-    return of_third(network, t5(96))
+    return of_third(network, t5(96), **TINY_THIRD)
 
 
 def transformer(**options: Any) -> SD3Transformer2DModel:
@@ -166,21 +169,23 @@ def transformer(**options: Any) -> SD3Transformer2DModel:
     )  # fmt: skip
 
 
-def of_third(network: SD3Transformer2DModel, third: tuple[Any, Any]) -> DiffusionPipeline:
-    """A Stable Diffusion 3 of this transformer and T5, if there is one.
-
-    The second CLIP is wider than the first, as the real one is: readers of single files tell them apart by that.
-    """
+def of_third(
+    network: SD3Transformer2DModel, third: tuple[Any, Any], *, clips: Sequence[tuple[int, int, int]],
+    widths: tuple[int, ...], depth: int, side: int, vocabulary: int | None = None,
+) -> DiffusionPipeline:  # fmt: skip
+    """A Stable Diffusion 3 of this transformer and T5, if there is one."""
     first, second = (
-        text_encoder(CLIPTextModelWithProjection, width=width, layers=2, heads=4, act=act)
-        for width, act in ((32, "quick_gelu"), (48, "gelu"))
+        text_encoder(CLIPTextModelWithProjection, width=w, layers=n, heads=h, act=act, vocabulary=vocabulary)
+        for (w, n, h), act in zip(clips, ("quick_gelu", "gelu"), strict=True)
     )
     vae = autoencoder(
-        (8, 8, 16, 16), layers=1, channels=16, side=64, scaling_factor=1.5305, shift_factor=0.0609,
+        widths, layers=depth, channels=16, side=side, scaling_factor=1.5305, shift_factor=0.0609,
         use_quant_conv=False, use_post_quant_conv=False,
     )  # fmt: skip
+    with torch.device("cpu"):  # it reads its numbers, which an outline's tensors do not have
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     return StableDiffusion3Pipeline(
-        transformer=network, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), vae=vae, text_encoder=first,
+        transformer=network, scheduler=scheduler, vae=vae, text_encoder=first,
         tokenizer=clip.load_tokenizer(), text_encoder_2=second, tokenizer_2=clip.load_tokenizer(),
         text_encoder_3=third[0], tokenizer_3=third[1],
     )  # fmt: skip
@@ -230,19 +235,9 @@ def sd35_shape() -> DiffusionPipeline:
         num_attention_heads=24, joint_attention_dim=4096, caption_projection_dim=1536, pooled_projection_dim=2048,
         pos_embed_max_size=384, dual_attention_layers=tuple(range(13)), qk_norm="rms_norm",
     )  # fmt: skip
-    first, second = (
-        text_encoder(CLIPTextModelWithProjection, width=w, layers=n, heads=h, act=act, vocabulary=49_408)
-        for w, n, h, act in ((768, 12, 12, "quick_gelu"), (1280, 32, 20, "gelu"))
-    )
-    vae = autoencoder(
-        (128, 256, 512, 512), layers=2, channels=16, side=1024, scaling_factor=1.5305, shift_factor=0.0609,
-        use_quant_conv=False, use_post_quant_conv=False,
-    )  # fmt: skip
-    with torch.device("cpu"):  # it reads its numbers, which an outline's tensors do not have
-        scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
-    return StableDiffusion3Pipeline(
-        transformer=network, scheduler=scheduler, vae=vae, text_encoder=first, tokenizer=clip.load_tokenizer(),
-        text_encoder_2=second, tokenizer_2=clip.load_tokenizer(), text_encoder_3=None, tokenizer_3=None,
+    return of_third(
+        network, (None, None), clips=((768, 12, 12), (1280, 32, 20)), widths=(128, 256, 512, 512), depth=2, side=1024,
+        vocabulary=49_408,
     )  # fmt: skip
 
 

@@ -63,8 +63,12 @@ def schedule_of(config: Mapping[str, object]) -> Schedule:
 
     Raises: BespokeError for a kind of schedule or prediction that is not known.
     """
-    flows = str(config.get("_class_name", "")).startswith("FlowMatch") or config.get("use_flow_sigmas")
-    return (Flow if flows else Schedule).from_config(config)
+    return (Flow if flows(config) else Schedule).from_config(config)
+
+
+def flows(config: Mapping[str, object]) -> bool:
+    """Whether a diffusers scheduler of these settings is for models that were trained by flow matching."""
+    return str(config.get("_class_name", "")).startswith("FlowMatch") or bool(config.get("use_flow_sigmas"))
 
 
 def flow_noisy(clean: Latents, noise: Latents, sigmas: PerItem) -> Latents:

@@ -92,12 +92,12 @@ class Compiled(Checkpoint):
 
     def _readers(self) -> dict[str, Any]:
         """The tokenizers and text encoders, by their folders."""
-        from transformers import CLIPTextConfig, CLIPTokenizer
+        from transformers import CLIPTextConfig
 
         found: dict[str, Any] = {}
         for tokenizer, encoder in self.family.readers:
             place = self.part(encoder)
-            found[tokenizer] = CLIPTokenizer.from_pretrained(self.part(tokenizer))
+            found[tokenizer] = self.tokenizer(tokenizer)
             found[encoder] = CompiledTextEncoder(place, self.runtime, CLIPTextConfig.from_pretrained(place))
         return found
 

@@ -34,7 +34,12 @@ def takes_summary(config: Any) -> bool:
 
 def is_joint(config: Any) -> bool:
     """Whether a denoiser of these settings is a transformer that attends to pictures and texts together."""
-    return "pooled_projection_dim" in config
+    return joint_width(config) > 0
+
+
+def joint_width(config: Any) -> int:
+    """The width of the states that a transformer attends to together with a picture; 0 for a UNet."""
+    return int(config.get("joint_attention_dim", 0))
 
 
 def summary_width(denoiser: Any) -> int:

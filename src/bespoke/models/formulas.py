@@ -86,12 +86,7 @@ def for_comfyui(content: Mapping[str, Tensor], parts: Mapping[str, Any]) -> dict
 def _places(parts: Mapping[str, Any]) -> dict[str, Any]:
     """The layers of networks by all names that programs give them."""
     joined = threelora.fused(parts["transformer"]) if "transformer" in parts else {}
-    return joined | {
-        name: module
-        for which, part in parts.items()
-        for layer, module in part.named_modules()
-        for name in kohyafile.names_of(which, layer, part)
-    }
+    return joined | {name: module for name, (_, _, module) in kohyafile.by_name(parts).items()}
 
 
 def _lengths(weight: Tensor) -> Tensor:

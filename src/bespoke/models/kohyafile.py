@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bespoke.errors import BespokeError
 from bespoke.models import adapters, lorafile, singlefile, threelora
+from bespoke.models.conditions import is_sized
 from bespoke.models.lorafile import TEXT, Parts, fitted, loader, peft_keys
 from bespoke.models.lowrank import LowRank, LowRanks
 from bespoke.models.quietly import quiet
@@ -56,28 +57,29 @@ def names_of(part: str, layer: str, network: Any) -> tuple[str, ...]:
     return plain, f"{PREFIXES[part]}{theirs.replace('.', '_')}"
 
 
+def by_name(parts: Parts) -> dict[str, tuple[str, str, Any]]:
+    """The layers of networks by all names that programs give them: each its part, diffusers' name, and itself."""
+    return {
+        name: (part, layer, module)
+        for part, network in parts.items()
+        for layer, module in network.named_modules()
+        for name in names_of(part, layer, network)
+    }
+
+
 def published(part: str, layer: str, parts: Parts) -> str:
     """The name that kohya's trainer gives a layer of these networks, which all programs look for.
 
     A1111 counts SDXL's blocks of layers, as diffusers names them, in part wrongly; these names it takes as they are.
     Source: A1111's extensions-builtin/Lora/networks.py.
     """
-    xl = (
-        part == "transformer"
-        or "text_encoder_2" in parts
-        or ("unet" in parts and parts["unet"].config.addition_embed_type == "text_time")
-    )
+    xl = part == "transformer" or "text_encoder_2" in parts or ("unet" in parts and is_sized(parts["unet"].config))
     return names_of(part, layer, parts.get(part))[-1] if xl else name_of(part, layer)
 
 
 def respelt(content: Mapping[str, Tensor], parts: Parts) -> dict[str, Tensor]:
     """A file's tensors by the names that kohya's trainer gives the layers of these networks."""
-    known = {
-        name: published(part, layer, parts)
-        for part, network in parts.items()
-        for layer, _ in network.named_modules()
-        for name in names_of(part, layer, network)
-    }
+    known = {name: published(part, layer, parts) for name, (part, layer, _) in by_name(parts).items()}
     split = {key: key.partition(".") for key in content}
     return {f"{known.get(name, name)}{dot}{what}": content[key] for key, (name, dot, what) in split.items()}
 
@@ -89,11 +91,7 @@ def readable(path: Path, parts: Parts) -> str | dict[str, Tensor]:
     """
     if layers := _flat(path, parts):
         return lorafile.content_of(threelora.scaled(layers))[0]
-    try:
-        with safe_open(path, "pt") as file:
-            mixed = any(key.startswith(MISREAD) for key in file.keys())  # noqa: SIM118 - it is no dictionary
-    except (SafetensorError, OSError):
-        mixed = False  # diffusers says why it cannot be read
+    mixed = any(key.startswith(MISREAD) for key in _keys(path))
     return respelt(load_file(path), parts) if mixed else str(path.parent)
 
 
@@ -194,20 +192,20 @@ def _flat(path: Path, parts: Parts) -> LowRanks:
 
     Raises: BespokeError when such a file holds something else than a LoRA.
     """
-    if "transformer" not in parts:
+    keys = _keys(path) if "transformer" in parts else []
+    if not keys or not all(key.startswith(threelora.FLAT) for key in keys):
         return {}
+    known = {name: (part, layer) for name, (part, layer, _) in by_name(parts).items()}
+    return threelora.split(load_file(path), known, parts["transformer"], path)
+
+
+def _keys(path: Path) -> list[str]:
+    """The names of a file's tensors; none where it cannot be read, for diffusers says why."""
     try:
         with safe_open(path, "pt") as file:
-            flat = all(key.startswith(threelora.FLAT) for key in file.keys())  # noqa: SIM118 - it is no dictionary
+            return list(file.keys())
     except (SafetensorError, OSError):
-        return {}  # diffusers says why it cannot be read
-    known = {
-        name: (part, layer)
-        for part, network in parts.items()
-        for layer, _ in network.named_modules()
-        for name in names_of(part, layer, network)
-    }
-    return threelora.split(load_file(path), known, parts["transformer"], path) if flat else {}
+        return []
 
 
 def _magnitudes(name: str, part: Any, path: Path) -> dict[str, Tensor]:
@@ -217,8 +215,7 @@ def _magnitudes(name: str, part: Any, path: Path) -> dict[str, Tensor]:
     """
     with safe_open(path, "pt") as file:
         scales = {key.removesuffix(SCALE): key for key in file.keys() if key.endswith(SCALE)}  # noqa: SIM118
-        own = [layer for layer, _ in part.named_modules()] if scales else []
-        layers = {known: layer for layer in own for known in names_of(name, layer, part)}
+        layers = {known: layer for known, (_, layer, _) in by_name({name: part}).items()} if scales else {}
         if scales and (file.metadata() or {}).get(LENGTHS) == COMFYUI:
             hint = "Export it again with --as kohya, or use the run."
             raise BespokeError(f"{path} is a DoRA whose magnitudes are for ComfyUI alone.", hint)

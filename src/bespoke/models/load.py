@@ -16,7 +16,7 @@ import torch
 
 from bespoke.errors import BespokeError
 from bespoke.models import hub
-from bespoke.models.conditions import takes_summary
+from bespoke.models.conditions import joint_width, takes_summary
 from bespoke.models.families import T5_TOKENS, Family, family_of, halving
 from bespoke.models.marks import fingerprint
 from bespoke.models.quietly import quiet
@@ -150,8 +150,8 @@ class Checkpoint:
     @property
     def reading(self) -> tuple[tuple[str, str], ...]:
         """The folders of the tokenizers and text encoders that it has, of all that its family knows."""
-        there = (pair for pair in self.family.readers if self.part(pair[1]).is_dir())
-        return tuple(pair for pair in there if pair[1] not in self.lacked)
+        there, lacked = (pair for pair in self.family.readers if self.part(pair[1]).is_dir()), self.lacked
+        return tuple(pair for pair in there if pair[1] not in lacked)
 
     @property
     def lacked(self) -> tuple[str, ...]:
@@ -270,7 +270,7 @@ class Checkpoint:
     @property
     def joint_width(self) -> int:
         """The width of the states that a transformer attends to together with a picture; 0 for a UNet."""
-        return int(self.config(self.family.denoiser).get("joint_attention_dim", 0))
+        return joint_width(self.config(self.family.denoiser))
 
     @property
     def windowed(self) -> bool:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from bespoke.errors import BespokeError
 from bespoke.models.compiled import HIDDEN, NORM
-from bespoke.models.conditions import summary_width
+from bespoke.models.conditions import is_sized, summary_width
 from bespoke.models.families import networks_of
 from bespoke.models.quietly import quiet
 from bespoke.models.runtimes import ONNX, OPENVINO, Runtime, answers, package, session
@@ -129,7 +129,7 @@ def networks(pipeline: Any) -> tuple[Network, ...]:
     halves = 2 ** (len(unet.config.block_out_channels) - 1)
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     length, width = pipeline.text_encoder.config.max_position_embeddings, unet.config.cross_attention_dim
-    sized = unet.config.addition_embed_type == "text_time"
+    sized = is_sized(unet.config)
 
     def latents(shape: tuple[int, int, int, int], unit: int, channels: int) -> Tensor:
         count, rows, columns, _ = shape

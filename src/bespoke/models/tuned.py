@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, kinds, reading
-from bespoke.models.conditions import conditions, is_sized
+from bespoke.models.conditions import conditions, is_sized, joint_width
 from bespoke.models.embedding import trainable_rows
 from bespoke.models.families import networks_of
 from bespoke.models.load import Checkpoint
@@ -58,7 +58,7 @@ class Tuned(nn.Module):
         return self.denoiser(noisy, timestep=times, **conditions(self.denoiser, states, sizes), return_dict=False)[0]
 
     def _states(self, rows: Tensor) -> TextStates:
-        encoders, width = list(self.text_encoders.values()), self.denoiser.config.get("joint_attention_dim")
+        encoders, width = list(self.text_encoders.values()), joint_width(self.denoiser.config)
         return reading.joint_states(encoders, rows, width) if width else reading.states(encoders, rows)
 
     @property

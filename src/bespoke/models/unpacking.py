@@ -32,7 +32,7 @@ SHIPPED = {
 }
 """The folder of each family's settings."""
 THIRDS = {"3": CONFIGS / "sd3", "3.5": CONFIGS / "sd35"}
-"""Those of Stable Diffusion 3 and 3.5, medium."""
+"""Those of Stable Diffusion 3 and 3.5, medium, by version; without T5, whose vocabulary does not come along."""
 SECOND_V = CONFIGS / "sd2v"
 TELLING = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
 WIDE = 0.09
@@ -76,7 +76,7 @@ def unpack(path: Path, folder: Path, config: Path | None = None, *, ema: bool = 
     if found.what != "whole model":
         hint = "Name a whole model. An adapter goes with its base: model.adapter_file, or a run."
         raise BespokeError(f"{path} is no whole model, but: {found.what}.", hint)
-    settings = config or SHIPPED.get(found.family) or _of_three(found)
+    settings = config or SHIPPED.get(found.family) or THIRDS.get(found.version)
     if settings is None:
         hint = (
             "Known are Stable Diffusion 1.x, 2.x, XL, 3 and 3.5 medium; for others give --config FOLDER of a model of "
@@ -96,13 +96,6 @@ def unpack(path: Path, folder: Path, config: Path | None = None, *, ema: bool = 
         _convert(path, staged, DTYPES.get(found.dtype, torch.float32), written)
         os.replace(written, folder)
     return found
-
-
-def _of_three(found: Passport) -> Path | None:
-    """The settings for a Stable Diffusion 3 in one file, without T5, whose vocabulary does not come along."""
-    if found.family != threefile.FAMILY:
-        return None
-    return THIRDS.get(found.version)
 
 
 def has_average(path: Path) -> bool:

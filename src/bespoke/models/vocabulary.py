@@ -130,13 +130,6 @@ class NewWords:
         whole = {name: torch.cat([rows[name].detach().float().cpu() for _, rows in pairs]) for name in names}
         return NewWords(base, tuple(word for word, _ in pairs), whole)
 
-    @staticmethod
-    def together(*each: "NewWords") -> "NewWords":
-        """The rows of the same words for several text encoders as one."""
-        first = each[0]
-        assert all(other.words == first.words for other in each), "they are the same words"
-        return replace(first, rows={name: rows for one in each for name, rows in one.rows.items()})
-
     def tokens(self) -> Iterator[Token]:
         """All added tokens in the order of their ids."""
         first = 0
@@ -181,7 +174,7 @@ class NewWords:
 
         Raises: BespokeError when there are more or fewer, or some are no numbers.
         """
-        return replace(self, rows=dict(self.rows) | {encoder: rows.detach().float().cpu().clone()})
+        return self.with_all_rows({**self.rows, encoder: rows})
 
     def with_all_rows(self, rows: Mapping[str, Rows]) -> "NewWords":
         """The same words with other rows for each text encoder.

@@ -10,7 +10,7 @@ from PIL import Image
 
 from bespoke.encoding import TextEncoder, fitted, text_encoder, windows
 from bespoke.errors import BespokeError
-from bespoke.models.conditions import is_joint, summary_width, takes_summary
+from bespoke.models.conditions import is_joint, joint_width, summary_width, takes_summary
 from bespoke.models.families import denoiser_of, readers_of
 from bespoke.recipe.tree import Sample
 from bespoke.sampling.deepcache import remembering
@@ -239,7 +239,7 @@ def _words(pipeline: Any, prompts: Sequence[str], settings: Sample) -> dict[str,
 def _summarised(pipeline: Any, texts: Sequence[str], settings: Sample) -> dict[str, Any]:
     """Prompts and as many negative ones as states and summaries."""
     denoiser = denoiser_of(pipeline)
-    joint = denoiser.config.get("joint_attention_dim", 0)
+    joint = joint_width(denoiser.config)
     both = text_encoder(readers_of(pipeline), pipeline.device, settings.clip_skip, joint)(texts)
     both = both.to(denoiser.device, denoiser.dtype)
     if pipeline.config.get("force_zeros_for_empty_prompt"):

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from bespoke.diffusion.flow import flows
 from bespoke.models import quiet
-from bespoke.sampling.schedulers import flows, settings_of
+from bespoke.sampling.schedulers import settings_of
 from bespoke.shapes import Latents
 
 EACH, SIDE = 24, 64

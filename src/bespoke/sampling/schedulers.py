@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from bespoke.diffusion.flow import flows
 from bespoke.errors import BespokeError
 from bespoke.models import quiet
 
@@ -122,11 +123,6 @@ def scheduler(name: str, own: Any) -> Any:
 def settings_of(scheduler: Any) -> dict[str, Any]:
     """A scheduler's settings with its class, as its file has them; one that was made of another's still names that."""
     return {**scheduler.config, "_class_name": type(scheduler).__name__}
-
-
-def flows(config: Mapping[str, Any]) -> bool:
-    """Whether a scheduler of these settings is for models that were trained by flow matching."""
-    return str(config["_class_name"]).startswith("FlowMatch") or bool(config.get("use_flow_sigmas"))
 
 
 def check_scheduler(name: str, own: Mapping[str, Any]) -> None:
