@@ -30,6 +30,7 @@ from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request, draw, latents, made
 from bespoke.sampling.preview import Colours
 from bespoke.sampling.schedulers import FLOWING
+from tests.flow.tiny import plain_of
 
 KINDS = ("sd3", "sd3-clips", "sd35")
 LONG = "a red cat, " * 30
@@ -52,14 +53,6 @@ def bases(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(params=KINDS)
 def base(request, bases) -> Path:
     return bases[request.param]
-
-
-def plain_of(folder):
-    """The model as diffusers reads it, which must be told where there is no T5."""
-    missing = {} if (folder / "text_encoder_3").is_dir() else {"text_encoder_3": None, "tokenizer_3": None}
-    pipeline = StableDiffusion3Pipeline.from_pretrained(folder, **missing)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
 
 
 def encoder_of(folder, skip=0):

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusion3Pipeline
 from pico import families
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -18,6 +17,7 @@ from bespoke.models.passport import passport
 from bespoke.models.weightless import skeletons
 from bespoke.pipeline.convert import convert_model
 from bespoke.recipe.tree import Sample
+from tests.flow.tiny import by_diffusers, plain_of, project_of
 
 QUICK = ("train.max_train_steps=2", "train.learning_rate=0.05", "train.lr_warmup_steps=0", "train.num_class_images=0",
          "sample.num_inference_steps=2", "sample.sample_every_n_steps=0", "validation.strata=2",
@@ -43,29 +43,12 @@ def newer(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def project(base, tmp_path_factory) -> Path:
-    pictures = tmp_path_factory.mktemp("pictures")
-    for number, name in enumerate(("cat", "dog", "fox", "cow", "pig", "bee", "owl", "car")):
-        pixels = np.random.default_rng(number).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(pictures / f"{name}.png")
-        (pictures / f"{name}.txt").write_text(f"blot of a {name}")
-    return bespoke.new(tmp_path_factory.mktemp("project") / "p", pictures, base=str(base)).project
+    return project_of(base, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def run(project):
     return bespoke.train(project / "recipe.toml", (*QUICK, "train.train_text_encoder=true"))
-
-
-def plain_of(folder):
-    pipeline = StableDiffusion3Pipeline.from_pretrained(folder)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def by_diffusers(pipeline):
-    source = torch.Generator("cpu").manual_seed(3)
-    made = pipeline(PROMPT, num_inference_steps=3, guidance_scale=4.0, generator=source).images[0]
-    return np.asarray(made, int)
 
 
 def drawn(model, out, wish=WISH):

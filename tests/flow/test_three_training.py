@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.training_utils import compute_loss_weighting_for_sd3
 from peft import LoraConfig
 from pico import families
@@ -17,15 +17,14 @@ import bespoke
 from bespoke.errors import BespokeError
 from bespoke.models import find
 from bespoke.pipeline.naming import named
-from bespoke.pipeline.train import resume
 from bespoke.recipe.tree import Sample
 from bespoke.workspace import Project, Run
+from tests.flow.tiny import BLOTS, again, by_diffusers, plain_of, project_of
 
 QUICK = ("train.max_train_steps=4", "train.learning_rate=0.02", "train.lr_warmup_steps=0", "train.num_class_images=2",
          "sample.num_inference_steps=2", "sample.sample_every_n_steps=2", "validation.strata=2",
          "validation.validation_steps=2", "train.train_batch_size=2", "train.checkpointing_steps=2",
          "track.mlflow=false", "track.tensorboard=false")  # fmt: skip
-NAMES = ("cat", "dog", "fox", "cow", "pig", "bee", "owl", "car")
 PROMPT = "blot of a red cat"
 WISH = Sample(num_inference_steps=3, guidance_scale=4.0)
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]
@@ -40,30 +39,12 @@ def base(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def project(base, tmp_path_factory) -> Path:
-    pictures = tmp_path_factory.mktemp("pictures")
-    for number, name in enumerate(NAMES):
-        size = (64, 64) if number % 2 else (64, 80)
-        pixels = np.random.default_rng(number).integers(0, 255, (*size, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(pictures / f"{name}.png")
-        (pictures / f"{name}.txt").write_text(f"blot of a {name}")
-    return bespoke.new(tmp_path_factory.mktemp("project") / "p", pictures, base=str(base)).project
+    return project_of(base, tmp_path_factory, size=lambda number: (64, 64) if number % 2 else (80, 64))
 
 
 @pytest.fixture(scope="module")
 def run(project):
     return bespoke.train(project / "recipe.toml", QUICK)
-
-
-def plain_of(folder):
-    pipeline = StableDiffusion3Pipeline.from_pretrained(folder)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def by_diffusers(pipeline):
-    source = torch.Generator("cpu").manual_seed(3)
-    made = pipeline(PROMPT, num_inference_steps=3, guidance_scale=4.0, generator=source).images[0]
-    return np.asarray(made, int)
 
 
 def reference(trainer, checkpoint, count, scheme):
@@ -82,9 +63,8 @@ def reference(trainer, checkpoint, count, scheme):
             parameter.copy_(trainer.parameters[name])
             parameter.requires_grad_(True)
     batch = trainer.stream.batch(0, count)
-    captions = [f"blot of a {name}" for name in NAMES]
-    ids = pipeline.tokenizer(captions, padding="max_length", return_tensors="pt").input_ids
-    encoded: Any = pipeline.encode_prompt(captions, None, None, do_classifier_free_guidance=False)
+    ids = pipeline.tokenizer(BLOTS, padding="max_length", return_tensors="pt").input_ids
+    encoded: Any = pipeline.encode_prompt(BLOTS, None, None, do_classifier_free_guidance=False)
     (states, _, pooled, _), transformer = encoded, pipeline.transformer
     if len(parts) > 1:
         rows = [next(n for n, one in enumerate(ids) if torch.equal(one, row[:77, 0].long())) for row in batch.texts]
@@ -120,10 +100,9 @@ CASES = (
 
 @pytest.mark.parametrize(("method", "scheme"), CASES)
 def test_loss_and_gradients_are_those_of_plain_diffusers(project, base, tmp_path, method, scheme):
-    from accelerate import Accelerator
-
     from bespoke.pipeline.material import Encoder
     from bespoke.pipeline.prepare import prepare
+    from bespoke.pipeline.processes import accelerator
     from bespoke.pipeline.reporting import silent
     from bespoke.pipeline.train import trainer_for
     from bespoke.training import objective
@@ -138,7 +117,7 @@ def test_loss_and_gradients_are_those_of_plain_diffusers(project, base, tmp_path
     checkpoint = find(str(base))
     encoder = Encoder(Project(tmp_path / "p"), checkpoint, ready.recipe, silent)
     material = encoder.material(ready.dataset, project / "dataset")
-    ours = trainer_for(Run(tmp_path / "run"), ready.recipe, named(str(base)), material, Accelerator(cpu=True))
+    ours = trainer_for(Run(tmp_path / "run"), ready.recipe, named(str(base)), material, accelerator(ready.recipe.train))
     source = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in ours.parameters.values() if method == "lora" else ():
@@ -229,15 +208,8 @@ def test_training_lowers_the_stabilised_validation_loss(project):
     assert measured[-1] < -0.1 and measured == sorted(measured, reverse=True)
 
 
-def test_what_is_stopped_goes_on_to_the_same_bits(project, run):
-    """Of a copy of the run whatever came after its second step is taken away, and it goes on from there."""
-    whole, copied = Run(Path(run.run)), Run(Path(run.run).with_name("again"))
-    shutil.copytree(whole.root, copied.root)
-    shutil.rmtree(copied.state(4))
-    (copied.root / "result.json").unlink()
-    (copied.last / "adapter.safetensors").unlink()
-    done = resume(copied.root)
-    assert done.steps == 4
+def test_what_is_stopped_goes_on_to_the_same_bits(run):
+    whole, copied = Run(Path(run.run)), again(Path(run.run))
     assert (copied.last / "adapter.safetensors").read_bytes() == (whole.last / "adapter.safetensors").read_bytes()
 
 

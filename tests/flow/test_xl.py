@@ -24,10 +24,10 @@ from bespoke.models.passport import passport
 from bespoke.models.wearing import Wardrobe, worked_in
 from bespoke.pipeline.convert import convert_model
 from bespoke.pipeline.naming import named
-from bespoke.pipeline.train import resume
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request, draw
 from bespoke.workspace import Run
+from tests.flow.tiny import BLOTS, again, plain_of, project_of
 
 QUICK = ("train.max_train_steps=4", "train.learning_rate=0.02", "train.lr_warmup_steps=0", "train.num_class_images=2",
          "sample.num_inference_steps=2", "sample.sample_every_n_steps=2", "validation.strata=2",
@@ -50,25 +50,13 @@ def base(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def project(base, tmp_path_factory) -> Path:
     """Wide, high and square pictures with captions."""
-    pictures = tmp_path_factory.mktemp("pictures")
     sizes = ((64, 64), (96, 64), (64, 96), (80, 64))
-    for number, name in enumerate(("cat", "dog", "fox", "cow", "pig", "bee", "owl", "car")):
-        width, height = sizes[number % 4]
-        pixels = np.random.default_rng(number).integers(0, 255, (height, width, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(pictures / f"{name}.png")
-        (pictures / f"{name}.txt").write_text(f"blot of a {name}")
-    return bespoke.new(tmp_path_factory.mktemp("project") / "p", pictures, base=str(base)).project
+    return project_of(base, tmp_path_factory, size=lambda number: sizes[number % 4])
 
 
 @pytest.fixture(scope="module")
 def run(project):
     return bespoke.train(project / "recipe.toml", QUICK)
-
-
-def plain_of(folder):
-    pipeline = StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
 
 
 def generators():
@@ -153,7 +141,7 @@ def reference(trainer, checkpoint, count):
     batch = trainer.stream.batch(0, count)
     scheduler = DDPMScheduler.from_config(checkpoint.scheduler_config)
     pipeline = plain_of(checkpoint.folder)
-    states, _, pooled, _ = pipeline.encode_prompt(CAPTIONS, device="cpu", do_classifier_free_guidance=False)
+    states, _, pooled, _ = pipeline.encode_prompt(BLOTS, device="cpu", do_classifier_free_guidance=False)
     rows = [next(n for n, s in enumerate(states) if torch.allclose(s, row[:-1], atol=1e-5)) for row in batch.texts]
     noisy = scheduler.add_noise(batch.clean, batch.noise, batch.times)
     told = {"text_embeds": pooled[rows], "time_ids": batch.sizes}
@@ -163,15 +151,11 @@ def reference(trainer, checkpoint, count):
     return {name: p.grad for name, p in own.items()}, loss.item()
 
 
-CAPTIONS = [f"blot of a {name}" for name in ("cat", "dog", "fox", "cow", "pig", "bee", "owl", "car")]
-
-
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_loss_and_gradients_are_those_of_plain_diffusers(project, base, tmp_path, method):
-    from accelerate import Accelerator
-
     from bespoke.pipeline.material import Encoder
     from bespoke.pipeline.prepare import prepare
+    from bespoke.pipeline.processes import accelerator
     from bespoke.pipeline.reporting import silent
     from bespoke.pipeline.train import trainer_for
     from bespoke.training.step import losses
@@ -185,7 +169,7 @@ def test_loss_and_gradients_are_those_of_plain_diffusers(project, base, tmp_path
     checkpoint = find(str(base))
     encoder = Encoder(Project(tmp_path / "p"), checkpoint, ready.recipe, silent)
     material = encoder.material(ready.dataset, project / "dataset")
-    ours = trainer_for(Run(tmp_path / "run"), ready.recipe, named(str(base)), material, Accelerator(cpu=True))
+    ours = trainer_for(Run(tmp_path / "run"), ready.recipe, named(str(base)), material, accelerator(ready.recipe.train))
     source = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in ours.parameters.values() if method == "lora" else ():
@@ -231,15 +215,8 @@ def test_a_run_trains_draws_and_loads_in_plain_diffusers(base, run, tmp_path):
     assert (Path(run.run) / "samples" / "progress.png").is_file()
 
 
-def test_what_is_stopped_goes_on_to_the_same_bits(project, run):
-    """Of a copy of the run whatever came after its second step is taken away, and it goes on from there."""
-    whole, copied = Run(Path(run.run)), Run(Path(run.run).with_name("again"))
-    shutil.copytree(whole.root, copied.root)
-    shutil.rmtree(copied.state(4))
-    (copied.root / "result.json").unlink()
-    (copied.last / "adapter.safetensors").unlink()
-    done = resume(copied.root)
-    assert done.steps == 4
+def test_what_is_stopped_goes_on_to_the_same_bits(run):
+    whole, copied = Run(Path(run.run)), again(Path(run.run))
     assert (copied.last / "adapter.safetensors").read_bytes() == (whole.last / "adapter.safetensors").read_bytes()
 
 

@@ -2,18 +2,15 @@
 
 import copy
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 from peft import LoraConfig, get_peft_model_state_dict
 from pico import families
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import bespoke
@@ -22,19 +19,20 @@ from bespoke.models import find
 from bespoke.pipeline.material import Encoder
 from bespoke.pipeline.naming import named
 from bespoke.pipeline.prepare import prepare
+from bespoke.pipeline.processes import accelerator
 from bespoke.pipeline.reporting import silent
-from bespoke.pipeline.train import resume, trainer_for
+from bespoke.pipeline.train import trainer_for
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request, draw
 from bespoke.training.step import losses
 from bespoke.workspace import Project, Run
+from tests.flow.tiny import again, by_diffusers, plain_of, project_of
 
 QUICK = ("train.max_train_steps=4", "train.learning_rate=0.02", "train.lr_warmup_steps=0", "train.num_class_images=0",
          "sample.num_inference_steps=2", "sample.sample_every_n_steps=0", "validation.strata=2", "model.rank=4",
          "validation.validation_steps=2", "train.train_batch_size=2", "train.checkpointing_steps=2",
          "track.mlflow=false", "track.tensorboard=false", "words.learning_rate=0.05")  # fmt: skip
 TEXT = "train.train_text_encoder=true"
-NAMES = ("cat", "dog", "fox", "cow", "pig", "bee", "owl", "car")
 PROMPT = "blot of a red cat"
 WISH = Sample(num_inference_steps=3, guidance_scale=4.0)
 ATTENTION = {"unet": ["to_q", "to_k", "to_v", "to_out.0"], "text": ["q_proj", "k_proj", "v_proj", "out_proj"]}
@@ -49,35 +47,14 @@ def base(tmp_path_factory) -> Path:
     return folder
 
 
-def project_of(tmp_path_factory, base, caption) -> Path:
-    pictures = tmp_path_factory.mktemp("pictures")
-    for number, name in enumerate(NAMES):
-        pixels = np.random.default_rng(number).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(pictures / f"{name}.png")
-        (pictures / f"{name}.txt").write_text(caption.format(name))
-    return bespoke.new(tmp_path_factory.mktemp("project") / "p", pictures, base=str(base)).project
-
-
 @pytest.fixture(scope="module")
 def project(base, tmp_path_factory) -> Path:
-    return project_of(tmp_path_factory, base, "blot of a {}")
+    return project_of(base, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def run(project):
     return bespoke.train(project / "recipe.toml", (*QUICK, TEXT, "sample.sample_every_n_steps=2"))
-
-
-def plain_of(folder):
-    pipeline = StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def by_diffusers(pipeline, prompt=PROMPT, **more):
-    generator = torch.Generator("cpu").manual_seed(3)
-    made = pipeline(prompt, num_inference_steps=3, guidance_scale=4.0, generator=generator, **more)
-    return np.asarray(made.images[0], int)
 
 
 def drawn(model, prompt=PROMPT, **more):
@@ -91,7 +68,7 @@ def trainer(project, base, root, *settings):
     material = Encoder(Project(root / "p"), ready.start.checkpoint, ready.recipe, silent).material(
         ready.dataset, project / "dataset"
     )
-    return trainer_for(Run(root / "run"), ready.recipe, ready.start, material, Accelerator(cpu=True))
+    return trainer_for(Run(root / "run"), ready.recipe, ready.start, material, accelerator(ready.recipe.train))
 
 
 # --- a step ---
@@ -172,14 +149,15 @@ def test_loss_and_gradients_of_all_three_networks_are_those_of_plain_diffusers(
 
 
 def test_weights_of_captions_count_in_the_step_as_in_cached_states(project, base, tmp_path, tmp_path_factory):
-    weighted = project_of(tmp_path_factory, base, "blot of a (red {}:1.4)" + ", and a long tail" * 30)
+    captions = [f"blot of a (red {number}:1.4){', and a long tail' * 30}" for number in range(8)]
+    weighted = project_of(base, tmp_path_factory, captions)
     ours = trainer(weighted, base, tmp_path, "text.proportion_empty_prompts=0.3")
-    settings = (*QUICK, "data.enable_bucket=false", "text.proportion_empty_prompts=0.3")
+    settings = (*QUICK, "data.enable_bucket=false", "train.mixed_precision=no", "text.proportion_empty_prompts=0.3")
     ready = prepare(weighted / "recipe.toml", settings)
     cached = Encoder(Project(tmp_path / "p"), ready.start.checkpoint, ready.recipe, silent).material(
         ready.dataset, weighted / "dataset"
     )
-    theirs = trainer_for(Run(tmp_path / "other"), ready.recipe, ready.start, cached, Accelerator(cpu=True))
+    theirs = trainer_for(Run(tmp_path / "other"), ready.recipe, ready.start, cached, accelerator(ready.recipe.train))
     batches = [each.stream.batch(0, 6) for each in (ours, theirs)]
     assert batches[0].texts.shape[-1] == 5 and torch.equal(batches[0].noise, batches[1].noise)
     with torch.no_grad():
@@ -211,19 +189,8 @@ def test_a_run_of_all_three_draws_and_loads_in_plain_diffusers(base, run, tmp_pa
     assert (Path(run.run) / "samples" / "progress.png").is_file()
 
 
-def again(run):
-    """A copy of a run without what came after its second step, gone on with."""
-    copied = Run(Path(run.run).with_name(f"{Path(run.run).name}-again"))
-    shutil.copytree(run.run, copied.root)
-    shutil.rmtree(copied.state(4))
-    (copied.root / "result.json").unlink()
-    shutil.rmtree(copied.last)
-    assert resume(copied.root).steps == 4
-    return copied
-
-
 def test_what_is_stopped_goes_on_to_the_same_bits(run):
-    whole, copied = Run(Path(run.run)), again(run)
+    whole, copied = Run(Path(run.run)), again(Path(run.run))
     assert (copied.last / "adapter.safetensors").read_bytes() == (whole.last / "adapter.safetensors").read_bytes()
     ours, theirs = (load_file(each.state(4) / "weights.safetensors") for each in (copied, whole))
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)

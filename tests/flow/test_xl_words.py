@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionXLPipeline
 from pico import families
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -18,12 +17,12 @@ from bespoke.models.formats import read_inversion, write_inversions, write_plain
 from bespoke.models.vocabulary import FILE
 from bespoke.pipeline.inversions import import_words
 from bespoke.pipeline.naming import named
-from bespoke.pipeline.train import resume
 from bespoke.recipe import load
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request, draw
 from bespoke.training.optim import optimizer_of
 from bespoke.workspace import Run
+from tests.flow.tiny import again, by_diffusers, plain_of, project_of
 
 QUICK = ("train.max_train_steps=4", "train.learning_rate=0.02", "train.lr_warmup_steps=0", "train.num_class_images=0",
          "sample.num_inference_steps=2", "sample.sample_every_n_steps=0", "validation.strata=1", "model.rank=4",
@@ -38,6 +37,7 @@ WAYS = {
 }
 ENCODERS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
 PROMPT = "a vulpenor on a hill"
+VULPENORS = [f"a vulpenor {'on a hill' if number % 2 else 'by a house'}" for number in range(8)]
 WISH = Sample(num_inference_steps=3, guidance_scale=4.0)
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' Euler
 
@@ -65,12 +65,7 @@ def words_of(base, *words):
 
 @pytest.fixture(scope="module")
 def project(base, tmp_path_factory) -> Path:
-    pictures = tmp_path_factory.mktemp("pictures")
-    for number in range(8):
-        pixels = np.random.default_rng(number).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(pictures / f"{number}.png")
-        (pictures / f"{number}.txt").write_text(f"a vulpenor {'on a hill' if number % 2 else 'by a house'}")
-    root = bespoke.new(tmp_path_factory.mktemp("project") / "p", pictures, base=str(base)).project
+    root = project_of(base, tmp_path_factory, VULPENORS)
     words_of(base, (Word("vulpenor"), 2)).save(root / FILE)
     return root
 
@@ -78,18 +73,6 @@ def project(base, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def runs(project) -> dict[str, Path]:
     return {way: Path(bespoke.train(project / "recipe.toml", [*QUICK, *more]).run) for way, more in WAYS.items()}
-
-
-def plain_of(folder):
-    pipeline = StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def by_diffusers(pipeline, prompt=PROMPT, **more):
-    generator = torch.Generator("cpu").manual_seed(3)
-    made = pipeline(prompt, num_inference_steps=3, guidance_scale=4.0, generator=generator, **more)
-    return np.asarray(made.images[0], int)
 
 
 def drawn(model, prompt=PROMPT):
@@ -151,12 +134,7 @@ def test_pictures_drawn_while_rows_are_trained_have_the_rows_as_they_are(base, r
 
 def test_what_is_stopped_goes_on_to_the_same_bits(runs):
     whole = Run(runs["lora of all"])
-    copied = Run(whole.root.with_name("again"))
-    shutil.copytree(whole.root, copied.root)
-    for folder in (copied.state(4), copied.last):
-        shutil.rmtree(folder)
-    (copied.root / "result.json").unlink()
-    assert resume(copied.root).steps == 4
+    copied = again(whole.root)
     for file in (FILE, "adapter.safetensors"):
         assert (copied.last / file).read_bytes() == (whole.last / file).read_bytes()
 
@@ -207,7 +185,9 @@ def test_words_are_built_for_both_and_mean_the_same_in_diffusers(base, project, 
     ).pictures
     ours = np.asarray(Image.open(picture).convert("RGB"), int)
     assert np.abs(ours - by_diffusers(plain, PROMPT.replace("vulpenor", "<vulpenor>"))).max() <= 1
-    assert np.abs(ours - by_diffusers(plain_of(tmp_path / "model"))).max() <= 1 < np.abs(ours - drawn(base)).max()
+    assert (
+        np.abs(ours - by_diffusers(plain_of(tmp_path / "model"), PROMPT)).max() <= 1 < np.abs(ours - drawn(base)).max()
+    )
 
 
 # --- other programs ---
@@ -276,4 +256,4 @@ def test_a_run_with_words_is_exported_with_them(runs, tmp_path):
     (file,) = done.words
     assert set(load_file(file)) == {*ENCODERS}
     bespoke.export_model(str(runs["lora of all"]), tmp_path / "model", "model")
-    assert np.abs(by_diffusers(plain_of(tmp_path / "model")) - drawn(runs["lora of all"])).max() <= 1
+    assert np.abs(by_diffusers(plain_of(tmp_path / "model"), PROMPT) - drawn(runs["lora of all"])).max() <= 1

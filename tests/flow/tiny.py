@@ -1,0 +1,62 @@
+"""What tests of tiny random models of each family share: plain diffusers' pipelines, projects, runs gone on with."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from PIL import Image
+
+import bespoke
+from bespoke.pipeline.train import resume
+from bespoke.workspace import Run
+
+BLOTS = [f"blot of a {name}" for name in ("cat", "dog", "fox", "cow", "pig", "bee", "owl", "car")]
+"""Captions of pictures."""
+
+
+def plain_of(folder: Path) -> Any:
+    """The model as diffusers alone reads it, which must be told where there is no T5."""
+    kind = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
+    options: dict[str, Any] = {"add_watermarker": False} if "XL" in kind else {}
+    if "3" in kind and not (folder / "text_encoder_3").is_dir():
+        options |= {"text_encoder_3": None, "tokenizer_3": None}
+    pipeline = getattr(diffusers, kind).from_pretrained(folder, **options)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def by_diffusers(pipeline: Any, prompt: str = "blot of a red cat", **more: Any) -> np.ndarray:
+    """The picture of seed 3 by a plain pipeline, in whole numbers."""
+    generator = torch.Generator("cpu").manual_seed(3)
+    made = pipeline(prompt, num_inference_steps=3, guidance_scale=4.0, generator=generator, **more)
+    return np.asarray(made.images[0], int)
+
+
+def project_of(
+    base: Path, factory: Any, captions: Sequence[str] = BLOTS,
+    size: Callable[[int], tuple[int, int]] = lambda _: (64, 64),
+) -> Path:  # fmt: skip
+    """A project of pictures of noise with these captions, each of a (width, height) by its number."""
+    pictures = factory.mktemp("pictures")
+    for number, caption in enumerate(captions):
+        width, height = size(number)
+        pixels = np.random.default_rng(number).integers(0, 255, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(pictures / f"{number}.png")
+        (pictures / f"{number}.txt").write_text(caption)
+    return bespoke.new(factory.mktemp("project") / "p", pictures, base=str(base)).project
+
+
+def again(run: Path) -> Run:
+    """A copy of a run of four steps, without whatever came after the second, that goes on from there to the end."""
+    copied = Run(run.with_name(f"{run.name}-again"))
+    shutil.copytree(run, copied.root)
+    for folder in (copied.state(4), copied.last):
+        shutil.rmtree(folder)
+    (copied.root / "result.json").unlink()
+    assert resume(copied.root).steps == 4
+    return copied
