@@ -51,10 +51,19 @@ class Tuned(nn.Module):
         """The new words whose rows are trained, as they were at first."""
         self.fresh = True
         """Whether it answers as the base does: nothing was loaded into it."""
+        self.format: torch.dtype | None = None
+        """What it computes in from end to end, where that needs no autocast: its frozen weights' format."""
 
     def forward(self, noisy: Latents, times: Told, texts: TextStates | TextRows, sizes: Sizes | None = None) -> Latents:
         """The denoiser's answer. The texts are states or, where text encoders are trained, tokens."""
+        if self.format is None:
+            return self._answer(noisy, times, texts, sizes)
+        with torch.autocast(noisy.device.type, enabled=False):
+            return self._answer(noisy.to(self.format), times, texts, sizes).float()
+
+    def _answer(self, noisy: Latents, times: Told, texts: TextStates | TextRows, sizes: Sizes | None) -> Latents:
         states = self._states(texts) if self._encoders else texts
+        states = states if self.format is None else states.to(self.format)
         return self.denoiser(noisy, timestep=times, **conditions(self.denoiser, states, sizes), return_dict=False)[0]
 
     def _states(self, rows: Tensor) -> TextStates:
@@ -197,6 +206,7 @@ def tuned(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
             for part in network.parts.values():
                 quantize(part, model.quantization)
         _adapt(network, checkpoint, recipe, dtype)
+        _fuse(network, recipe, dtype)
     else:
         _free(network, dtype, train.unet_dropout)
     if recipe.trains_words:
@@ -325,6 +335,16 @@ def _adapt(network: Tuned, checkpoint: Checkpoint, recipe: Recipe, dtype: torch.
     for parameter in network.trainable().values():
         parameter.data = parameter.data.float()
     _rest(network)
+
+
+def _fuse(network: Tuned, recipe: Recipe, dtype: torch.dtype) -> None:
+    """Lets LoRA be computed in one go and, where that is all that is trained, in the frozen weights' format alone."""
+    from bespoke.models.fused import fuse  # peft takes a second to load
+
+    fused = [fuse(part) for part in network.parts.values()]
+    alone = all(fused) and not recipe.trains_words
+    if alone and dtype == torch.bfloat16 and recipe.train.mixed_precision == "bf16":
+        network.format = dtype
 
 
 def weights_file(network: Any) -> str:

@@ -163,9 +163,9 @@ class _Derivation:
     def _dtype(self, precision: str) -> tuple[str, str]:
         if self.full:
             return "fp32", "all weights are trained, and small updates vanish in 16 bits"
-        if precision == "no" or self.facts.device == "cpu":
+        if precision == "no":
             return "fp32", "exact, and there is memory for it"
-        return precision, "the frozen weights take half the memory so"
+        return precision, "frozen weights take half the memory so, and are in the arithmetic's own format"
 
 
 def guidance(native_resolution: int, *, flows: bool = False) -> tuple[float, str]:
@@ -221,5 +221,5 @@ def _rate(optimizer: str, *, small: bool, full: bool) -> tuple[float, str]:
 
 def _precision(facts: Facts) -> tuple[str, str]:
     if facts.bf16:
-        return "bf16", "the device multiplies bfloat16 fast"
-    return "no", f"bfloat16 is not fast on this {facts.device}"
+        return "bf16", "the device multiplies bfloat16 faster"
+    return "no", f"bfloat16 is not faster on this {facts.device}"

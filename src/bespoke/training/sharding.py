@@ -13,6 +13,7 @@ from torch.torch_version import TorchVersion
 from bespoke.errors import BespokeError
 from bespoke.models import Tuned
 from bespoke.models.kinds import MUTATING
+from bespoke.models.layout import arrange
 from bespoke.models.shards import shard
 from bespoke.recipe import Recipe
 from bespoke.recipe.training import Train
@@ -59,6 +60,7 @@ def prepared(network: Tuned, recipe: Recipe, accelerator: Accelerator) -> Any:
     Raises: BespokeError as `check`.
     """
     if not applies(recipe.train, accelerator):
+        arrange(network, accelerator.device.type)
         return accelerator.prepare_model(network)
     check(recipe)
     shard(network, accelerator.device, accelerator.num_processes)
