@@ -1,0 +1,80 @@
+"""Networks whose attention goes another way are the networks that they were."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from peft import LoraConfig
+
+from bespoke.models import attention, find
+from bespoke.models.attention import install, remove
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return find("pico").denoiser().float()
+
+
+def adapted(unet):
+    """A copy with LoRA beside all of attention's layers, whose second matrices are not zero."""
+    network = copy.deepcopy(unet)
+    network.add_adapter(LoraConfig(r=4, target_modules=["to_q", "to_k", "to_v", "to_out.0"]))
+    source = torch.Generator().manual_seed(1)
+    for name, parameter in network.named_parameters():
+        if "lora_B" in name:
+            parameter.data = torch.randn(parameter.shape, generator=source) * 0.02
+    return network
+
+
+def answers(network: UNet2DConditionModel, kind: torch.dtype):
+    """The answer and the gradient of all trainable parameters, each as one vector in float64."""
+    source = torch.Generator().manual_seed(0)
+    latents, texts, target = (
+        torch.randn(shape, generator=source) for shape in ((2, 4, 16, 16), (2, 77, 160), (2, 4, 16, 16))
+    )
+    network.zero_grad()
+    answer = network(latents.to(kind), torch.tensor([100, 700]), texts.to(kind)).sample
+    F.mse_loss(answer.float(), target).backward()
+    grads = [p.grad.double().flatten() for p in network.parameters() if p.requires_grad]
+    return answer.detach().double().flatten(), torch.cat(grads)
+
+
+def cosine(one, two):
+    return float(F.cosine_similarity(one, two, dim=0))
+
+
+def test_pico_answers_as_before_in_bfloat16(unet):
+    exact = answers(adapted(unet), torch.float32)
+    network = adapted(unet).to(torch.bfloat16)
+    before = answers(network, torch.bfloat16)
+    assert install(network) == len(network.attn_processors) == 20
+    after = answers(network, torch.bfloat16)
+    assert not torch.equal(before[1], after[1]), "attention went the same way"
+    for one, two, true in zip(after, before, exact, strict=True):
+        assert 1 - cosine(one, true) <= 2 * (1 - cosine(two, true)), "further from float32 than torch's own attention"
+
+
+def test_keys_and_processors_stay_and_come_back(unet):
+    network = copy.deepcopy(unet)
+    keys, before = [*network.state_dict()], answers(network.requires_grad_(), torch.float32)
+    own = {name: type(processor) for name, processor in network.attn_processors.items()}
+    assert install(network) == install(network) == 20
+    assert [*network.state_dict()] == keys
+    assert all(isinstance(one, own[name]) for name, one in network.attn_processors.items())
+    remove(network)
+    assert {name: type(processor) for name, processor in network.attn_processors.items()} == own
+    for one, two in zip(answers(network, torch.float32), before, strict=True):
+        assert torch.equal(one, two)
+
+
+def test_with_a_mask_attention_is_torchs_own():
+    query, key, value = (torch.randn(1, 2, 5, 4, generator=torch.Generator().manual_seed(n)) for n in range(3))
+    mask = torch.ones(5, 5).tril().bool()
+    for kind in (torch.float32, torch.bfloat16):
+        states = [one.to(kind) for one in (query, key, value)]
+        exact = F.scaled_dot_product_attention(*states, attn_mask=mask)
+        assert torch.equal(attention._attention(*states, attn_mask=mask), exact)
+        causal = F.scaled_dot_product_attention(*states, is_causal=True)
+        assert torch.equal(attention._attention(*states, dropout_p=0.0, is_causal=True), causal)
