@@ -13,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bespoke.models.chunked import attend
+from bespoke.models.chunked import Others, States, attend
 
 FORMATS = (torch.bfloat16, torch.float32)
 """What attention in blocks computes in."""
+FEW = 2**17
+"""Scores of a head, at most, that are computed at once: a quarter of a megabyte in bfloat16."""
 
 
 def install(network: Any) -> int:
@@ -45,8 +47,16 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | No
     """As `scaled_dot_product_attention`."""
     plain = attn_mask is None and not any(others.values()) and query.dtype == torch.bfloat16
     if plain and suits(query, key, value):
-        return attend(query, key, value)
+        return (at_once if query.shape[2] * key.shape[2] <= FEW else attend)(query, key, value)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, **others)
+
+
+def at_once(query: States, key: Others, value: Others) -> States:
+    """The same as `attend`, with all scores in memory: where there are few of them, blocks only cost."""
+    (batch, heads, rows, width), keys = query.shape, key.flatten(0, 1).mT
+    # What is added to the scores counts for nothing: the scale comes with the product so.
+    scores = torch.baddbmm(query.new_empty(1, 1, 1), query.flatten(0, 1), keys, beta=0, alpha=width**-0.5)
+    return torch.bmm(scores.softmax(-1), value.flatten(0, 1)).view(batch, heads, rows, -1)
 
 
 class _Derived:

@@ -257,6 +257,8 @@ def trainer_for(run: Run, recipe: recipes.Recipe, start: Named, material: Materi
         network.begin(start.adapter)
     elif start.adapter:
         network.load(start.adapter.parent)
+    if recipe.train.compile:
+        network.denoiser.compile_repeated_blocks(dynamic=False)
     schedule = schedule_of(start.checkpoint.scheduler_config)
     return Trainer(network, material, schedule, recipe, run, workers)
 

@@ -181,6 +181,8 @@ class Train(Section):
     """Part of the UNet's inner values left out at random, when all weights are trained."""
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     """Number format of the networks' arithmetic; by default bf16 where the machine is fast at it."""
+    compile: bool = False
+    """Have torch compile the network's repeated blocks before the first step: quicker steps, after minutes of it."""
     sharding: Literal["none", "full"] = "none"
     """How several processes hold the weights: each all of them, or each a part, which takes less memory of a GPU."""
     deterministic: bool = False
