@@ -78,3 +78,23 @@ def test_with_a_mask_attention_is_torchs_own():
         assert torch.equal(attention._attention(*states, attn_mask=mask), exact)
         causal = F.scaled_dot_product_attention(*states, is_causal=True)
         assert torch.equal(attention._attention(*states, dropout_p=0.0, is_causal=True), causal)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 64, 64, 16), (1, 2, 256, 77, 40), (2, 1, 1, 5, 8)])
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_few_scores_at_once_give_what_torch_gives(shape, kind):
+    batch, heads, rows, keys, width = shape
+    source = torch.Generator().manual_seed(0)
+    told = [
+        torch.randn(batch, n, heads, width, generator=source).to(kind).transpose(1, 2) for n in (rows, keys, keys)
+    ]  # the heads of what a layer says do not lie one after another
+    exact, given = ([one.detach().clone().to(k).requires_grad_() for one in told] for k in (torch.float64, kind))
+    wanted = F.scaled_dot_product_attention(*exact)
+    found = attention.at_once(*given)
+    gradient = torch.randn(wanted.shape, generator=source, dtype=torch.float64)
+    wanted.backward(gradient)
+    found.backward(gradient.to(kind))
+    assert found.shape == wanted.shape and found.dtype == kind
+    for one, two in zip((found, *(g.grad for g in given)), (wanted, *(e.grad for e in exact)), strict=True):
+        error = float((one.detach().double() - two.detach()).norm() / two.detach().norm())
+        assert error < (1e-12 if kind is torch.float64 else 0.02)
