@@ -1,13 +1,18 @@
 """Arithmetic in bfloat16: throughout where a LoRA is all that is trained, by autocast elsewhere; and what it costs."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bespoke.hardware import cores, free_cores
 from bespoke.models import find, tuned
 from bespoke.models.layout import arrange
 from bespoke.models.packed import PackedConv
+from bespoke.pipeline.processes import accelerator, share_cores
 from bespoke.training.step import losses
 
 BF16 = {"mixed_precision": "bf16", "train_batch_size": 8}
@@ -92,3 +97,27 @@ def test_on_a_processor_convolutions_are_sorted_and_wide_groups_lie_channels_las
     arrange(narrow_on_a_gpu, "cuda")
     assert narrow_on_a_gpu.denoiser.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     assert not any(type(part) is PackedConv for part in narrow_on_a_gpu.modules())
+
+
+BUSY = "while True: pass"
+
+
+def test_on_a_busy_machine_fewer_threads_compute(monkeypatch, recipe):
+    """Beside programs that take every core but one, or all, there is one thread left; beside none, all."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    accelerator(recipe().train)
+    others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(cores())]
+    try:
+        torch.set_num_threads(2)
+        assert free_cores() == 1
+        assert share_cores() == "1 of 2 cores are busy with something else; 1 of them compute here"
+        assert torch.get_num_threads() == 1 and not share_cores()
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        torch.set_num_threads(2)
+        assert not share_cores() and torch.get_num_threads() == 2, "who asks for threads has them"
+    finally:
+        torch.set_num_threads(before)
+        for other in others:
+            other.kill()
+            other.wait()

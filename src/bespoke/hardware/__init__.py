@@ -59,6 +59,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def free_cores(seconds: float = 0.3) -> int:
+    """How many of these cores nobody else computes on just now, at least 1: looked at for so long.
+
+    Threads that share a core wait for one another: two on a busy machine are many times slower than one.
+    """
+    import psutil  # accelerate brings it
+
+    idle = 1 - psutil.cpu_percent(interval=seconds) / 100
+    return max(1, min(cores(), round(idle * (psutil.cpu_count() or 1))))
+
+
 def processes(more_gb: float = 0.0) -> int:
     """How many processes may decode pictures at once: one for each core, as long as each has 2 GB of memory, and more.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bespoke.errors import BespokeError
-from bespoke.hardware import machine
+from bespoke.hardware import free_cores, machine
 from bespoke.recipe.training import Train
 
 PLAIN = ("NO", "MULTI_CPU", "MULTI_GPU")
@@ -61,6 +61,22 @@ def accelerator(train: Train) -> Any:
         hint = "Train in one process, or take it out of the recipe."
         raise BespokeError("train.offload_optimizer is for one process.", hint)
     return made
+
+
+def share_cores() -> str:
+    """What is to be told where this process now computes with fewer threads than it has cores, else nothing.
+
+    Several processes see to that themselves, and so does a person who sets `OMP_NUM_THREADS`.
+    """
+    import torch
+
+    if machine().device != "cpu" or _processes().num_processes > 1 or "OMP_NUM_THREADS" in os.environ:
+        return ""
+    free, before = free_cores(), torch.get_num_threads()
+    if free >= before:
+        return ""
+    torch.set_num_threads(free)
+    return f"{before - free} of {before} cores are busy with something else; {free} of them compute here"
 
 
 def _repeatable(asked: bool) -> None:  # noqa: FBT001 - a switch

@@ -22,7 +22,7 @@ from bespoke.pipeline.mirror import fetched, mirrored
 from bespoke.pipeline.naming import Named, begun_with
 from bespoke.pipeline.plan import sized_to_train
 from bespoke.pipeline.prepare import Prepared, prepare, with_brackets
-from bespoke.pipeline.processes import accelerator, agreed, is_main, main_first
+from bespoke.pipeline.processes import accelerator, agreed, is_main, main_first, share_cores
 from bespoke.pipeline.reporting import Reporter, Stopwatch, silent
 from bespoke.pipeline.signals import StopWish, stop_wish
 from bespoke.pipeline.warm import HERE
@@ -166,6 +166,8 @@ def _carry_out(
 ) -> Trained | None:
     project = _project(run)
     HERE.cool()
+    if busy := share_cores():
+        report("cores", 1, 1, busy)
     with _alone(run), mirrored(run, recipe.remote.runs, report):
         start = begun_with(run, recipe)
         with watch.stage("encode"), main_first():
