@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = whole.add_subparsers(dest="verb", required=True)
     made = verbs.add_parser("checkpoint", help="Write a model of random weights.")
     made.add_argument("folder", type=Path)
-    made.add_argument("--shape", choices=["pico", *checkpoint.SHAPES], required=True)
+    made.add_argument("--shape", choices=list(checkpoint.SHAPES), required=True)
     made.add_argument("--dtype", choices=list(checkpoint.DTYPES), default="fp32")
     made.add_argument("--seed", type=int, default=0)
     drawn = verbs.add_parser("pictures", help="Write pictures with captions.")
@@ -82,7 +82,7 @@ def main() -> None:
     """The command."""
     asked = parser().parse_args()
     if asked.verb == "checkpoint":
-        checkpoint.write(asked.shape, asked.folder, asked.dtype, asked.seed)
+        checkpoint.write(checkpoint.SHAPES[asked.shape], asked.folder, asked.dtype, asked.seed)
     elif asked.verb == "pictures":
         pictures.write(asked.folder, asked.count, asked.side)
     else:

@@ -10,19 +10,18 @@ from torch import Tensor, nn
 
 from bespoke.models.load import PICO
 
-SHAPES = {"sd15": "sd15-shape", "sd2": "sd21-shape", "sdxl": "sdxl-shape"}
-"""Which of `pico.families` each name means; `pico` itself is copied as it is shipped."""
+SHAPES = {"pico": "pico", "sd15": "sd15-shape", "sd2": "sd21-shape", "sdxl": "sdxl-shape"}
+"""The kinds of `write` by the names of real models."""
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 SPREAD = 0.1
 """Standard deviation of biases, and of norms' weights around 1: none of them is the same number everywhere."""
 
 
-def write(shape: str, folder: Path, dtype: str = "fp32", seed: int = 0) -> None:
-    """Writes a model; takes the memory of its largest network once."""
-    if shape == "pico":
+def write(kind: str, folder: Path, dtype: str = "fp32", seed: int = 0) -> None:
+    """Writes a model of a kind of `pico.families`, or a copy of pico; takes the memory of its largest network once."""
+    if kind == "pico":
         shutil.copytree(PICO, folder)
         return
-    kind = SHAPES.get(shape, shape)
     outline(kind, folder)
     with torch.device("meta"):
         parts = KINDS[kind]().components

@@ -33,8 +33,14 @@ def compared(
     forward, step = counted.operations(work.model, work.side, work.rank)
     every = [*ours, *theirs]
     taken, prepare, peak = _in_turn(every, work, warm_up, repeats, say)
-    fastest = max(peak.values())
-    told = [_of(arm, work, taken[arm.name], prepare[arm.name], step / fastest) for arm in every]
+    share = _share_of_peak(step / max(peak.values()))
+    told = [
+        found(
+            arm.name, arms.told(arm, work), arms.precision(arm), arm.versions(), taken[arm.name], prepare[arm.name],
+            share, work.steps,
+        )
+        for arm in every
+    ]  # fmt: skip
     mine, others = told[: len(ours)], told[len(ours) :]
     return Comparison(
         model=work.model.name, batch=work.batch, side=work.side, rank=work.rank, steps=work.steps - warm_up,
@@ -68,9 +74,11 @@ def _in_turn(
     return taken, prepare, peak
 
 
-def _of(arm: Arm, work: Work, taken: list[Run], prepare: float, seconds_at_peak: float) -> Found:
-    told, precision = arms.told(arm, work), arms.precision(arm)
-    return found(arm.name, told, precision, arm.versions(), taken, prepare, seconds_at_peak, work.steps)
+def _share_of_peak(seconds: float) -> Callable[[Run], float]:
+    """What a run makes of the machine, on which the matrix products of one picture take so many seconds."""
+    if machine().device == "cuda":
+        return lambda run: run.images_per_second * seconds
+    return lambda run: seconds / run.processor_seconds_per_image
 
 
 def _rates(work: Work) -> dict[str, float]:

@@ -70,7 +70,7 @@ class Found(Section):
     memory_gb: Spread
     device_memory_gb: Spread
     share_of_peak: Spread
-    """Operations of the LoRA step a second, as a share of the machine's fastest matrix product."""
+    """Operations of the LoRA step a second, as a share of the fastest matrix product's; see its seconds."""
     seconds_to_prepare: float
     """For a project to be made of the pictures, once; in none of the other figures."""
     runs: list[Run]
@@ -100,7 +100,7 @@ class Comparison(Section):
     operations_step: int
     """Of the UNet in a LoRA step, forward and backward, for one picture."""
     peak_operations_per_second: dict[str, float]
-    """By number format: of a matrix product, the best between the runs."""
+    """By number format: of a matrix product, the best before any round; a processor's seconds are its own."""
     scripts: dict[str, str]
     """The peer's scripts by their SHA-256."""
     arms: list[Found]
@@ -112,9 +112,9 @@ class Comparison(Section):
 
 def found(
     arm: str, commands: list[str], precision: str, versions: dict[str, str], runs: list[Run], prepare: float,
-    seconds_at_peak: float, steps: int,
+    share_of_peak: Callable[[Run], float], steps: int,
 ) -> Found:  # fmt: skip
-    """The figures of an arm over its runs of `steps`; a picture would take `seconds_at_peak` in matrix products."""
+    """The figures of an arm over its runs of so many steps."""
 
     def spread(of: Callable[[Run], float]) -> Spread:
         return Spread.of([of(run) for run in runs])
@@ -129,7 +129,7 @@ def found(
         processor_seconds_per_image=spread(lambda run: run.processor_seconds_per_image),
         seconds_to_first_step=spread(lambda run: run.seconds_to_first_step),
         memory_gb=spread(lambda run: run.memory_gb), device_memory_gb=spread(lambda run: run.device_memory_gb),
-        share_of_peak=spread(lambda run: run.images_per_second * seconds_at_peak),
+        share_of_peak=spread(share_of_peak),
         seconds_to_prepare=round(prepare, 1),
     )  # fmt: skip
 
