@@ -1,6 +1,8 @@
 """Both programs run in turn and measured; the peer here is a toy that makes steps, for its script is not shipped."""
 
 import json
+import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -120,7 +122,20 @@ def test_left_out_pictures_are_noticed(work):
         runs.prepared(arms.ours(work, ""), work)
 
 
-def test_pictures_that_do_not_fill_batches_are_refused(work, toy, monkeypatch):
+def test_pictures_that_do_not_fill_batches_are_refused(work):
     words = ["run", "--model", str(work.model), "--pictures", str(work.pictures), "--batch", "3"]
     with pytest.raises(BespokeError, match="8 pictures in batches of 3"):
         training.run(training.parser().parse_args(words), work.folder)
+
+
+def test_the_commands_of_the_page_are_understood():
+    """They take hours on a GPU, so that their words are read only."""
+    page = (Path(__file__).parents[2] / "docs" / "performance.md").read_text("utf-8")
+    blocks = re.findall(r"```\n(.*?)```", page, re.DOTALL)
+    lines = [
+        line for block in blocks for line in block.splitlines() if line.startswith("python -m benchmarks.training ")
+    ]
+    asked = [training.parser().parse_args(shlex.split(line)[3:]) for line in lines]
+    assert [each.verb for each in asked] == ["checkpoint", "pictures", "run", "checkpoint", "pictures", "run", "run"]
+    pictures_of, runs_of = (sorted({each.side for each in asked if each.verb == verb}) for verb in ("pictures", "run"))
+    assert pictures_of == runs_of == [64, 512]
