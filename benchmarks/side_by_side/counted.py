@@ -1,10 +1,11 @@
 """Floating-point operations of a UNet, counted in tensors without contents: `torch.utils.flop_counter`, batch 1."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from peft import LoraConfig
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,7 +21,7 @@ def operations(model: Path, side: int, rank: int) -> tuple[int, int]:
     autoencoder and the text encoder, which a trainer may run once or in each step.
     """
     with torch.device("meta"):
-        unet: Any = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(model / "unet"))
+        unet: Any = UNet2DConditionModel.from_config(_config(model / "unet"))
         unet.requires_grad_(requires_grad=False)
         given = _given(model, unet.config, side)
         with FlopCounterMode(display=False) as forward, torch.no_grad():
@@ -31,9 +32,13 @@ def operations(model: Path, side: int, rank: int) -> tuple[int, int]:
     return forward.get_total_flops(), step.get_total_flops()
 
 
+def _config(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "config.json").read_text("utf-8"))
+
+
 def _given(model: Path, config: Any, side: int) -> dict[str, Any]:  # noqa: ANN401 - diffusers' configurations
     """What the UNet takes for one picture."""
-    halvings = len(AutoencoderKL.load_config(model / "vae")["block_out_channels"]) - 1
+    halvings = len(_config(model / "vae")["block_out_channels"]) - 1
     latent = side // 2**halvings
     given: dict[str, Any] = {
         "sample": torch.empty(1, config.in_channels, latent, latent),

@@ -71,8 +71,7 @@ def watch(torch: Any) -> None:  # noqa: ANN401
 
     def captured(graph: object) -> None:
         capture_end(graph)
-        if stamps.recorded:
-            holding.add(id(graph))
+        (holding.add if stamps.recorded else holding.discard)(id(graph))
         stamps.recorded = False
 
     def replayed(graph: object) -> None:
