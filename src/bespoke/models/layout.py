@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from bespoke.models.attention import install
+from bespoke.models.fusednorms import fuse_norms
+from bespoke.models.groupnorm import why_not
 from bespoke.models.packed import pack
 from bespoke.models.tuned import Tuned
 
@@ -17,11 +19,14 @@ def arrange(network: Tuned, device: str) -> None:
     """Lets a network that is to be trained compute as a kind of device does it fastest, in place.
 
     Channels last, for convolutions; on a processor not where groups of channels are narrow. There the weights of frozen
-    convolutions are sorted once, and attention in bfloat16 goes in blocks. Names and shapes are as before, answers but
-    for rounding. It follows from the network and the device alone, so that a training that goes on computes alike.
+    convolutions are sorted once, and attention in bfloat16 goes in blocks; on a GPU with Triton a norm and its SiLU are
+    one kernel. Names and shapes are as before, answers but for rounding. It follows from the network and the device
+    alone, so that a training that goes on computes alike.
     """
     if device == "cuda" or (device == "cpu" and _narrowest(network) >= NARROW):
         channels_last(network)
+    if device == "cuda" and not why_not(torch.device(device)):
+        fuse_norms(network.denoiser)
     if device == "cpu":
         pack(network)
         install(network.denoiser)
