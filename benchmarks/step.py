@@ -165,7 +165,7 @@ def curves(bench: Bench, steps: int) -> dict[str, list[float]]:
     for arm in list(ARMS)[:2]:
         bench.settings += (f"train.max_train_steps={steps}", f"validation.validation_steps={steps // 10}")
         events: Iterator[Any] = bench.trainer(arm).fit()
-        found[arm] = [round(event.score, 4) for event in events if isinstance(event, Validated)]
+        found[arm] = [round(event.log_ratio, 4) for event in events if isinstance(event, Validated)]
         sys.stderr.write(f"{arm}: {found[arm]}\n")
     return found
 
