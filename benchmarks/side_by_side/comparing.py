@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.side_by_side import arms, counted, runs
@@ -32,19 +33,21 @@ def compared(
         raise BespokeError(f"{count} pictures in batches of {size}: the last one of an epoch would be small.", hint)
     forward, step = counted.operations(work.model, work.side, work.rank)
     every = [*ours, *theirs]
-    taken, prepare, peak = _in_turn(every, work, warm_up, repeats, say)
-    share = _share_of_peak(step / max(peak.values()))
+    prepare = {arm.name: runs.prepared(arm, work) for arm in every}
+    taken = {arm.name: Taken() for arm in every}
+    peak = _in_turn(every, work, warm_up, repeats, taken, say)
+    rounds, share = min(len(each.runs) for each in taken.values()), _share_of_peak(step / max(peak.values()))
     told = [
         found(
-            arm.name, arms.told(arm, work), arms.precision(arm), arm.versions(), taken[arm.name], prepare[arm.name],
-            share, work.steps,
+            arm.name, arms.told(arm, work), taken[arm.name].precision, arm.versions(), taken[arm.name].runs[:rounds],
+            prepare[arm.name], share, work.steps,
         )
         for arm in every
     ]  # fmt: skip
     mine, others = told[: len(ours)], told[len(ours) :]
     return Comparison(
         model=work.model.name, batch=work.batch, side=work.side, rank=work.rank, steps=work.steps - warm_up,
-        warm_up=warm_up, repeats=repeats, threads=work.threads, processes=work.processes, pictures=count,
+        warm_up=warm_up, repeats=rounds, threads=work.threads, processes=work.processes, pictures=count,
         processor=processor(), device=machine().name, operations_forward=forward, operations_step=step,
         peak_operations_per_second=peak, arms=told,
         scripts={script.name: _digest(script) for script in _scripts(theirs)},
@@ -53,25 +56,33 @@ def compared(
     )  # fmt: skip
 
 
+@dataclass
+class Taken:
+    """What the rounds gave of one arm so far."""
+
+    runs: list[Run] = field(default_factory=list[Run])
+    precision: str = ""
+
+
 def _in_turn(
-    every: Sequence[Arm], work: Work, warm_up: int, repeats: int, say: Say
-) -> tuple[dict[str, list[Run]], dict[str, float], dict[str, float]]:
-    """The runs of each arm, the seconds that each was prepared in, and the best rates of matrix products."""
-    prepare: dict[str, float] = {}
-    for arm in every:
-        prepare[arm.name] = runs.prepared(arm, work)
-        say(f"{arm.name}: prepared in {prepare[arm.name]:.1f} s")
-    taken: dict[str, list[Run]] = {arm.name: [] for arm in every}
+    every: Sequence[Arm], work: Work, warm_up: int, repeats: int, taken: dict[str, Taken], say: Say
+) -> dict[str, float]:
+    """The best rates of matrix products; the runs are put into `taken`, and Ctrl-C after a whole round keeps them."""
     peak: dict[str, float] = {}
-    for turn in range(repeats):
-        for name, rate in _rates(work).items():
-            peak[name] = max(rate, peak.get(name, 0.0))
-        for arm in every:
-            run = runs.run(arm, work, warm_up)
-            taken[arm.name].append(run)
-            cost = f"{run.processor_seconds_per_image:.4g} processor seconds an image"
-            say(f"{turn + 1} of {repeats}, {arm.name}: {run.images_per_second:.4g} images/s, {cost}")
-    return taken, prepare, peak
+    try:
+        for turn in range(repeats):
+            for name, rate in _rates(work).items():
+                peak[name] = max(rate, peak.get(name, 0.0))
+            for arm in every:
+                run = runs.run(arm, work, warm_up)
+                taken[arm.name].runs.append(run)
+                taken[arm.name].precision = arms.precision(arm)
+                cost = f"{run.processor_seconds_per_image:.4g} processor seconds an image"
+                say(f"{turn + 1} of {repeats}, {arm.name}: {run.images_per_second:.4g} images/s, {cost}")
+    except KeyboardInterrupt:
+        if not all(each.runs for each in taken.values()):
+            raise
+    return peak
 
 
 def _share_of_peak(seconds: float) -> Callable[[Run], float]:

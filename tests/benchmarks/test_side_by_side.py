@@ -4,11 +4,13 @@ import json
 import re
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from benchmarks import training
 from benchmarks.side_by_side import arms, pictures, runs
+from benchmarks.side_by_side.comparing import compared
 from benchmarks.side_by_side.result import Comparison, Ratios, Spread, table
 
 from bespoke.errors import BespokeError
@@ -111,6 +113,19 @@ def test_a_program_that_fails_is_quoted(work, toy):
     toy.write_text("raise SystemExit('no such option')")
     with pytest.raises(BespokeError, match="no such option"):
         runs.run(arms.theirs(work, toy, sys.executable, ""), work, 1)
+
+
+def test_whole_rounds_are_kept_when_it_is_stopped(work, toy):
+    arm = arms.theirs(work, toy, sys.executable, "")
+
+    def stop(words: str) -> None:
+        if words.startswith("2 of 3"):
+            raise KeyboardInterrupt
+
+    found = compared(work, [], [arm, replace(arm, name="again")], warm_up=1, repeats=3, say=stop)
+    assert found.repeats == 1 and [len(each.runs) for each in found.arms] == [1, 1]
+    with pytest.raises(KeyboardInterrupt):
+        compared(work, [], [arm, replace(arm, name="again")], warm_up=1, repeats=3, say=lambda _: stop("2 of 3"))
 
 
 def test_left_out_pictures_are_noticed(work):
