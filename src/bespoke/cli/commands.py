@@ -11,11 +11,11 @@ from bespoke.cli.blind import compare
 from bespoke.cli.carried import carried_content, carried_words
 from bespoke.cli.datasets import became, counts, dataset_app
 from bespoke.cli.display import explained, result
-from bespoke.cli.models import models_app
 from bespoke.cli.options import Debug, Json, Set, working
 from bespoke.cli.plots import grid
 from bespoke.cli.scores import evaluate
 from bespoke.cli.sweeps import sweep
+from bespoke.cli.versions import models_app
 from bespoke.cli.words import words_app
 from bespoke.errors import BespokeError
 from bespoke.workspace import Run, relative

@@ -12,7 +12,7 @@ from bespoke.cli.options import Debug, Json, working
 from bespoke.workspace import relative
 
 models_app = typer.Typer(
-    help="Files of models and adapters: looked into, written for other programs, merged, made smaller.",
+    help="Versions of models: registered, promoted, compared. Files of models: read, written, merged, made smaller.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -14,9 +14,10 @@ from bespoke.pipeline.axes import Given
 from bespoke.pipeline.compared import Compared, Shown
 from bespoke.pipeline.grid import grid as plot
 from bespoke.pipeline.measuring import measure
-from bespoke.pipeline.naming import Named, named, named_from, run_of
+from bespoke.pipeline.naming import Named, named, named_from
 from bespoke.pipeline.pictures import drawn, home, opened
 from bespoke.pipeline.prompts import DOMAIN, KINDS, prompts
+from bespoke.pipeline.protocol import marks, protocol
 from bespoke.pipeline.references import references
 from bespoke.pipeline.reporting import Reporter, Stopwatch, silent
 from bespoke.pipeline.sample import alike, settled
@@ -82,9 +83,10 @@ def comparison(
     Raises: BespokeError as `evaluate`.
     """
     found = {name: named(name) for name in names}
-    run = run_of(names[0])
+    first = found[names[0]]
+    run, at_home = first.run, first.run is not None and not first.registered
     recipe = _recipe(run, overrides)
-    control = _control(found[names[0]], names[0], against)
+    control = _control(first, names[0], against)
     if checkpoints:
         found |= _checkpoints(run, names[0])
     called = [TUNED] if len(found) == 1 else list(found)
@@ -97,8 +99,8 @@ def comparison(
         settled(alike(recipe.sample), control.checkpoint),
         prompts(recipe, own.captions, own.learnt, kinds),
         own,
-        Path(out) if out else run.root / "evaluation" if run else Path("evaluation"),
-        run,
+        Path(out) if out else run.root / "evaluation" if run and at_home else Path("evaluation"),
+        run if at_home else None,
         hero,
     )
 
@@ -127,7 +129,7 @@ def carry_out(
     shown = Shown(compared, made, verdicts, drawings, _hero(compared, drawings, report), sheets)
     page = scorepage.write(shown, times)
     content = page.with_name("report.json")
-    write_json(content, _content(made, verdicts))
+    write_json(content, _content(made, verdicts) | {"marks": marks(compared), "protocol": protocol(compared, made)})
     first = made.tuned[0]
     described = compared.run and card.write(compared.run, compared.recipe, made, first, verdicts[first])
     return Evaluated(made, verdicts, drawings, page, content, described, times)

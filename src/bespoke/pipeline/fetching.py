@@ -15,8 +15,8 @@ from bespoke.data import here, shown
 from bespoke.data.intake.hub import DATASETS, SCHEME
 from bespoke.data.intake.remote import CHUNK, Place, Remote
 from bespoke.errors import BespokeError
-from bespoke.models import Checkpoint, find, hub, unpacking
-from bespoke.workspace import is_full
+from bespoke.models import Checkpoint, find, hub
+from bespoke.workspace import cache, is_full
 
 INDEX = "model_index.json"
 FILES = (".safetensors", ".ckpt", ".bin", ".pt", ".pth")
@@ -64,7 +64,7 @@ def brought(url: str, *, download: bool = True) -> Path:
         return path
     if url.startswith(f"{SCHEME}://") and not url.startswith(DATASETS):
         return hub.file_of(url.removeprefix(f"{SCHEME}://"), download=download)
-    place, room = Place(url), unpacking.cache() / "fetched" / _digest(url)
+    place, room = Place(url), cache() / "fetched" / _digest(url)
     try:
         files = _files(place) if download else []
         mark = _digest(json.dumps([(file.name, *file.about()) for file in files]))

@@ -38,7 +38,7 @@ class About:
     name: str
     experiment: str
     artifacts: str
-    """Where MLflow may put files, as a URL."""
+    """Where MLflow may put files, as a URL; empty: where the server does."""
     parameters: Mapping[str, Any]
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -122,16 +122,10 @@ class Tracking:
         return client
 
     def _went_on(self, client: Any) -> bool:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            before = json.loads(self._file.read_text(encoding="utf-8"))
-            run = client.get_run(before["run"]) if before["store"] == store.shown(self._address) else None
-        except (OSError, ValueError, KeyError, MlflowException):
-            return False  # the run, or the whole store, is gone
-        if run is None or run.info.lifecycle_stage != "active":
+        self._run = known(client, self._file.parent, self._address)
+        if not self._run:
             return False
-        self._run = run.info.run_id
+        run = client.get_run(self._run)
         for name in run.data.metrics:
             self._known.update((name, old.step) for old in client.get_metric_history(self._run, name))
         client.update_run(self._run, status="RUNNING")
@@ -142,7 +136,11 @@ class Tracking:
 
         about = self._about()
         experiment = client.get_experiment_by_name(about.experiment)
-        number = experiment.experiment_id if experiment else client.create_experiment(about.experiment, about.artifacts)
+        number = (
+            experiment.experiment_id
+            if experiment
+            else client.create_experiment(about.experiment, about.artifacts or None)
+        )
         run = client.create_run(number, tags=dict(about.tags), run_name=about.name).info.run_id
         values = [Param(name, str(value)[:LONGEST]) for name, value in about.parameters.items()]
         for part in _parts(values, PARAMETERS_TOGETHER):
@@ -157,6 +155,18 @@ class Tracking:
     def _words(self, problem: str) -> str:
         name, short = store.shown(self._address), problem if len(problem) <= LONG else f"{problem[:LONG]}…"
         return f"MLflow's store at {name} cannot be used: {short}. Training goes on; metrics.jsonl has all figures."
+
+
+def known(client: Any, folder: Path, address: str) -> str:
+    """The MLflow run that a run's folder has in the store at an address; empty where it has none there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        before = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        run = client.get_run(before["run"]) if before["store"] == store.shown(address) else None
+    except (OSError, ValueError, KeyError, MlflowException):
+        return ""  # the run, or the whole store, is gone
+    return str(run.info.run_id) if run is not None and run.info.lifecycle_stage == "active" else ""
 
 
 def _parts(values: list[Any], size: int) -> Iterable[list[Any]]:
