@@ -186,9 +186,10 @@ def _overview(one: "Listed") -> Iterator[str]:
 
 
 def _event(record: "Record") -> str:
-    what = f"{record.kind} to {record.alias}" if record.alias else record.kind
+    told = {"promoted": f"promoted to {record.alias}", "rolled back": f"the {record.alias} again, by going back"}
+    what = told.get(record.kind, record.kind)
     forced = f", against the gate: {record.forced}" if record.forced else ""
-    return f"{record.at} version {record.version} {what} by {record.by}{forced}"
+    return f"{record.at} {record.by}: version {record.version} {what}{forced}"
 
 
 def _looked(one: "Looked") -> dict[str, Any]:

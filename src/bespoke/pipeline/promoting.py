@@ -108,15 +108,17 @@ def rollback_model(name: str, alias: str = CHAMPION, *, store: str = "") -> Move
 def retire_model(name: str, version: int, *, store: str = "") -> Version:
     """A version that is not to be promoted again; its files stay, so that what it drew can be drawn again.
 
-    Raises: BespokeError when there is no such version, it is retired already, or it has an alias.
+    A challenger that is retired is none any more.
+
+    Raises: BespokeError when there is no such version, it is retired already, or it is the champion.
     """
     catalogue = Catalogue(place(store))
     wanted, standing = catalogue.version(name, version), catalogue.standing(name)
     if version in standing.retired:
         raise BespokeError(f"{wanted.title} is retired already.", f"Look: bespoke models show {name}")
-    if held := standing.holders(version):
-        hint = f"Promote another, or go back first: bespoke models rollback {name} --alias {held[0]}"
-        raise BespokeError(f"{wanted.title} is the {' and the '.join(held)}.", hint)
+    if CHAMPION in standing.holders(version):
+        hint = f"Promote another, or go back first: bespoke models rollback {name}"
+        raise BespokeError(f"{wanted.title} is the {CHAMPION}.", hint)
     catalogue.add("retired", wanted, standing)
     return wanted
 

@@ -73,7 +73,7 @@ def _finished(source: Named, name: str) -> Run:
     if not run.result.is_file() and "@epoch-" not in name:
         hint = f"Let it train on: bespoke train --resume {run.root}. Or register an epoch: {run.root}@epoch-9"
         raise BespokeError(f"The training of {run.root} is not over.", hint)
-    return run
+    return Run(run.root.resolve())  # from its own folder, a project has no name
 
 
 def _plain(name: str) -> str:
@@ -102,7 +102,7 @@ def _files(source: Named, run: Run, recipe: recipes.Recipe) -> Iterator[tuple[st
         return
     if recipe.model.adapts and source.adapter:
         yield adapters.FILE, source.adapter
-    if source.checkpoint.words and source.checkpoint.words != run.begun:
+    if source.checkpoint.words and source.checkpoint.words.resolve() != run.begun:
         yield WORDS, source.checkpoint.words
 
 

@@ -20,6 +20,7 @@ from bespoke.registry.gate import Decision
 from bespoke.registry.ledger import SUFFIX, Kind, Ledger, Record, Standing, versions_of
 from bespoke.registry.places import Place
 from bespoke.registry.tracking import About
+from bespoke.workspace import sha256
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 ALIASES = (CHAMPION, CHALLENGER)
@@ -115,14 +116,15 @@ class Catalogue:
     def register(self, name: str, manifest: Manifest, scorecard: str, tracked: str) -> tuple[Version, bool]:
         """The version of what is on the shelf, and whether it is new: what was registered before stays what it is.
 
-        It is there only once all of its files are.
+        It is there only once all of its files are. Of one that is there, files that were spoilt are put back.
         """
         same = [one for one in self._versions(name) if one.manifest == manifest.sha256]
         standing = self.standing(name)
-        if here := next((one for one in same if one.number not in standing.retired), None):
-            return here, False
         self.shelf.put_text(manifest.text)
         digests = [*(blob.sha256 for blob in manifest.files.values()), manifest.sha256, *filter(None, [scorecard])]
+        if here := next((one for one in same if one.number not in standing.retired), None):
+            self._send(here.tracked, digests, check=True)
+            return here, False
         source = self._send(tracked, digests) or (self.shelf.root / manifest.sha256).absolute().as_uri()
         tags = {MANIFEST: manifest.sha256, **({SCORECARD: scorecard} if scorecard else {})}
         tags |= {f"bespoke.{key}": str(value) for key, value in manifest.origin.items() if value not in ("", {}, None)}
@@ -225,15 +227,18 @@ class Catalogue:
                 return after
             standing = after
 
-    def _send(self, tracked: str, digests: Sequence[str]) -> str:
-        """Where a server now has these files; nothing where the shelf is the store's own."""
+    def _send(self, tracked: str, digests: Sequence[str], *, check: bool = False) -> str:
+        """Where a server now has these files; nothing where the shelf is the store's own.
+
+        With `check` what it has is fetched, to see whether it is what it should be.
+        """
         if self.place.file:
             return ""
         with self._reached():
             there = {Path(one.path).name: one.file_size for one in self._client.list_artifacts(tracked, FOLDER)}
             for digest in digests:
                 path = self.shelf.checked(digest)
-                if there.get(digest) != path.stat().st_size:
+                if there.get(digest) != path.stat().st_size or (check and not self._whole(tracked, digest)):
                     self._client.log_artifact(tracked, str(path), FOLDER)
             return f"{self._client.get_run(tracked).info.artifact_uri}/{FOLDER}"
 
@@ -241,9 +246,19 @@ class Catalogue:
         """Brings what the shelf lacks from the server, checked."""
         missing = [] if self.place.file else [digest for digest in digests if not self.shelf.holds(digest)]
         for digest in missing:
-            with tempfile.TemporaryDirectory() as scratch, self._reached():
-                path = self._client.download_artifacts(version.tracked, f"{FOLDER}/{digest}", scratch)
-                self.shelf.put(Path(path), digest)
+            with self._reached(), self._downloaded(version.tracked, digest) as path:
+                self.shelf.put(path, digest)
+
+    def _whole(self, tracked: str, digest: str) -> bool:
+        """Whether a server's file is what it should be."""
+        with self._downloaded(tracked, digest) as path:
+            return sha256(path) == digest
+
+    @contextmanager
+    def _downloaded(self, tracked: str, digest: str) -> Generator[Path, None, None]:
+        """A server's file, for as long as the block lasts."""
+        with tempfile.TemporaryDirectory() as scratch:
+            yield Path(self._client.download_artifacts(tracked, f"{FOLDER}/{digest}", scratch))
 
     @contextmanager
     def _reached(self) -> Generator[None, None, None]:
@@ -254,7 +269,7 @@ class Catalogue:
         try:
             yield
         except (MlflowException, SQLAlchemyError, ConnectionError) as error:
-            why = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+            why = store.words(error)[:300] or type(error).__name__
             login = "Is the server up, and are MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD right?"
             hint = "Is the file whole, and may you write it?" if self.place.file else login
             raise BespokeError(f"The registry at {self.place.shown} cannot be used: {why}.", hint) from error

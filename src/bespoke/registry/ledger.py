@@ -11,7 +11,7 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -20,7 +20,8 @@ from bespoke.errors import BespokeError
 Kind = Literal["promoted", "rolled back", "retired", "scored"]
 SUFFIX = ".history"
 TAG = "bespoke.record"
-SOURCE = "bespoke:record"
+SOURCE = "bespoke:///record"
+"""MLflow wants to know where a version's files are; a record has none."""
 TRIES = 8
 TOGETHER = 1000
 
@@ -57,7 +58,7 @@ class Standing:
     records: tuple[Record, ...] = ()
     """Those that count, oldest first."""
     before: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
-    """The versions that each alias went through, the present one last; what was rolled back is taken off."""
+    """The versions that each alias went through, the present one last, without those rolled back or retired."""
     retired: frozenset[int] = frozenset()
     scorecards: Mapping[int, str] = field(default_factory=dict[int, str])
     """The hash of the newest scorecard of each version that was given one."""
@@ -73,8 +74,8 @@ class Standing:
         return {alias: versions[-1] for alias, versions in self.before.items() if versions}
 
     def previous(self, alias: str) -> int | None:
-        """The version that had the alias before and is not retired; nothing where there is none."""
-        earlier = [version for version in self.before.get(alias, ())[:-1] if version not in self.retired]
+        """The version that had the alias before; nothing where there is none that is not retired."""
+        earlier = self.before.get(alias, ())[:-1]
         return earlier[-1] if earlier else None
 
     def holders(self, version: int) -> list[str]:
@@ -103,16 +104,19 @@ def _after(found: Standing, record: Record) -> Standing:
         case "promoted":
             return replace(after, before={**found.before, record.alias: (*stack, version)})
         case "rolled back":
-            kept = stack[: _last(stack[:-1], version) + 1] if version in stack[:-1] else (*stack, version)
+            earlier = stack[:-1]
+            kept = earlier[: len(earlier) - earlier[::-1].index(version)] if version in earlier else (*stack, version)
             return replace(after, before={**found.before, record.alias: kept})
         case "retired":
-            return replace(after, retired=found.retired | {version})
+            before = {alias: _without(those, version) for alias, those in found.before.items()}
+            return replace(after, before=before, retired=found.retired | {version})
         case "scored":
             return replace(after, scorecards={**found.scorecards, version: record.scorecard})
 
 
-def _last(values: Sequence[int], wanted: int) -> int:
-    return len(values) - 1 - values[::-1].index(wanted)
+def _without(stack: tuple[int, ...], version: int) -> tuple[int, ...]:
+    """An alias's versions without one; whose holder is retired, it means none, not one that was replaced long ago."""
+    return () if stack[-1:] == (version,) else tuple(one for one in stack if one != version)
 
 
 class Ledger:

@@ -88,7 +88,7 @@ class Tracking:
                 if ending:
                     self._end(*ending)
             except Exception as error:  # noqa: BLE001 - whatever a store and its drivers may raise
-                self.trouble = self.trouble or self._words(str(error).strip().splitlines()[0] if str(error) else "")
+                self.trouble = self.trouble or self._words(store.words(error))
                 self._client = None
                 pause = AGAIN
                 self._news.set()
