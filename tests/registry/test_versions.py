@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -291,3 +292,31 @@ def test_a_teams_server_has_all_that_another_machine_needs(life, server, tmp_pat
     assert ImageChops.difference(pixels(tmp_path / "run"), pixels(tmp_path / "version")).getbbox() is None
     assert (tmp_path / "cache" / "versions" / "blobs").is_dir()
     assert len(typed("models", "show", "theirs@1", "--store", server)["pictures"]) == 12
+
+
+def documented() -> list[str]:
+    """The commands of the section about versions, as they stand there."""
+    text = (Path(__file__).parents[2] / "docs" / "registry.md").read_text("utf-8")
+    block = text.partition("## Versions\n\n```\n")[2].partition("```")[0]
+    return block.splitlines()
+
+
+def test_the_commands_of_the_docs_work_as_they_stand_there(life, tmp_path, monkeypatch):
+    project = shutil.copytree(
+        life.project, tmp_path / "my-style", ignore=shutil.ignore_patterns("bespoke.db", "versions")
+    )
+    monkeypatch.chdir(project)
+    lines = documented()
+    assert len(lines) == 11
+    said = []
+    for line in lines:
+        words = shlex.split(line.replace("RUN", life.runs[0].name))
+        done = CliRunner().invoke(app, words[1:])
+        assert done.exit_code == 0, f"{line}\n{done.output}"
+        said.append(done.stdout)
+        if words[2] == "register":  # and the other one, for the same words with another run
+            assert CliRunner().invoke(app, [*words[1:3], f"runs/{life.runs[1].name}"]).exit_code == 0
+    assert "my-style@1 is new" in said[0] and "Forced: the first there is" in said[1]
+    assert "my-style@1 is the champion again" in said[5] and "train.seed: 0 → 5" in said[6]
+    assert "2 versions; champion 1; retired: 2" in said[8]
+    assert "Ann liked its pictures better" in said[9] and "all 4 are whole" in said[10]
