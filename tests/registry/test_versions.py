@@ -71,6 +71,7 @@ def life(tmp_path_factory: pytest.TempPathFactory):
         said["unmeasured"] = typed("models", "register", str(runs[0]))
         said["refused"] = typed("models", "promote", "my-style", "1", code=2)
         typed("evaluate", str(runs[0]), "--reference", goal)
+        said["tracked"] = tracked(runs[0]).data.metrics
         said["measured"] = typed("models", "register", str(runs[0]))
         said["weak"] = typed("models", "promote", "my-style", "1", code=2)
         said["forced"] = typed("models", "promote", "my-style", "1", "--force", " looked at by Ann ")
@@ -155,16 +156,22 @@ def test_a_version_leads_back_to_every_picture(life):
     assert shown["scores"]["agreement_general"]["count"] == 2
 
 
-def test_its_run_in_mlflow_has_its_scores(life):
+def tracked(run: Path):
+    """The run's record in MLflow."""
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{life.project.as_posix()}/bespoke.db")
-    version = client.get_model_version_by_alias("my-style", "champion")
-    assert version.version == 1 or version.version == "1"
-    run = client.get_run(version.run_id)
+    client = MlflowClient(f"sqlite:///{run.parent.parent.as_posix()}/bespoke.db")
+    return client.get_run(json.loads((run / "tracking.json").read_text())["run"])
+
+
+def test_its_run_in_mlflow_has_its_scores_and_what_it_came_from(life):
+    score = life.said["show"]["scores"]["agreement_general"]["value"]
+    assert life.said["tracked"]["score/agreement_general"] == score  # once it was evaluated, before it was registered
+    run = tracked(life.runs[0])
     assert run.info.run_name == life.runs[0].name and "step/loss" in run.data.metrics
-    assert run.data.metrics["score/agreement_general"] == life.said["show"]["scores"]["agreement_general"]["value"]
+    assert run.data.metrics["score/agreement_general"] == score and run.data.tags["bespoke.scorecard"]
     assert json.loads(run.data.tags["bespoke.licences"]) == life.said["show"]["origin"]["licences"]
+    assert run.data.tags["bespoke.base_licence"] == "apache-2.0"
 
 
 def pixels(folder: Path) -> Image.Image:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bespoke import page
+from bespoke import page, registry
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
 from bespoke.evaluation import Judgement, Margins, Scorecard, verdict
@@ -23,7 +23,7 @@ from bespoke.pipeline.reporting import Reporter, Stopwatch, silent
 from bespoke.pipeline.sample import alike, settled
 from bespoke.recipe import Recipe
 from bespoke.sampling import Request, grid
-from bespoke.workspace import Run, atomic_file, write_json
+from bespoke.workspace import Project, Run, atomic_file, write_json
 
 BASE, TUNED = "base", "tuned"
 
@@ -64,7 +64,11 @@ def evaluate(
     """
     names = [models] if isinstance(models, str) else list(models)
     folder = Path(reference) if reference else None
-    return carry_out(comparison(names, against, folder, checkpoints=checkpoints, out=out, overrides=overrides), report)
+    compared = comparison(names, against, folder, checkpoints=checkpoints, out=out, overrides=overrides)
+    done = carry_out(compared, report)
+    if compared.run and compared.recipe.track.mlflow and "@" not in names[0]:
+        _tell(compared.run, compared.recipe, done.scorecard, report)
+    return done
 
 
 def comparison(
@@ -133,6 +137,14 @@ def carry_out(
     first = made.tuned[0]
     described = compared.run and card.write(compared.run, compared.recipe, made, first, verdicts[first])
     return Evaluated(made, verdicts, drawings, page, content, described, times)
+
+
+def _tell(run: Run, recipe: Recipe, card: Scorecard, report: Reporter) -> None:
+    """Tells the run's record in MLflow its scores; that it cannot be reached is no reason to fail."""
+    address = recipe.track.store or registry.of_file(Project(run.root.resolve().parent.parent).store)
+    scores = {name: score.value for name, score in card.of(card.tuned[0]).items()}
+    if trouble := registry.tell_scores(run.root, address, scores):
+        report("track", 1, 1, trouble)
 
 
 def draw_all(compared: Compared, report: Reporter) -> dict[str, dict[str, tuple[Path, ...]]]:

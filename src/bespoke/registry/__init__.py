@@ -15,11 +15,12 @@ from bespoke.registry.gate import UNKNOWN, Check, Decision, Declared, Measured, 
 from bespoke.registry.ledger import Record, Standing
 from bespoke.registry.places import Place, place
 from bespoke.registry.store import of_file, shown
-from bespoke.registry.tracking import About, State, Tracking
+from bespoke.registry.tracking import About, State, Tracking, tell_scores
 from bespoke.registry.weights import Board, find
 
 __all__ = [
     "ALIASES", "CHALLENGER", "CHAMPION", "UNKNOWN", "About", "Blob", "Board", "Catalogue", "Check", "Decision",
     "Declared", "Manifest", "Measured", "Place", "Record", "Rule", "Shelf", "Standing", "State", "Tracking", "Version",
     "checked_alias", "checked_name", "decide", "find", "is_version", "measured", "of_file", "place", "shown",
+    "tell_scores",
 ]  # fmt: skip

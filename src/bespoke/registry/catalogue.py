@@ -1,11 +1,9 @@
 """Versions of models in an MLflow store: registered, found, given aliases, and their files handed out checked."""
 
 import getpass
-import math
 import re
 import socket
 import tempfile
-import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -170,12 +168,8 @@ class Catalogue:
 
     def log_scores(self, version: Version, scorecard: str, scores: Mapping[str, float]) -> None:
         """Tells a version's MLflow run its scores."""
-        from mlflow.entities import Metric
-
-        now = round(1000 * time.time())
         with self._reached():
-            told = [Metric(f"score/{name}", value, now, 0) for name, value in scores.items() if math.isfinite(value)]
-            self._client.log_batch(version.tracked, metrics=told)
+            tracking.log_scores(self._client, version.tracked, scores)
             self._client.set_tag(version.tracked, SCORECARD, scorecard)
 
     def scorecard(self, version: Version, standing: Standing) -> str:

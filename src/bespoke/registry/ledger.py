@@ -92,7 +92,7 @@ def standing(records: Iterable[Record]) -> Standing:
     """What follows from records in their order: one counts only if none that counts came after the one it had seen."""
     found = Standing()
     for record in records:
-        if record.seen >= found.seen and record.id not in {one.id for one in found.records}:
+        if record.seen >= found.seen:
             found = _after(found, record)
     return found
 

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -167,6 +168,33 @@ def known(client: Any, folder: Path, address: str) -> str:
     except (OSError, ValueError, KeyError, MlflowException):
         return ""  # the run, or the whole store, is gone
     return str(run.info.run_id) if run is not None and run.info.lifecycle_stage == "active" else ""
+
+
+def log_scores(client: Any, run: str, scores: Mapping[str, float]) -> None:
+    """Tells an MLflow run its scores; those that are no number are left out."""
+    from mlflow.entities import Metric
+
+    now = round(1000 * time.time())
+    told = [Metric(f"score/{_plain(name)}", value, now, 0) for name, value in scores.items() if math.isfinite(value)]
+    for part in _parts(told, TOGETHER):
+        client.log_batch(run, metrics=part)
+
+
+def tell_scores(folder: Path, address: str, scores: Mapping[str, float]) -> str:
+    """What went wrong, in words, when the MLflow run of a run's folder was told its scores; empty where nothing did.
+
+    A run that is not in the store stays out of it.
+    """
+    if not (folder / FILE).is_file():
+        return ""
+    store.load()
+    try:
+        client = store.client(address)
+        if run := known(client, folder, address):
+            log_scores(client, run, scores)
+    except Exception as error:  # noqa: BLE001 - whatever a store and its drivers may raise
+        return f"MLflow's store at {store.shown(address)} was not told the scores: {store.words(error)[:LONG]}."
+    return ""
 
 
 def _parts(values: list[Any], size: int) -> Iterable[list[Any]]:
