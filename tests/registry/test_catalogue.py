@@ -74,9 +74,16 @@ def test_another_machine_gets_the_same_bytes_from_a_server_or_none(server, regis
 def test_an_alias_whose_version_was_replaced_in_mlflow_means_nothing(catalogue, register):
     version = register(catalogue, "replaced", "a")
     catalogue.add("promoted", version, catalogue.standing("replaced"), alias="champion")
-    catalogue._client.delete_registered_model("replaced")
+    catalogue._client.delete_model_version("replaced", "1")
     register(catalogue, "replaced", "b")
     with pytest.raises(BespokeError, match="deleted or replaced"):
+        catalogue.meant("replaced@champion")
+    catalogue._client.delete_registered_model("replaced")
+    with pytest.raises(BespokeError, match=r"replaced\.history, which says .* was not"):
+        register(catalogue, "replaced", "b")
+    catalogue._client.delete_registered_model("replaced.history")
+    assert register(catalogue, "replaced", "b").number == 1
+    with pytest.raises(BespokeError, match="no alias is given"):
         catalogue.meant("replaced@champion")
 
 

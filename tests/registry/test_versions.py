@@ -21,6 +21,7 @@ from bespoke.pipeline import naming
 from bespoke.pipeline.new import new
 from bespoke.pipeline.prepare import prepare
 from bespoke.pipeline.promoting import GateError
+from bespoke.workspace import Run
 
 SMALL = """
 [train]
@@ -285,6 +286,24 @@ def test_a_training_that_is_not_over_is_not_registered(life, tmp_path):
     with pytest.raises(BespokeError, match="is not over"):
         bespoke.register_model(run)
     assert not (tmp_path / "project" / "bespoke.db").exists()
+
+
+@pytest.mark.parametrize("settings", [("model.method=full",), ("train.save_every_n_epochs=1", "train.use_ema=true")])
+def test_whatever_was_trained_a_version_is_the_same_model(life, tmp_path, settings):
+    project = tmp_path / "my style"
+    shutil.copytree(life.project / "dataset", project / "dataset")
+    (project / "recipe.toml").write_text(SMALL)
+    run = bespoke.train(project / "recipe.toml", [*settings, "train.max_train_steps=2", "track.mlflow=false"]).run
+    names = [str(run), f"{run}@last", *(str(f"{run}@{one.name}") for one in Run(run).checkpoints())]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        for name in names:
+            made = bespoke.register_model(name, "other")
+            version, source = naming.named(made.version.title), naming.named(name)
+            assert naming.marks_of(version) == naming.marks_of(source)
+            assert version.recipe == source.recipe and version.registered and not source.registered
+        model = bespoke.show_model("other")
+        assert len(model.versions) == len({version.manifest for version in model.versions}) <= len(names)
 
 
 @pytest.mark.slow

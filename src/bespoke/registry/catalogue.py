@@ -116,8 +116,11 @@ class Catalogue:
 
         It is there only once all of its files are. Of one that is there, files that were spoilt are put back.
         """
-        same = [one for one in self._versions(name) if one.manifest == manifest.sha256]
-        standing = self.standing(name)
+        versions, standing = self._versions(name), self.standing(name)
+        same = [one for one in versions if one.manifest == manifest.sha256]
+        if not versions and standing.records:
+            problem = f"{name} was deleted in MLflow, and {name}{SUFFIX}, which says what its versions were, was not."
+            raise BespokeError(problem, "Delete that, too, or register under another name.")
         self.shelf.put_text(manifest.text)
         digests = [*(blob.sha256 for blob in manifest.files.values()), manifest.sha256, *filter(None, [scorecard])]
         if here := next((one for one in same if one.number not in standing.retired), None):

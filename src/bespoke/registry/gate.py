@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bespoke.evaluation.verdict import percent
 from bespoke.records import Score
 
 GENERAL = "agreement_general"
@@ -135,7 +134,7 @@ def _better(one: Measured, rule: Rule) -> Check:
     value, low, high = one.ratios[one.distance]
     if not math.isfinite(value):
         return Check(question, ok=False, why="The base's distance cannot be told from nothing, so no part of it can.")
-    why = f"Its distance to your pictures is {_span(value, low, high)} of the base's; below {percent(least)} is asked."
+    why = f"Its distance to your pictures is {_span(value, low, high)} of the base's; below {_percent(least)} is asked."
     return Check(question, ok=high < least, why=why)
 
 
@@ -160,7 +159,7 @@ def _beats(one: Measured, champion: Measured | None, rule: Rule, name: str) -> C
     high = value + math.hypot(mine.high - mine.value, part * (theirs.value - theirs.low))
     why = (
         f"Its distance is {mine.value:.3g} ({mine.low:.3g} to {mine.high:.3g}), {name}'s {theirs.value:.3g} "
-        f"({theirs.low:.3g} to {theirs.high:.3g}); above {percent(part)} of that by {value:.3g}, at most {high:.3g}: "
+        f"({theirs.low:.3g} to {theirs.high:.3g}); above {_percent(part)} of that by {value:.3g}, at most {high:.3g}: "
         "below 0 is asked."
     )
     return Check(question, ok=high < 0, why=why)
@@ -174,7 +173,7 @@ def _below(question: str, one: Measured, name: str, most: float, words: str) -> 
     if name not in one.scores:
         return Check(question, ok=False, why=f"It was not measured.{_reason(one, question)}")
     score = one.scores[name]
-    why = f"{_span(score.value, score.low, score.high)} {words}; below {percent(most)} is asked."
+    why = f"{_span(score.value, score.low, score.high)} {words}; below {_percent(most)} is asked."
     return Check(question, ok=score.high < most, why=why)
 
 
@@ -184,7 +183,7 @@ def _general(one: Measured, rule: Rule) -> Check:
         why = "Plain prompts were not measured: name some in objective.keep_prompts."
         return Check(question, ok=False, why=why)
     value, low, high = one.ratios[GENERAL]
-    why = f"{_span(value, low, high)} of the base's agreement with plain prompts; above {percent(least)} is asked."
+    why = f"{_span(value, low, high)} of the base's agreement with plain prompts; above {_percent(least)} is asked."
     return Check(question, ok=low > least, why=why)
 
 
@@ -192,7 +191,7 @@ def _domain(one: Measured, name: str, words: str, rule: Rule) -> Check:
     """Of the style's own prompts it is enough that nothing is known to be lost: the style itself costs some."""
     value, low, high = one.ratios[name]
     least = 1 - rule.max_agreement_loss
-    why = f"{_span(value, low, high)} of the base's agreement; what is surely below {percent(least)} is refused."
+    why = f"{_span(value, low, high)} of the base's agreement; what is surely below {_percent(least)} is refused."
     return Check(f"Does it follow {words}?", ok=high >= least, why=why)
 
 
@@ -221,8 +220,12 @@ def plain(licence: str) -> str:
 
 
 def _span(value: float, low: float, high: float) -> str:
-    return f"{percent(value)} ({_end(low)} to {_end(high)})"
+    return f"{_percent(value)} ({_end(low)} to {_end(high)})"
 
 
 def _end(value: float) -> str:
-    return percent(value) if math.isfinite(value) else "unknown"
+    return _percent(value) if math.isfinite(value) else "unknown"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.3g} %"
