@@ -18,7 +18,7 @@ from bespoke.errors import BespokeError
 from bespoke.models import Checkpoint, find, hub
 from bespoke.workspace import cache, is_full
 
-INDEX = "model_index.json"
+INDEX, CARD = "model_index.json", "README.md"
 FILES = (".safetensors", ".ckpt", ".bin", ".pt", ".pth")
 """What the URL of a single file ends with; another URL may also be that of a folder."""
 SETTINGS = (".json", ".txt", ".model")
@@ -98,9 +98,9 @@ def _files(place: Place) -> list[Remote]:
 
 
 def _is_read(name: PurePosixPath) -> bool:
-    """Whether a file of a model's folder is read: settings and whole weights of its parts; no halves, no pickles."""
+    """Whether a file of a model's folder is read: card, settings and whole weights of its parts; no halves, no pickles."""
     if len(name.parts) == 1:
-        return name.name == INDEX
+        return name.name in (INDEX, CARD)
     weights = name.suffix == ".safetensors" and "." not in name.stem
     return len(name.parts) == 2 and (weights or name.suffix in SETTINGS)
 
@@ -143,7 +143,7 @@ def _fetch(file: Remote, target: Path) -> None:
         raise BespokeError(problem, "The same command goes on where it was.")
     with part.open("rb") as content:
         plain = content.read(9)[8:] == b"{"
-    os.replace(part, target if target.suffix in (*FILES, *SETTINGS) or not plain else _with_ending(target))
+    os.replace(part, target if target.suffix in (*FILES, *SETTINGS, ".md") or not plain else _with_ending(target))
 
 
 def _from(file: Remote, begun: int) -> io.BufferedReader:
