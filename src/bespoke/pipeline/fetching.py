@@ -98,7 +98,7 @@ def _files(place: Place) -> list[Remote]:
 
 
 def _is_read(name: PurePosixPath) -> bool:
-    """Whether a file of a model's folder is read: card, settings and whole weights of its parts; no halves, no pickles."""
+    """Whether a file of a model's folder is read: card, settings, whole weights of its parts; no halves, no pickles."""
     if len(name.parts) == 1:
         return name.name in (INDEX, CARD)
     weights = name.suffix == ".safetensors" and "." not in name.stem
