@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bespoke.records import Score
-from bespoke.registry import Declared, Measured, Rule, decide
+from bespoke.registry import Declared, Measured, Rule, decide, measured
 from bespoke.registry.gate import plain
 
 RULE = Rule(min_improvement=0.1, max_agreement_loss=0.05, max_copy_rate=0.05, max_membership=0.75)
@@ -141,6 +141,22 @@ def test_scorecards_of_other_prompts_or_seeds_are_not_compared():
         assert "cannot be compared" in refusal and what in refusal
     (refusal,) = decide(card(), None, SAFE, RULE, against="style@1").refusals
     assert "style@1 has no scorecard" in refusal
+
+
+def test_a_scorecard_is_of_exactly_the_weights_that_it_measured():
+    told = {"name": DISTANCE, "value": 1.0, "low": 0.9, "high": 1.1, "count": 9, "better": "lower"}
+    content = {
+        "distance": DISTANCE, "protocol": PROTOCOL, "unmeasured": {}, "scores": {"tuned": {DISTANCE: told}},
+        "changes": {"tuned": {DISTANCE: {"ratio": [None, 0.4, None]}}},
+        "marks": {"base": {"unet": "a", "adapter": None}, "tuned": {"unet": "a", "adapter": "b"}},
+    }  # fmt: skip
+    found = measured(content, {"unet": "a", "adapter": "b"})
+    assert found and found.scores[DISTANCE].high == 1.1
+    value, *ends = found.ratios[DISTANCE]
+    assert math.isnan(value) and ends == [0.4, math.inf]
+    assert measured(content, {"unet": "a", "adapter": "c"}) is None
+    assert measured(content, {"unet": "a", "adapter": None}) is None  # the base is no candidate
+    assert measured({**content, "marks": {}}, {"unet": "a", "adapter": "b"}) is None
 
 
 def test_licences_and_safety_are_told_and_refused_only_where_that_is_asked_for():
