@@ -71,17 +71,22 @@ def test_another_machine_gets_the_same_bytes_from_a_server_or_none(server, regis
         Catalogue(Place(server, tmp_path / "fourth")).folder(version)
 
 
-def test_an_alias_whose_version_was_replaced_in_mlflow_means_nothing(catalogue, register):
-    version = register(catalogue, "replaced", "a")
+def test_an_alias_whose_version_was_deleted_or_replaced_in_mlflow_means_nothing(catalogue, register):
+    version, client = register(catalogue, "replaced", "a"), catalogue._client
     catalogue.add("promoted", version, catalogue.standing("replaced"), alias="champion")
-    catalogue._client.delete_model_version("replaced", "1")
-    register(catalogue, "replaced", "b")
+    client.delete_model_version("replaced", "1")
+    assert register(catalogue, "replaced", "b").number == 2  # numbers go on
     with pytest.raises(BespokeError, match="deleted or replaced"):
         catalogue.meant("replaced@champion")
-    catalogue._client.delete_registered_model("replaced")
+    client.delete_registered_model("replaced")
     with pytest.raises(BespokeError, match=r"replaced\.history, which says .* was not"):
         register(catalogue, "replaced", "b")
-    catalogue._client.delete_registered_model("replaced.history")
+    client.create_registered_model("replaced")  # by another program
+    assert register(catalogue, "replaced", "b").number == 1
+    with pytest.raises(BespokeError, match="deleted or replaced"):
+        catalogue.meant("replaced@champion")
+    for name in ("replaced", "replaced.history"):
+        client.delete_registered_model(name)
     assert register(catalogue, "replaced", "b").number == 1
     with pytest.raises(BespokeError, match="no alias is given"):
         catalogue.meant("replaced@champion")

@@ -118,7 +118,7 @@ class Catalogue:
         """
         versions, standing = self._versions(name), self.standing(name)
         same = [one for one in versions if one.manifest == manifest.sha256]
-        if not versions and standing.records:
+        if not versions and standing.records and not self._is_there(name):
             problem = f"{name} was deleted in MLflow, and {name}{SUFFIX}, which says what its versions were, was not."
             raise BespokeError(problem, "Delete that, too, or register under another name.")
         self.shelf.put_text(manifest.text)
@@ -201,6 +201,11 @@ class Catalogue:
         with self._reached():
             found = [_version(one) for one in versions_of(self._client, name) if MANIFEST in one.tags]
         return sorted(found, key=lambda version: version.number)
+
+    def _is_there(self, name: str) -> bool:
+        """Whether MLflow knows the model, so that the numbers of its versions go on."""
+        with self._reached():
+            return bool(self._client.search_registered_models(f"name='{name}'"))
 
     def _begin(self, name: str) -> None:
         from mlflow.exceptions import MlflowException
