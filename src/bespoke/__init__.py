@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bespoke.pipeline.augment import augment
     from bespoke.pipeline.caption import caption_data, preview_captions
+    from bespoke.pipeline.catalogued import diff_models, list_models, show_model
     from bespoke.pipeline.coining import build_words
     from bespoke.pipeline.collect import collect
     from bespoke.pipeline.datasets import (
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from bespoke.pipeline.new import new
     from bespoke.pipeline.passports import inspect_model
     from bespoke.pipeline.plan import plan
+    from bespoke.pipeline.promoting import promote_model, retire_model, rollback_model
+    from bespoke.pipeline.registering import register_model
     from bespoke.pipeline.sample import sample
     from bespoke.pipeline.surgery import extract_lora, merge_models, resize_lora
     from bespoke.pipeline.sweep import sweep
@@ -35,15 +38,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "augment", "balance_data", "build_words", "caption_data", "clean_data", "collect", "demo", "evaluate",
-    "export_data", "export_model", "export_words", "extract_lora", "grid", "import_data", "import_model",
-    "inspect_data", "inspect_model", "merge_models", "new", "plan", "preview_captions", "report_data", "resize_lora",
-    "restore_data", "sample", "show_word", "shrink_data", "split_data", "sweep", "train",
-    "unbalance_data",
+    "augment", "balance_data", "build_words", "caption_data", "clean_data", "collect", "demo",
+    "diff_models", "evaluate", "export_data", "export_model", "export_words", "extract_lora", "grid", "import_data",
+    "import_model", "inspect_data", "inspect_model", "list_models", "merge_models", "new", "plan", "preview_captions",
+    "promote_model", "register_model", "report_data", "resize_lora", "restore_data", "retire_model", "rollback_model",
+    "sample", "show_model", "show_word", "shrink_data", "split_data", "sweep", "train", "unbalance_data",
 ]  # fmt: skip
 _VERBS = {
     "augment": ("augment",),
     "caption": ("caption_data", "preview_captions"),
+    "catalogued": ("diff_models", "list_models", "show_model"),
     "coining": ("build_words",),
     "collect": ("collect",),
     "datasets": (
@@ -66,6 +70,8 @@ _VERBS = {
     "new": ("new",),
     "passports": ("inspect_model",),
     "plan": ("plan",),
+    "promoting": ("promote_model", "retire_model", "rollback_model"),
+    "registering": ("register_model",),
     "sample": ("sample",),
     "surgery": ("extract_lora", "merge_models", "resize_lora"),
     "sweep": ("sweep",),

@@ -202,6 +202,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def cache() -> Path:
+    """This person's cache: `~/.cache/bespoke`, or where the variable BESPOKE_CACHE says."""
+    return Path(os.environ.get("BESPOKE_CACHE", "~/.cache/bespoke")).expanduser()
+
+
 def relative(path: Path) -> str:
     """The path from the working directory; as it is where there is none, such as on another drive."""
     try:
@@ -235,6 +240,11 @@ class Project:
     def store(self) -> Path:
         """MLflow's store of the runs."""
         return self.root / "bespoke.db"
+
+    @property
+    def versions(self) -> Path:
+        """The files of registered versions, by the hash of what they hold."""
+        return self.root / "versions"
 
     def new_run(self) -> "Run":
         """A new, empty run folder, named by the time it began (UTC)."""
@@ -286,6 +296,21 @@ class Run:
     def begun_base(self) -> Path:
         """The hub's commit that it began with, as JSON, where its base came from there."""
         return self.root / "begun" / "base.json"
+
+    @property
+    def begun_dataset(self) -> Path:
+        """The record of the dataset as it was then."""
+        return self.root / "begun" / "dataset.json"
+
+    @property
+    def origin(self) -> Path:
+        """What it came from, as JSON: hashes and licences of base and pictures, the version of the code."""
+        return self.root / "begun" / "origin.json"
+
+    @property
+    def scorecard(self) -> Path:
+        """Its newest scorecard as JSON."""
+        return self.report.with_name("report.json")
 
     def checkpoint(self, epoch: int) -> Path:
         """The folder of the weights after an epoch, counted from 1."""

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import typer
 
 from bespoke.cli.display import errors, result
-from bespoke.cli.options import Debug, Json, working
+from bespoke.cli.options import Debug, Json, Store, working
 from bespoke.errors import BespokeError
 from bespoke.workspace import relative
 
@@ -35,11 +35,12 @@ def compare(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free one.")] = 0,
     rater: Annotated[str | None, typer.Option(metavar="NAME", help="Who rates, to leave the question out.")] = None,
     results: Annotated[bool, typer.Option("--results", help="Say what the ratings say so far; rate nothing.")] = False,
+    store: Store = "",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Pairs of pictures to rate in a browser, not knowing whose they are, until Ctrl-C; then what the ratings say."""
-    with working(debug=debug) as bars:
+    with working(debug=debug, store=store) as bars:
         if not results:
             serve = _server()
             from bespoke.feedback import rater_name

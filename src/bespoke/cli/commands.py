@@ -11,11 +11,11 @@ from bespoke.cli.blind import compare
 from bespoke.cli.carried import carried_content, carried_words
 from bespoke.cli.datasets import became, counts, dataset_app
 from bespoke.cli.display import explained, result
-from bespoke.cli.models import models_app
-from bespoke.cli.options import Debug, Json, Set, working
+from bespoke.cli.options import Debug, Json, Set, Store, working
 from bespoke.cli.plots import grid
 from bespoke.cli.scores import evaluate
 from bespoke.cli.sweeps import sweep
+from bespoke.cli.versions import models_app
 from bespoke.cli.words import words_app
 from bespoke.errors import BespokeError
 from bespoke.workspace import Run, relative
@@ -192,11 +192,12 @@ def sample(
     ] = None,
     safety_checker: Annotated[bool, typer.Option(help="Use the model's safety checker, where it has one.")] = True,
     settings: Set = None,
+    store: Store = "",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Pictures, one file for each prompt and seed, and a grid."""
-    with working(debug=debug) as bars:
+    with working(debug=debug, store=store) as bars:
         from bespoke.pipeline.sample import read_prompts, sample_again
         from bespoke.pipeline.sample import sample as run
 

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from bespoke.cli.display import result
-from bespoke.cli.options import Debug, Json, working
+from bespoke.cli.options import Debug, Json, Store, working
 from bespoke.workspace import relative
 
 models_app = typer.Typer(
-    help="Files of models and adapters: looked into, written for other programs, merged, made smaller.",
+    help="Versions of models: registered, promoted, compared. Files of models: read, written, merged, made smaller.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -22,11 +22,12 @@ Dtype = Annotated[str, typer.Option("--dtype", help="fp32, fp16 or bf16.")]
 @models_app.command("inspect")
 def inspect_model(
     source: Annotated[str, typer.Argument(metavar="FILE_OR_MODEL", help="A file, a folder, a run, or pico.")],
+    store: Store = "",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """What a file or model is, what it says of itself, and what can load it; only headers are read."""
-    with working(debug=debug):
+    with working(debug=debug, store=store):
         from bespoke.pipeline.passports import inspect_model as run
 
         found = run(source)
@@ -47,11 +48,12 @@ def export_model(
         bool,
         typer.Option("--tag-frequency", help="Also write what the captions say, and how often (ss_tag_frequency)."),
     ] = False,
+    store: Store = "",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """A run's adapter or model as other programs load it; loaded again, and drawn with, before success is said."""
-    with working(debug=debug) as bars:
+    with working(debug=debug, store=store) as bars:
         from bespoke.pipeline.export import export_model as run
 
         done = run(source, out, form, dtype=dtype, licence=licence, tags=tags, report=bars)
@@ -127,11 +129,12 @@ def merge_models(
     blocks: Annotated[
         str, typer.Option(metavar="W,W,…", help="How much in IN00…IN11,M00,OUT00…OUT11; WEIGHT is the text encoder's.")
     ] = "",
+    store: Store = "",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """A whole model with its adapter worked in, or MODEL + WEIGHT · (B - C) of whole models."""
-    with working(debug=debug):
+    with working(debug=debug, store=store):
         from bespoke.pipeline.surgery import merge_models as run
 
         done = run(model, out, add=add, minus=minus, weight=weight, blocks=blocks)
@@ -144,11 +147,12 @@ def extract_lora(
     out: Out,
     base: Annotated[str, typer.Option(help="What the model was tuned from.")],
     rank: Annotated[int, typer.Option(help="The LoRA's rank.", min=1)] = 16,
+    store: Store = "",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """A LoRA, in kohya's form, from a model whose weights were all trained; says what it lacks of the change."""
-    with working(debug=debug):
+    with working(debug=debug, store=store):
         from bespoke.pipeline.surgery import extract_lora as run
 
         done = run(model, out, base=base, rank=rank)
@@ -165,11 +169,12 @@ def resize_lora(
     out: Out,
     rank: Annotated[int, typer.Option(help="The new rank; a larger one than it has changes nothing.", min=1)],
     base: Annotated[str, typer.Option(help="The model that a file belongs to.")] = "",
+    store: Store = "",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """A LoRA at a smaller rank, in kohya's form; says what is lost."""
-    with working(debug=debug):
+    with working(debug=debug, store=store):
         from bespoke.pipeline.surgery import resize_lora as run
 
         done = run(source, out, rank=rank, base=base)

@@ -1,5 +1,6 @@
 """What several commands have in common: options, and the block in which they work."""
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,11 @@ Set = Annotated[
 RecipeFile = Annotated[
     Path | None, typer.Option("--recipe", help="Whose settings to use instead of recipe.toml beside the dataset.")
 ]
+STORE = "BESPOKE_STORE"
+"""The variable that names a registry; `registry.places` reads it."""
+Store = Annotated[
+    str, typer.Option("--store", metavar="URL", help="The registry: a server, a bespoke.db; by default the nearest.")
+]
 PREVIEW = "--preview"
 PICTURES = 5
 """How many pictures a preview shows where no number is given."""
@@ -35,7 +41,22 @@ class Previewing(TyperCommand):
 
 
 @contextmanager
-def working(*, debug: bool) -> Generator[Bars, None, None]:
-    """A block that draws progress bars, and whose errors a person understands."""
-    with explained(debug=debug), Bars() as bars:
+def working(*, debug: bool, store: str = "") -> Generator[Bars, None, None]:
+    """A block that draws progress bars, and whose errors a person understands; `store` is where it finds versions."""
+    with explained(debug=debug), _looking_in(store), Bars() as bars:
         yield bars
+
+
+@contextmanager
+def _looking_in(store: str) -> Generator[None, None, None]:
+    """A block in which `NAME@champion` is looked up in that store."""
+    before = os.environ.get(STORE)
+    if store:
+        os.environ[STORE] = store
+    try:
+        yield
+    finally:
+        if store and before is None:
+            os.environ.pop(STORE)
+        elif before is not None:
+            os.environ[STORE] = before

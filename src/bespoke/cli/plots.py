@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bespoke.cli.display import THEIRS, result
-from bespoke.cli.options import Debug, Json, Set, working
+from bespoke.cli.options import Debug, Json, Set, Store, working
 from bespoke.workspace import relative
 
 FEW = 5
@@ -32,6 +32,7 @@ def grid(
     ),
     safety_checker: Annotated[bool, typer.Option(help="Use the model's safety checker, where it has one.")] = True,
     settings: Set = None,
+    store: Store = "",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -39,7 +40,7 @@ def grid(
 
     SETTING is cfg, steps, seed, checkpoint, weight, scheduler or prompt.
     """
-    with working(debug=debug) as bars:
+    with working(debug=debug, store=store) as bars:
         from bespoke.pipeline.grid import grid as run
 
         changed = tuple(settings or ())

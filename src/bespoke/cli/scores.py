@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bespoke.cli.display import result
-from bespoke.cli.options import Debug, Json, Set, working
+from bespoke.cli.options import Debug, Json, Set, Store, working
 from bespoke.workspace import relative
 
 if TYPE_CHECKING:
@@ -33,11 +33,12 @@ def evaluate(
         Path | None, typer.Option(help="The folder of the pictures; by default `evaluation` in the run's folder.")
     ] = None,
     settings: Set = None,
+    store: Store = "",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """A scorecard against the base: is it better, where, by how much, and does it copy? Ends with a page."""
-    with working(debug=debug) as bars:
+    with working(debug=debug, store=store) as bars:
         from bespoke.pipeline.evaluate import evaluate as run
 
         done = run(

@@ -21,6 +21,7 @@ from bespoke.models.families import family_of
 from bespoke.models.passport import Header, Passport, header, passport
 from bespoke.models.quietly import quiet
 from bespoke.models.singlefile import ZERO, V
+from bespoke.workspace import cache
 
 HERE = Path(__file__).parent
 CONFIGS = HERE / "configs"
@@ -44,11 +45,6 @@ NOISES = ("edm_mean", "edm_vpred.sigma_max")
 """Tensors of an SDXL that learnt with other noise: Playground 2.5, CosXL. Source: as `_schedule`."""
 RESCALED = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 """A scheduler that begins to draw from noise alone. Source: Lin et al. 2024, sections 3.1 and 3.3."""
-
-
-def cache() -> Path:
-    """This person's cache: `~/.cache/bespoke`, or where the variable BESPOKE_CACHE says."""
-    return Path(os.environ.get("BESPOKE_CACHE", "~/.cache/bespoke")).expanduser()
 
 
 def cached(path: Path) -> Path:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bespoke import page
+from bespoke import page, registry
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
 from bespoke.evaluation import Judgement, Margins, Scorecard, verdict
@@ -14,15 +14,16 @@ from bespoke.pipeline.axes import Given
 from bespoke.pipeline.compared import Compared, Shown
 from bespoke.pipeline.grid import grid as plot
 from bespoke.pipeline.measuring import measure
-from bespoke.pipeline.naming import Named, named, named_from, run_of
+from bespoke.pipeline.naming import Named, named, named_from
 from bespoke.pipeline.pictures import drawn, home, opened
 from bespoke.pipeline.prompts import DOMAIN, KINDS, prompts
+from bespoke.pipeline.protocol import marks, protocol
 from bespoke.pipeline.references import references
 from bespoke.pipeline.reporting import Reporter, Stopwatch, silent
 from bespoke.pipeline.sample import alike, settled
 from bespoke.recipe import Recipe
 from bespoke.sampling import Request, grid
-from bespoke.workspace import Run, atomic_file, write_json
+from bespoke.workspace import Project, Run, atomic_file, write_json
 
 BASE, TUNED = "base", "tuned"
 
@@ -63,7 +64,11 @@ def evaluate(
     """
     names = [models] if isinstance(models, str) else list(models)
     folder = Path(reference) if reference else None
-    return carry_out(comparison(names, against, folder, checkpoints=checkpoints, out=out, overrides=overrides), report)
+    compared = comparison(names, against, folder, checkpoints=checkpoints, out=out, overrides=overrides)
+    done = carry_out(compared, report)
+    if compared.run and compared.recipe.track.mlflow and "@" not in names[0]:
+        _tell(compared.run, compared.recipe, done.scorecard, report)
+    return done
 
 
 def comparison(
@@ -82,9 +87,10 @@ def comparison(
     Raises: BespokeError as `evaluate`.
     """
     found = {name: named(name) for name in names}
-    run = run_of(names[0])
+    first = found[names[0]]
+    run, at_home = first.run, first.run is not None and not first.registered
     recipe = _recipe(run, overrides)
-    control = _control(found[names[0]], names[0], against)
+    control = _control(first, names[0], against)
     if checkpoints:
         found |= _checkpoints(run, names[0])
     called = [TUNED] if len(found) == 1 else list(found)
@@ -97,8 +103,8 @@ def comparison(
         settled(alike(recipe.sample), control.checkpoint),
         prompts(recipe, own.captions, own.learnt, kinds),
         own,
-        Path(out) if out else run.root / "evaluation" if run else Path("evaluation"),
-        run,
+        Path(out) if out else run.root / "evaluation" if run and at_home else Path("evaluation"),
+        run if at_home else None,
         hero,
     )
 
@@ -127,10 +133,18 @@ def carry_out(
     shown = Shown(compared, made, verdicts, drawings, _hero(compared, drawings, report), sheets)
     page = scorepage.write(shown, times)
     content = page.with_name("report.json")
-    write_json(content, _content(made, verdicts))
+    write_json(content, _content(made, verdicts) | {"marks": marks(compared), "protocol": protocol(compared, made)})
     first = made.tuned[0]
     described = compared.run and card.write(compared.run, compared.recipe, made, first, verdicts[first])
     return Evaluated(made, verdicts, drawings, page, content, described, times)
+
+
+def _tell(run: Run, recipe: Recipe, card: Scorecard, report: Reporter) -> None:
+    """Tells the run's record in MLflow its scores; that it cannot be reached is no reason to fail."""
+    address = recipe.track.store or registry.of_file(Project(run.root.resolve().parent.parent).store)
+    scores = {name: score.value for name, score in card.of(card.tuned[0]).items()}
+    if trouble := registry.tell_scores(run.root, address, scores):
+        report("track", 1, 1, trouble)
 
 
 def draw_all(compared: Compared, report: Reporter) -> dict[str, dict[str, tuple[Path, ...]]]:

@@ -35,7 +35,7 @@ from bespoke.models.passport import header
 from bespoke.models.tuned import DTYPES
 from bespoke.models.weightless import skeletons
 from bespoke.pipeline.likeness import Likeness, compared
-from bespoke.pipeline.naming import Named, named, run_of
+from bespoke.pipeline.naming import Named, named
 from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.pipeline.surgery import merged_pipeline, network_of
 from bespoke.workspace import check_new, sha256
@@ -174,7 +174,7 @@ def _facts(source: Named, title: str) -> Facts:
     base = Path(source.checkpoint.name)
     if base.is_file():
         training |= {"ss_sd_model_hash": modelspec.legacy_hash(base), "ss_new_sd_model_hash": sha256(base)}
-    run = run_of(source.name)
+    run = source.run
     found = re.match(r"(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)", run.root.name) if run else None
     date = "{}-{}-{}T{}:{}:{}".format(*found.groups()) if found else ""
     return replace(facts, trigger=recipe.text.trigger or "", date=date, training=training)
@@ -187,7 +187,7 @@ def _counted(source: Named) -> dict[str, str]:
 
     Raises: BespokeError when there is no run, or its dataset is not there any more.
     """
-    run = run_of(source.name)
+    run = source.run
     if run is None or source.recipe is None:
         raise BespokeError(f"{source.name} is no run: it has no captions to count.", "Leave --tag-frequency out.")
     dataset = data.load(run.root.parent.parent / source.recipe.data.path)

@@ -15,10 +15,10 @@ from bespoke.data import here, shown
 from bespoke.data.intake.hub import DATASETS, SCHEME
 from bespoke.data.intake.remote import CHUNK, Place, Remote
 from bespoke.errors import BespokeError
-from bespoke.models import Checkpoint, find, hub, unpacking
-from bespoke.workspace import is_full
+from bespoke.models import Checkpoint, find, hub
+from bespoke.workspace import cache, is_full
 
-INDEX = "model_index.json"
+INDEX, CARD = "model_index.json", "README.md"
 FILES = (".safetensors", ".ckpt", ".bin", ".pt", ".pth")
 """What the URL of a single file ends with; another URL may also be that of a folder."""
 SETTINGS = (".json", ".txt", ".model")
@@ -64,7 +64,7 @@ def brought(url: str, *, download: bool = True) -> Path:
         return path
     if url.startswith(f"{SCHEME}://") and not url.startswith(DATASETS):
         return hub.file_of(url.removeprefix(f"{SCHEME}://"), download=download)
-    place, room = Place(url), unpacking.cache() / "fetched" / _digest(url)
+    place, room = Place(url), cache() / "fetched" / _digest(url)
     try:
         files = _files(place) if download else []
         mark = _digest(json.dumps([(file.name, *file.about()) for file in files]))
@@ -98,9 +98,9 @@ def _files(place: Place) -> list[Remote]:
 
 
 def _is_read(name: PurePosixPath) -> bool:
-    """Whether a file of a model's folder is read: settings and whole weights of its parts; no halves, no pickles."""
+    """Whether a file of a model's folder is read: card, settings, whole weights of its parts; no halves, no pickles."""
     if len(name.parts) == 1:
-        return name.name == INDEX
+        return name.name in (INDEX, CARD)
     weights = name.suffix == ".safetensors" and "." not in name.stem
     return len(name.parts) == 2 and (weights or name.suffix in SETTINGS)
 
@@ -143,7 +143,7 @@ def _fetch(file: Remote, target: Path) -> None:
         raise BespokeError(problem, "The same command goes on where it was.")
     with part.open("rb") as content:
         plain = content.read(9)[8:] == b"{"
-    os.replace(part, target if target.suffix in (*FILES, *SETTINGS) or not plain else _with_ending(target))
+    os.replace(part, target if target.suffix in (*FILES, *SETTINGS, ".md") or not plain else _with_ending(target))
 
 
 def _from(file: Remote, begun: int) -> io.BufferedReader:

@@ -8,9 +8,8 @@ from pathlib import Path
 from bespoke.errors import BespokeError
 from bespoke.models import Checkpoint, NewWords
 from bespoke.models.formats import is_ours, read_inversion
-from bespoke.models.unpacking import cache
 from bespoke.pipeline.fetching import checkpoint_of, path_of
-from bespoke.workspace import check_new, sha256
+from bespoke.workspace import cache, check_new, sha256
 
 
 @dataclass(frozen=True)

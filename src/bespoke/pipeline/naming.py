@@ -14,8 +14,10 @@ from bespoke.models.families import NETWORKS, denoiser_of
 from bespoke.models.marks import fingerprint
 from bespoke.models.tuned import DTYPES
 from bespoke.models.vocabulary import FILE as WORDS
+from bespoke.pipeline import versioned
 from bespoke.pipeline.fetching import checkpoint_of, path_of
 from bespoke.pipeline.inversions import knowing
+from bespoke.pipeline.origin import base_hash
 from bespoke.recipe.tree import Sample
 from bespoke.training.state import WEIGHTS
 from bespoke.workspace import Run, sha256
@@ -36,6 +38,10 @@ class Named:
     """The folder of a state to resume from, whose weights are used."""
     recipe: recipes.Recipe | None = None
     """The recipe of the run that it comes from."""
+    run: Run | None = None
+    """That run."""
+    registered: bool = False
+    """Whether it is a version of the registry, whose folder nobody may write to."""
 
     def pipeline(self, *, safety_checker: bool = True, settings: Sample = DRAWING) -> Any:
         """The model as a diffusers pipeline, on the best device here, in the number format that `settings` name.
@@ -82,11 +88,13 @@ class Named:
 def named(model: str) -> Named:
     """The model called `pico`, a hub id, a folder, a .safetensors file, a run, `RUN@last`, `@epoch-27` or `@step-400`.
 
-    Folders and files may be behind a URL.
+    Folders and files may be behind a URL. `NAME@champion` and `NAME@7` are versions of the nearest registry.
 
-    Raises: BespokeError when nothing is called so.
+    Raises: BespokeError when nothing is called so, or a version's files are not what was registered.
     """
-    run = run_of(model)
+    if versioned.is_registered(model):
+        return _of_version(model)
+    run = _run_of(model)
     if run is None:
         checkpoint = checkpoint_of(model)
         return Named(checkpoint.name, checkpoint)
@@ -94,8 +102,12 @@ def named(model: str) -> Named:
     return _of_run(run, model, which if at else "best")
 
 
-def run_of(model: str) -> Run | None:
-    """The run that a model's name means, with or without `@`; nothing where it means something else."""
+def is_run(model: str) -> bool:
+    """Whether a model's name means a run, with or without `@`, or a version, which was one."""
+    return _run_of(model) is not None or versioned.is_registered(model)
+
+
+def _run_of(model: str) -> Run | None:
     folder, at, _ = model.rpartition("@")
     run = Run(Path(folder if at else model))
     return run if run.recipe.is_file() else None
@@ -111,7 +123,7 @@ def named_from(model: str, which: str) -> dict[str, Named]:
     """
     if which not in ("all", "base") and not which.startswith("@"):
         return {which: named(which)}
-    run = run_of(model)
+    run = named(model).run if is_run(model) else None
     if run is None:
         hint = "Name the checkpoints in full: checkpoint=pico,RUN,RUN@epoch-9."
         raise BespokeError(f"checkpoint={which} is for runs, and {model} is none.", hint)
@@ -121,7 +133,7 @@ def named_from(model: str, which: str) -> dict[str, Named]:
     if which == "base":
         return begun
     epochs = {folder.name: named(f"{run.root}@{folder.name}") for folder in run.checkpoints()}
-    return begun | (epochs or {"best": named(str(run.root))})
+    return begun | (epochs or {"best": named(model if versioned.is_registered(model) else str(run.root))})
 
 
 def marks_of(
@@ -192,8 +204,9 @@ def start_of(
     base = recipe.model.base
     path, at, which = base.rpartition("@")
     run = Run(folder / (path if at else base))
-    if base != "pico" and run.recipe.is_file():
-        start = _of_run(run, base, which if at else "best")
+    registered = versioned.is_registered(base) and not run.recipe.is_file()
+    if base != "pico" and (run.recipe.is_file() or registered):
+        start = _of_version(base, folder) if registered else _of_run(run, base, which if at else "best")
         if start.state:
             hint = "Name RUN, RUN@last or RUN@epoch-9."
             raise BespokeError(f"{base}: a training begins with weights, not with a state.", hint)
@@ -251,7 +264,7 @@ def _of_run(run: Run, name: str, which: str) -> Named:
         if not run.state(int(number)).is_dir():
             raise BespokeError(f"{run.root} has no state {which}.", _there_are("step", run.states()))
         start = begun_with(run, recipe)
-        return Named(name, start.checkpoint, None, recipe.sample, run.state(int(number)), recipe)
+        return Named(name, start.checkpoint, None, recipe.sample, run.state(int(number)), recipe, run)
     full = recipe.model.method == "full"
     folder = {"best": run.model if full else run.root, "last": run.last}.get(which)
     if kind == "epoch" and number.isdecimal():
@@ -269,9 +282,22 @@ def _of_run(run: Run, name: str, which: str) -> Named:
         raise BespokeError(f"{run.root} has no {which} {'model' if full else what} yet.", hint)
     start = begun_with(run, recipe, words if words.is_file() else None)
     if full:
-        return Named(name, start.checkpoint.with_trained(folder), None, recipe.sample, recipe=recipe)
+        return Named(name, start.checkpoint.with_trained(folder), None, recipe.sample, recipe=recipe, run=run)
     # Where only words are trained, an adapter that the run began with is still there.
-    return Named(name, start.checkpoint, start.adapter if only_words else adapter, recipe.sample, recipe=recipe)
+    own = start.adapter if only_words else adapter
+    return Named(name, start.checkpoint, own, recipe.sample, recipe=recipe, run=run)
+
+
+def _of_version(model: str, start: Path | None = None) -> Named:
+    """A registered version, on the base that it was trained on: another one would make another model of it."""
+    version = versioned.found(model, start)
+    found = _of_run(version.run, version.title, "best")
+    assert found.recipe
+    begun = begun_with(version.run, found.recipe)
+    if base_hash(begun.checkpoint) != version.base_hash:
+        problem = f"{version.title} was trained on {begun.name}, and that is not what it was then: its hash is another."
+        raise BespokeError(problem, "Bring its base back as it was, or use another version.")
+    return replace(found, registered=True)
 
 
 def _there_are(kind: str, folders: Sequence[Path]) -> str:

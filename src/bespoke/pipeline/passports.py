@@ -9,7 +9,8 @@ from bespoke.models import Checkpoint, NewWords
 from bespoke.models.compiled import Compiled
 from bespoke.models.passport import WIDTHS, Passport, header, passport
 from bespoke.pipeline.fetching import brought, checkpoint_of, is_url
-from bespoke.pipeline.naming import named, run_of
+from bespoke.pipeline.naming import Named, is_run, named
+from bespoke.pipeline.origin import licence
 
 
 def inspect_model(source: str | Path) -> Passport:
@@ -20,8 +21,8 @@ def inspect_model(source: str | Path) -> Passport:
     path = brought(str(source)) if is_url(source) else Path(source)
     if path.is_file():
         return passport(path)
-    if run_of(str(source)):
-        return _run(str(source))
+    if is_run(str(source)):
+        return _run(named(str(source)))
     return _model(checkpoint_of(str(source), download=False))
 
 
@@ -39,14 +40,14 @@ def _model(checkpoint: Checkpoint) -> Passport:
         numbers=0 if runtime else sum(head.numbers for head in heads),
         base_hash=checkpoint.fingerprint(checkpoint.family.denoiser),
         title=checkpoint.name,
-        licence=_licence(checkpoint.folder),
+        licence=licence(checkpoint),
         loads=(("optimum" if runtime else "diffusers"), "bespoke"),
     )
 
 
-def _run(source: str) -> Passport:
+def _run(found: Named) -> Passport:
     """A run: its adapter or model, with what its recipe says."""
-    found, run = named(source), run_of(source)
+    run = found.run
     assert run
     start = recipes.load(run.recipe)
     told = passport(found.adapter) if found.adapter else _model(found.checkpoint)
@@ -72,10 +73,3 @@ def _run(source: str) -> Passport:
         words=tuple(word.surface for word in words.words) if words else (),
         training={name: said for name, said in training.items() if said},
     )
-
-
-def _licence(folder: Path) -> str:
-    """What a model's card says of its licence."""
-    card = folder / "README.md"
-    lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("license:")), "")

@@ -58,6 +58,13 @@ class Prepared:
         return self.dataset.part("validation")
 
 
+def _pinned(recipe: recipes.Recipe, start: Named) -> recipes.Recipe:
+    """The recipe with a version's number in the place of its alias, which may be given to another at any time."""
+    if not start.registered:
+        return recipe
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": start.name})})
+
+
 def prepare(recipe: str | Path, overrides: Sequence[str] = ()) -> Prepared:
     """What the recipe in a file asks for, checked and derived; writes nothing.
 
@@ -70,6 +77,7 @@ def prepare(recipe: str | Path, overrides: Sequence[str] = ()) -> Prepared:
     dataset = with_brackets(data.load(folder), asked)
     data.check_enough(str(folder), dataset)
     start = start_of(asked, project.root)
+    asked = _pinned(asked, start)
     whole, reasons = resolved(asked, dataset, start.checkpoint)
     return Prepared(project, dataset, start, whole, reasons, asked, regularisation(whole, project)[1])
 

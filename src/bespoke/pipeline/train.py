@@ -15,7 +15,7 @@ from bespoke.errors import BespokeError, Interrupted
 from bespoke.models import adapterfile, tuned, weightless
 from bespoke.models.kinds import LORA
 from bespoke.models.vocabulary import FILE as WORDS
-from bespoke.pipeline import progress, runpage
+from bespoke.pipeline import origin, progress, runpage
 from bespoke.pipeline.fitting import memory_explained
 from bespoke.pipeline.material import Encoder
 from bespoke.pipeline.mirror import fetched, mirrored
@@ -102,6 +102,7 @@ def begun(prepared: Prepared) -> Run:
     base = prepared.start.checkpoint
     if base.commit:
         write_json(run.begun_base, {"name": base.name, "commit": base.commit})
+    origin.keep(run, prepared.recipe, base, prepared.regularisation)
     return run
 
 

@@ -1,17 +1,13 @@
 """Each event of a training passed on: to the logs, the registry, the progress bar, the pictures and the page."""
 
-import hashlib
-import importlib.metadata
 import math
-import subprocess
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from bespoke import registry, training
 from bespoke.models import Checkpoint
-from bespoke.pipeline import progress, runpage
+from bespoke.pipeline import origin, progress, runpage
 from bespoke.pipeline.naming import Named
 from bespoke.pipeline.processes import is_main
 from bespoke.pipeline.reporting import Reporter
@@ -20,7 +16,7 @@ from bespoke.recipe import Recipe
 from bespoke.records import Dataset
 from bespoke.training import Event, Stopped, Trainer
 from bespoke.training.track import Row, numbers
-from bespoke.workspace import Project, Run, relative, sha256
+from bespoke.workspace import Project, Run, relative
 
 Heard = Callable[[Event], None]
 
@@ -121,60 +117,18 @@ class _Watch:
 def _boards(run: Run, recipe: Recipe, checkpoint: Checkpoint) -> list[Any]:
     """Who keeps figures beside the run's folder, as the recipe asks."""
     track, project = recipe.track, Project(run.root.parent.parent)
+    check_trackers(recipe)
+    address = track.store or registry.of_file(project.store)
 
-    def about() -> registry.About:
-        experiment = track.experiment or project.root.name
-        tags = _tags(run, project.root / recipe.data.path, recipe, checkpoint)
-        return registry.About(run.root.name, experiment, project.runs.as_uri(), _parameters(recipe), tags)
+    def told() -> registry.About:
+        return origin.about(run, recipe, origin.of_run(run, recipe, checkpoint), address)
 
     boards: list[Any] = []
-    check_trackers(recipe)
     if track.wandb:
-        boards.append(registry.Board(run.root, about()))
+        boards.append(registry.Board(run.root, told()))
     if track.mlflow:
-        boards.append(registry.Tracking(run.root, track.store or registry.of_file(project.store), about))
+        boards.append(registry.Tracking(run.root, address, told))
     return boards
-
-
-def _parameters(recipe: Recipe) -> dict[str, Any]:
-    """Every setting of a resolved recipe by its dotted name; where figures are sent is none."""
-    flat: dict[str, Any] = {}
-    for section, content in recipe.model_dump(mode="json", exclude={"track", "remote"}).items():
-        several = isinstance(content, list)  # of tables, such as [[stage]]
-        for number, table in enumerate(content if several else [content], start=1):
-            name = f"{section}.{number}" if several else section
-            flat |= {f"{name}.{key}": value for key, value in table.items()}
-    return flat
-
-
-def _tags(run: Run, dataset: Path, recipe: Recipe, checkpoint: Checkpoint) -> dict[str, str]:
-    """What the run came from: its dataset, its base and the code."""
-    weights = hashlib.sha256("".join(checkpoint.fingerprint(part) for part in checkpoint.family.parts).encode())
-    tags = {
-        "bespoke.run": run.root.name,
-        "bespoke.base": recipe.model.base,
-        "bespoke.base_hash": weights.hexdigest()[:16],
-        "bespoke.dataset_hash": sha256(dataset / "dataset.json")[:16],
-        "bespoke.version": importlib.metadata.version("bespoke"),
-        "mlflow.source.name": "bespoke train",
-    }
-    tags |= {"bespoke.base_commit": checkpoint.commit} if checkpoint.commit else {}
-    commit = _commit()
-    return tags | ({"mlflow.source.git.commit": commit} if commit else {})
-
-
-def _commit() -> str:
-    """The commit of the code, where it runs from a checkout."""
-    here = Path(__file__).resolve().parents[3]
-    if not (here / ".git").exists():
-        return ""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, check=False, capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip()
 
 
 def _note(event: Event) -> str:

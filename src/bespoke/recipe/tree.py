@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bespoke.recipe.dataset import Balance, Caption, Clean, Data, Download
-from bespoke.recipe.section import Positive, Prompts, Section, Share
+from bespoke.recipe.section import BelowOne, Positive, Prompts, Section, Share
 from bespoke.recipe.training import Augment, Model, Stage, Sweep, Text, Train, Validation, Words
 
 
@@ -103,6 +103,13 @@ class Objective(Section):
     """The share of pictures that may come nearer to a training picture than pictures that were held back do."""
     max_membership: Share = 0.75
     """How often a training caption may lead nearer to its picture than a caption of an unseen one; 0.5 is by chance."""
+    min_improvement: BelowOne = 0.05
+    """How much nearer to the references than the base, and than the champion, a version must be to be promoted, as a
+    part of their distance."""
+    licences: Prompts = ()
+    """Licences that the base and every picture may have for a version to be promoted; empty: any, also unknown ones."""
+    require_safety: bool = False
+    """Promote a version only if its base has a safety checker and the rules found none of its pictures unsafe."""
 
 
 class Evaluate(Section):

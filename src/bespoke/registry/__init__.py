@@ -1,7 +1,26 @@
-"""Runs turned into records in an MLflow store that other tools read; a later issue adds versions and gates."""
+"""Runs and scores turned into versions in an MLflow store: tracked, registered, promoted through a gate."""
 
+from bespoke.registry.blobs import Blob, Manifest, Shelf
+from bespoke.registry.catalogue import (
+    ALIASES,
+    CHALLENGER,
+    CHAMPION,
+    Catalogue,
+    Version,
+    checked_alias,
+    checked_name,
+    is_version,
+)
+from bespoke.registry.gate import UNKNOWN, Check, Decision, Declared, Measured, Rule, decide, measured
+from bespoke.registry.ledger import Record, Standing
+from bespoke.registry.places import Place, place
 from bespoke.registry.store import of_file, shown
-from bespoke.registry.tracking import About, State, Tracking
+from bespoke.registry.tracking import About, State, Tracking, tell_scores
 from bespoke.registry.weights import Board, find
 
-__all__ = ["About", "Board", "State", "Tracking", "find", "of_file", "shown"]
+__all__ = [
+    "ALIASES", "CHALLENGER", "CHAMPION", "UNKNOWN", "About", "Blob", "Board", "Catalogue", "Check", "Decision",
+    "Declared", "Manifest", "Measured", "Place", "Record", "Rule", "Shelf", "Standing", "State", "Tracking", "Version",
+    "checked_alias", "checked_name", "decide", "find", "is_version", "measured", "of_file", "place", "shown",
+    "tell_scores",
+]  # fmt: skip

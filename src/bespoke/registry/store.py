@@ -23,6 +23,8 @@ from bespoke.workspace import atomic_file
 
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
@@ -64,6 +66,12 @@ def shown(address: str) -> str:
     """The address without a name and password in it."""
     parts = urlsplit(address)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else address
+
+
+def words(error: Exception) -> str:
+    """What an error says in one line, without names and passwords in addresses; empty where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return re.sub(r"//[^/@\s]+@", "//", lines[0]) if lines else ""
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ class About:
     name: str
     experiment: str
     artifacts: str
-    """Where MLflow may put files, as a URL."""
+    """Where MLflow may put files, as a URL; empty: where the server does."""
     parameters: Mapping[str, Any]
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -88,7 +89,7 @@ class Tracking:
                 if ending:
                     self._end(*ending)
             except Exception as error:  # noqa: BLE001 - whatever a store and its drivers may raise
-                self.trouble = self.trouble or self._words(str(error).strip().splitlines()[0] if str(error) else "")
+                self.trouble = self.trouble or self._words(store.words(error))
                 self._client = None
                 pause = AGAIN
                 self._news.set()
@@ -122,16 +123,10 @@ class Tracking:
         return client
 
     def _went_on(self, client: Any) -> bool:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            before = json.loads(self._file.read_text(encoding="utf-8"))
-            run = client.get_run(before["run"]) if before["store"] == store.shown(self._address) else None
-        except (OSError, ValueError, KeyError, MlflowException):
-            return False  # the run, or the whole store, is gone
-        if run is None or run.info.lifecycle_stage != "active":
+        self._run = known(client, self._file.parent, self._address)
+        if not self._run:
             return False
-        self._run = run.info.run_id
+        run = client.get_run(self._run)
         for name in run.data.metrics:
             self._known.update((name, old.step) for old in client.get_metric_history(self._run, name))
         client.update_run(self._run, status="RUNNING")
@@ -142,7 +137,11 @@ class Tracking:
 
         about = self._about()
         experiment = client.get_experiment_by_name(about.experiment)
-        number = experiment.experiment_id if experiment else client.create_experiment(about.experiment, about.artifacts)
+        number = (
+            experiment.experiment_id
+            if experiment
+            else client.create_experiment(about.experiment, about.artifacts or None)
+        )
         run = client.create_run(number, tags=dict(about.tags), run_name=about.name).info.run_id
         values = [Param(name, str(value)[:LONGEST]) for name, value in about.parameters.items()]
         for part in _parts(values, PARAMETERS_TOGETHER):
@@ -157,6 +156,45 @@ class Tracking:
     def _words(self, problem: str) -> str:
         name, short = store.shown(self._address), problem if len(problem) <= LONG else f"{problem[:LONG]}…"
         return f"MLflow's store at {name} cannot be used: {short}. Training goes on; metrics.jsonl has all figures."
+
+
+def known(client: Any, folder: Path, address: str) -> str:
+    """The MLflow run that a run's folder has in the store at an address; empty where it has none there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        before = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        run = client.get_run(before["run"]) if before["store"] == store.shown(address) else None
+    except (OSError, ValueError, KeyError, MlflowException):
+        return ""  # the run, or the whole store, is gone
+    return str(run.info.run_id) if run is not None and run.info.lifecycle_stage == "active" else ""
+
+
+def log_scores(client: Any, run: str, scores: Mapping[str, float]) -> None:
+    """Tells an MLflow run its scores; those that are no number are left out."""
+    from mlflow.entities import Metric
+
+    now = round(1000 * time.time())
+    told = [Metric(f"score/{_plain(name)}", value, now, 0) for name, value in scores.items() if math.isfinite(value)]
+    for part in _parts(told, TOGETHER):
+        client.log_batch(run, metrics=part)
+
+
+def tell_scores(folder: Path, address: str, scores: Mapping[str, float]) -> str:
+    """What went wrong, in words, when the MLflow run of a run's folder was told its scores; empty where nothing did.
+
+    A run that is not in the store stays out of it.
+    """
+    if not (folder / FILE).is_file():
+        return ""
+    store.load()
+    try:
+        client = store.client(address)
+        if run := known(client, folder, address):
+            log_scores(client, run, scores)
+    except Exception as error:  # noqa: BLE001 - whatever a store and its drivers may raise
+        return f"MLflow's store at {store.shown(address)} was not told the scores: {store.words(error)[:LONG]}."
+    return ""
 
 
 def _parts(values: list[Any], size: int) -> Iterable[list[Any]]:
