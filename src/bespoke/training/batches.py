@@ -1,17 +1,18 @@
 """Cached rows turned into training batches in which every random choice is a function of its key."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bespoke.diffusion import Schedule
 from bespoke.diffusion.noise import Pyramid, noise, perturbed
 from bespoke.diffusion.timesteps import timestep
 from bespoke.encoding import Rows, fitted, sampled
-from bespoke.seeds import generator, normal, uniform
+from bespoke.seeds import normal, uniform, whole_number
 from bespoke.shapes import Latents, Mask, PerItem, Places, Sizes, TextRows, TextStates, Timesteps
 from bespoke.training.masking import Masking
 from bespoke.training.order import Order
@@ -97,14 +98,19 @@ class Batch:
     sizes: Sizes | None = None
     """The sizes of the pictures and where they were cut out, where the network is told."""
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All that it holds, by name."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """A batch of what `change` makes of each of its tensors."""
+        return replace(self, **{name: change(tensor) for name, tensor in self.tensors.items()})
+
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
-        whole = (self.clean, self.noise, self.times, self.texts, self.weights)
-        maybe = (self.added, self.places, self.kept, self.sizes)
-        return Batch(
-            *(tensor.to(device, non_blocking=True) for tensor in whole),
-            *(None if tensor is None else tensor.to(device, non_blocking=True) for tensor in maybe),
-        )
+        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)
@@ -144,19 +150,23 @@ class Stream:
 
     def batch(self, first: int, count: int) -> Batch:
         """The `count` examples from position `first`; they lie in one pass, or all passes are of one shape."""
-        return self._assemble([self._draw(position) for position in range(first, first + count)])
+        return self.assembled(self.drawn(first, count))
+
+    def drawn(self, first: int, count: int) -> "Sequence[Visited]":
+        """Which examples these are, each with what its randomness hangs on."""
+        return [self._draw(position) for position in range(first, first + count)]
 
     def used(self, epoch: int, passes: int) -> int:
         """How many of the person's pictures have been trained on for an epoch after so many passes."""
         return sum(not self.material.train[number].drawn for number in self.order.used(epoch, passes).tolist())
 
-    def _draw(self, position: int) -> tuple[Example, "Keyed"]:
-        """The example at a position, with what its randomness hangs on."""
+    def _draw(self, position: int) -> "Visited":
         visit = self.order.visit(position)
         example = self.material.train[visit.number]
         return example, (self.choices.seed, visit.epoch, example.key, visit.repeat)
 
-    def _assemble(self, drawn: Sequence[tuple[Example, "Keyed"]]) -> Batch:
+    def assembled(self, drawn: "Sequence[Visited]") -> Batch:
+        """The batch of some examples: a function of these alone, which another thread may ask for."""
         choices, material = self.choices, self.material
         examples, keyed = zip(*drawn, strict=True)
         versions = [_version(len(e.latents), key) for e, key in drawn]
@@ -187,7 +197,7 @@ class Stream:
 
     def _time(self, key: "Keyed") -> int:
         if self.choices.cumulative is None:
-            return int(generator("timestep", *key).integers(self.choices.steps))
+            return whole_number(self.choices.steps, "timestep", *key)
         return timestep(self.choices.cumulative, uniform("timestep", *key))
 
     def _text(self, example: Example, key: "Keyed") -> int:
@@ -202,6 +212,7 @@ class Stream:
 
 Keyed = tuple[int, int, str, int]
 """Seed, epoch, what the picture's randomness hangs on, and which repeat of it in the epoch this is."""
+Visited = tuple[Example, Keyed]
 
 
 def _version(count: int, key: Keyed) -> int:

@@ -22,6 +22,7 @@ from bespoke.training import objective, sharding, state
 from bespoke.training.average import Average
 from bespoke.training.batches import Choices, Material, Stream
 from bespoke.training.events import Covered, Event, Kept, Saved, Staged, Step, Stopped, Validated
+from bespoke.training.loader import Loader
 from bespoke.training.optim import at_rest, optimizer_of, rate_at, set_rate, step_if
 from bespoke.training.stages import begins_with_the_best, stages
 from bespoke.training.state import Progress, Setting
@@ -81,6 +82,10 @@ class Trainer:
 
         Raises: BespokeError when too many gradients in a row are no numbers; the newest state was saved before that.
         """
+        with self.loader.running():
+            yield from self._events(should_stop)
+
+    def _events(self, should_stop: Callable[[], str | None]) -> Iterator[Event]:
         if self.progress.step == 0:
             yield from self._validate()
         window, wish = Window(self.accelerator.device), None
@@ -118,8 +123,7 @@ class Trainer:
             turn = progress.step * passes + number
             # Dropout draws from torch's own stream.
             torch.manual_seed((self.train.seed << 32) + turn * workers.num_processes + workers.process_index)
-            first = turn * self.pass_size + workers.process_index * self.size
-            batch = self.stream.batch(first, self.size).to(workers.device)
+            batch = self.loader.batch(turn)
             errors = losses(self.network, batch, self.schedule, self.loss, self.bare.of_base)
             loss = weighted(errors, batch, self.schedule, self.weighting).mean() / passes
             workers.backward(loss)
@@ -303,6 +307,8 @@ class Trainer:
             cumulative(objective.sampling(train), self.schedule.steps),
         )
         self.stream = Stream(self.material, choices, pass_size)
+        share = (self.accelerator.process_index, processes)
+        self.loader = Loader(self.stream, self.accelerator.device, share, pass_size)
 
     def _fresh_optimizer(self) -> Any:
         made = optimizer_of(self.parameters, self.train, self.recipe.words.learning_rate)

@@ -69,9 +69,10 @@ def step(trainer: Trainer) -> None:
 
 def times(trainer: Trainer) -> Times:
     """How long a rehearsal's steps take here; its network is changed by them."""
-    for _ in range(WARM_UP):
-        step(trainer)
-    taken = [_seconds(trainer, lambda: step(trainer)) for _ in range(TIMED)]
+    with trainer.loader.running():
+        for _ in range(WARM_UP):
+            step(trainer)
+        taken = [_seconds(trainer, lambda: step(trainer)) for _ in range(TIMED)]
     return Times(min(taken), _seconds(trainer, lambda: _measure(trainer)))
 
 
