@@ -207,6 +207,8 @@ class Train(Section):
     """P2 weighting of the loss, 0.5 or 1 in its paper; off by default."""
     p2_k: Rate = 1.0
     """P2's k: the higher, the less is taken from timesteps with little noise."""
+    noise_source: Literal["host", "device"] = "host"
+    """Where noise is drawn: by the processor, the same on every machine, or by the GPU, which saves the host's time."""
     noise_offset: float = Field(default=0.0, ge=0)
     """Shifts the noise of each channel as a whole, so that very dark and very bright pictures are learnt."""
     multires_noise_iterations: int = Field(default=0, ge=0)

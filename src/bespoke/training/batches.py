@@ -1,19 +1,21 @@
 """Cached rows turned into training batches in which every random choice is a function of its key."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from bespoke.diffusion import Schedule
 from bespoke.diffusion.noise import Pyramid, noise, perturbed
+from bespoke.diffusion.philox import keys_of
 from bespoke.diffusion.timesteps import timestep
 from bespoke.encoding import Rows, fitted, sampled
 from bespoke.seeds import normal, uniform, whole_number
-from bespoke.shapes import Latents, Mask, PerItem, Places, Sizes, TextRows, TextStates, Timesteps
+from bespoke.shapes import Latents, Mask, Sizes, TextRows, TextStates
+from bespoke.training.batch import PURPOSES, Batch, Undrawn
 from bespoke.training.masking import Masking
 from bespoke.training.order import Order
 
@@ -81,39 +83,6 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What one pass of the network takes."""
-
-    clean: Latents
-    noise: Latents
-    times: Timesteps
-    texts: TextStates | TextRows
-    weights: PerItem
-    added: Latents | None = None
-    """The noise that is on the clean latents, where it is another than the one that is asked for."""
-    places: Places | None = None
-    """What each place counts for where it is learnt; nothing where all count 1."""
-    kept: Places | None = None
-    """What each place counts for where the base's answer is kept; nothing where none is."""
-    sizes: Sizes | None = None
-    """The sizes of the pictures and where they were cut out, where the network is told."""
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """All that it holds, by name."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: tensor for name, tensor in found.items() if tensor is not None}
-
-    def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        """A batch of what `change` makes of each of its tensors."""
-        return replace(self, **{name: change(tensor) for name, tensor in self.tensors.items()})
-
-    def to(self, device: torch.device) -> "Batch":
-        """The same batch on a device."""
-        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
-
-
-@dataclass(frozen=True)
 class Choices:
     """The settings that the random choices depend on."""
 
@@ -128,6 +97,8 @@ class Choices:
     input_perturbation: float = 0.0
     cumulative: np.ndarray | None = None
     """The chance of each timestep or one below it, float64 [steps]; without it all come equally often."""
+    on_device: bool = False
+    """Whether noise is left to the device to draw."""
 
 
 class Stream:
@@ -150,7 +121,7 @@ class Stream:
 
     def batch(self, first: int, count: int) -> Batch:
         """The `count` examples from position `first`; they lie in one pass, or all passes are of one shape."""
-        return self.assembled(self.drawn(first, count))
+        return self.assembled(self.drawn(first, count)).drawn()
 
     def drawn(self, first: int, count: int) -> "Sequence[Visited]":
         """Which examples these are, each with what its randomness hangs on."""
@@ -165,28 +136,35 @@ class Stream:
         example = self.material.train[visit.number]
         return example, (self.choices.seed, visit.epoch, example.key, visit.repeat)
 
-    def assembled(self, drawn: "Sequence[Visited]") -> Batch:
+    def assembled(self, drawn: "Sequence[Visited]") -> Batch | Undrawn:
         """The batch of some examples: a function of these alone, which another thread may ask for."""
         choices, material = self.choices, self.material
         examples, keyed = zip(*drawn, strict=True)
         versions = [_version(len(e.latents), key) for e, key in drawn]
         moments = material.latents[[e.latents[version] for e, version in zip(examples, versions, strict=True)]]
         shape = (moments.shape[1] // 2, *moments.shape[2:])
-        posterior = torch.from_numpy(np.stack([normal(shape, "posterior", *key) for key in keyed]))
-        wanted = [noise(shape, key, choices.noise_offset, choices.pyramid) for key in keyed]
         texts = [self._text(example, key) for example, key in drawn]
         masks = [self._mask(example, key, version) for (example, key), version in zip(drawn, versions, strict=True)]
         places, kept = material.masking.places(masks, [example.taught for example in examples], shape[1:])
+        shared: dict[str, Any] = {
+            "times": torch.tensor([self._time(key) for key in keyed]),
+            "texts": _together(material, texts),
+            "weights": torch.tensor([example.weight for example in examples]),
+            "places": places,
+            "kept": kept,
+            "sizes": _sizes(examples, versions),
+        }
+        if choices.on_device:
+            keys = torch.stack([keys_of([(purpose, *key) for key in keyed]) for purpose in PURPOSES])
+            strengths = {"offset": choices.noise_offset, "perturbation": choices.input_perturbation}
+            return Undrawn(moments, keys, scale=material.scale, shift=material.shift, **strengths, **shared)
+        posterior = torch.from_numpy(np.stack([normal(shape, "posterior", *key) for key in keyed]))
+        wanted = [noise(shape, key, choices.noise_offset, choices.pyramid) for key in keyed]
         return Batch(
             clean=sampled(moments, posterior, material.scale, material.shift),
             noise=torch.from_numpy(np.stack(wanted)),
-            times=torch.tensor([self._time(key) for key in keyed]),
-            texts=_together(material, texts),
-            weights=torch.tensor([example.weight for example in examples]),
             added=_added(wanted, choices.input_perturbation, keyed),
-            places=places,
-            kept=kept,
-            sizes=_sizes(examples, versions),
+            **shared,
         )
 
     def _mask(self, example: Example, key: "Keyed", version: int) -> Mask | None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from bespoke.training.batches import Batch, Stream, Visited
+from bespoke.training.batch import Batch, Undrawn
+from bespoke.training.batches import Stream, Visited
 
 AHEAD = 2
 """Batches that are made, or being made, while one is used; as many are on the device."""
@@ -53,13 +54,13 @@ class Loader:
             self._thread = None
             self._made.clear()
 
-    def batch(self, turn: int) -> Batch:
+    def batch(self, turn: int) -> Batch | Undrawn:
         """The batch of a pass, on the device.
 
         Raises: whatever went wrong when it was assembled, in whichever thread that was.
         """
         if self._thread is None:
-            return self.stream.batch(self._position(turn), self.size).to(self.device)
+            return self._whole(self._position(turn)).to(self.device)
         if self._made and self._made[0][0] != turn:
             self._made.clear()
         while len(self._made) <= self.ahead:
@@ -69,10 +70,13 @@ class Loader:
             self._made.append((following, self._thread.submit(self._make, drawn)))
         return self._arrived(*self._made.popleft()[1].result())
 
+    def _whole(self, first: int) -> Batch | Undrawn:
+        return self.stream.assembled(self.stream.drawn(first, self.size))
+
     def _position(self, turn: int) -> int:
         return turn * self._pass_size + self._first
 
-    def _make(self, drawn: Sequence[Visited]) -> tuple[Batch, Any]:
+    def _make(self, drawn: Sequence[Visited]) -> tuple[Batch | Undrawn, Any]:
         """A batch on its way to the device, and the event after which it is there; in the loader's thread."""
         batch = self.stream.assembled(drawn)
         if self._copies is None:
@@ -82,7 +86,7 @@ class Loader:
         with torch.cuda.stream(self._copies):
             return pinned.to(self.device), self._copies.record_event()
 
-    def _arrived(self, batch: Batch, copied: Any) -> Batch:
+    def _arrived(self, batch: Batch | Undrawn, copied: Any) -> Batch | Undrawn:
         """The batch, which what is computed from now on may read; nobody waits for it here."""
         if copied is not None:
             here = torch.cuda.current_stream(self.device)

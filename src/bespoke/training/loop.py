@@ -123,7 +123,7 @@ class Trainer:
             turn = progress.step * passes + number
             # Dropout draws from torch's own stream.
             torch.manual_seed((self.train.seed << 32) + turn * workers.num_processes + workers.process_index)
-            batch = self.loader.batch(turn)
+            batch = self.loader.batch(turn).drawn()
             errors = losses(self.network, batch, self.schedule, self.loss, self.bare.of_base)
             loss = weighted(errors, batch, self.schedule, self.weighting).mean() / passes
             workers.backward(loss)
@@ -305,6 +305,7 @@ class Trainer:
             objective.pyramid(train),
             train.input_perturbation,
             cumulative(objective.sampling(train), self.schedule.steps),
+            on_device=train.noise_source == "device",
         )
         self.stream = Stream(self.material, choices, pass_size)
         share = (self.accelerator.process_index, processes)
