@@ -93,7 +93,7 @@ def memory(
         tracker.optimizing = "host" if away else "optimizer"
         tracker.peak = dict(tracker.now)  # what was made so far stays, each for what it is for
         adapters.never_left_out(network)
-        waiting = [trainer.loader.batch(0) for _ in range(ahead_on(meant))]
+        waiting = [trainer.loader.batch(0) for _ in range(ahead_on(meant) + bool(recipe.train.cuda_graph))]
         for batch in waiting:
             tracker.mark("batches", batch.tensors)
         tracker.watch(trainer.parameters, trainer.optimizer.optimizer)
