@@ -65,4 +65,5 @@ class Tape:
 
 
 def _tensors(content: Any) -> list[Tensor]:
-    return [leaf for leaf in trees.tree_leaves(content) if isinstance(leaf, Tensor)]
+    """The tensors that lie in memory; frozen weights that oneDNN has packed do not, and never change."""
+    return [leaf for leaf in trees.tree_leaves(content) if isinstance(leaf, Tensor) and not leaf.is_mkldnn]

@@ -129,6 +129,7 @@ def test_a_state_of_plain_steps_goes_on_recorded(tmp_path, trainer, everything):
     second.record_with(tape)
     second.restore(Run(tmp_path / "parts").state(2))
     list(second.fit())
+    assert second.captured.trouble == ""
     assert tape.played == 9 - 2 - WARM_UP and differing(everything, second, plain) == []
 
 
