@@ -30,7 +30,7 @@ from bespoke.pipeline.processes import accelerator
 from bespoke.pipeline.reporting import silent
 from bespoke.recipe import Recipe, parse
 from bespoke.training import Material, Trainer, state
-from bespoke.training.batches import Batch
+from bespoke.training.batch import Batch, Undrawn
 from bespoke.training.window import Window
 from bespoke.workspace import Project, Run, verified
 from proofs import results
@@ -122,13 +122,13 @@ def suicide_at(trainer: Trainer, step: int) -> None:
         die_if(in_validation and not module.training and trainer.progress.step >= step)
 
     trainer.bare.register_forward_pre_hook(measuring)
-    plain, turn = trainer.stream.batch, 2 * (step - 1) + (step % 3 == 0)
+    plain, last = trainer.loader.batch, 2 * (step - 1) + (step % 3 == 0)
 
-    def batch(first: int, count: int) -> Batch:
-        die_if(not in_validation and first // trainer.pass_size >= turn)
-        return plain(first, count)
+    def batch(turn: int) -> Batch | Undrawn:
+        die_if(not in_validation and turn >= last)
+        return plain(turn)
 
-    trainer.stream.batch = batch
+    trainer.loader.batch = batch
 
 
 def ended(process: int) -> int:

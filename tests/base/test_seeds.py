@@ -39,6 +39,18 @@ def test_the_same_key_gives_the_same_numbers_in_any_order_of_asking(key):
     np.testing.assert_array_equal(seeds.normal((8,), *key)[:4], first)
 
 
+@given(keys, st.integers(1, 5))
+def test_what_is_drawn_is_what_a_fresh_generator_draws(key, count):
+    """Whatever was drawn before, halves of words that are left over among it."""
+    for before in range(2):
+        seeds.normal((count + before,), "before")
+        assert seeds.uniform(*key) == seeds.generator(*key).random()
+        seeds.whole_number(7, "before")
+        assert seeds.whole_number(1000, *key) == seeds.generator(*key).integers(1000)
+        fresh = seeds.generator(*key).standard_normal((count,), dtype=np.float32)
+        np.testing.assert_array_equal(seeds.normal((count,), *key), fresh)
+
+
 @given(keys, keys)
 def test_different_keys_give_different_numbers(one, other):
     same = [(type(p), p) for p in one] == [(type(p), p) for p in other]

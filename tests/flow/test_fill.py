@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import bespoke
 from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
-from bespoke.pipeline.filling import Filling, _asked, _two_steps, filled, lowered
+from bespoke.pipeline.filling import Filling, _asked, _few_steps, filled, lowered
 from bespoke.pipeline.fitting import Meter
 from bespoke.pipeline.prepare import prepare
 
@@ -113,7 +113,7 @@ def test_no_batch_is_larger_than_all_pictures(recipe: Path, meter: Meter) -> Non
     found, changes = filled(whole, 2**45, meter)
     assert found.recipe.train.train_batch_size == len(whole.train)
     assert "all training pictures at once" in changes[0].why
-    _two_steps(found, found.recipe)
+    _few_steps(found, found.recipe)
 
 
 def test_the_command_says_what_was_changed(recipe: Path) -> None:

@@ -168,14 +168,13 @@ def test_weights_that_are_no_numbers_are_never_saved_even_between_reports(tmp_pa
 
 def disturbed(trainer, *turns):
     """The trainer, to which the pictures of some passes come as no numbers."""
-    plain = trainer.stream.batch
+    plain = trainer.loader.batch
 
-    def batch(first, count):
-        made = plain(first, count)
-        spoilt = first // trainer.pass_size in turns
-        return dataclasses.replace(made, clean=made.clean * float("nan")) if spoilt else made
+    def batch(turn):
+        made = plain(turn)
+        return dataclasses.replace(made, clean=made.clean * float("nan")) if turn in turns else made
 
-    trainer.stream.batch = batch
+    trainer.loader.batch = batch
     return trainer
 
 

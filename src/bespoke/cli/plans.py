@@ -15,6 +15,7 @@ PARTS = {
     "optimizer": "optimizer (AdamW)",
     "host": "beside it, in the host's",
     "average": "running average",
+    "batches": "batches made ahead",
     "activations": "kept for the backward pass",
     "transient": "largest transient",
 }

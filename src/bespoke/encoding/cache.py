@@ -39,6 +39,9 @@ class Items:
 class Rows:
     """Rows of a cache in the order they were asked for; read from disk when used."""
 
+    ready: bool = True
+    """Whether reading them asks no network."""
+
     def __init__(self, places: Sequence[np.ndarray], facts: Sequence[Facts] = ()) -> None:
         self.places, self._facts = places, facts
 
@@ -96,6 +99,8 @@ class Cache:
 class Uncached(Rows):
     """Rows that are encoded whenever they are used, to the very values that a cache would keep."""
 
+    ready = False
+
     def __init__(self, shapes: Sequence[tuple[int, ...]], encode: Encode) -> None:
         super().__init__((), ())
         self._shapes, self._encode = shapes, encode
@@ -117,6 +122,7 @@ class Stacked(Rows):
     def __init__(self, above: Rows, below: Rows) -> None:
         super().__init__((), ())
         self._parts = above, below
+        self.ready = above.ready and below.ready
 
     def __len__(self) -> int:
         return len(self._parts[0])
@@ -138,6 +144,7 @@ class Joined(Rows):
     def __init__(self, parts: Sequence[Rows]) -> None:
         super().__init__((), ())
         self._parts = [part for part in parts if len(part)]
+        self.ready = all(part.ready for part in self._parts)
         self._ends = np.cumsum([len(part) for part in self._parts])
 
     def __len__(self) -> int:

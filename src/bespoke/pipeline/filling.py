@@ -17,7 +17,7 @@ from bespoke.pipeline.prepare import Prepared, resolved, shapes
 from bespoke.pipeline.processes import accelerator
 from bespoke.recipe import Recipe
 from bespoke.training import Trainer
-from bespoke.training.rehearsal import rehearsal, step
+from bespoke.training.rehearsal import rehearsal, settled
 
 ALL = "all"
 """In place of a size: whatever the GPU has free."""
@@ -125,7 +125,7 @@ def _changes(before: Recipe, after: Recipe, why: str) -> Iterator[Change]:
 def _works(prepared: Prepared, recipe: Recipe) -> bool:
     """Whether real steps find enough memory."""
     try:
-        _two_steps(prepared, recipe)
+        _few_steps(prepared, recipe)
     except torch.OutOfMemoryError:
         return False
     finally:  # the frames that held the networks are gone
@@ -134,11 +134,10 @@ def _works(prepared: Prepared, recipe: Recipe) -> bool:
     return True
 
 
-def _two_steps(prepared: Prepared, recipe: Recipe) -> None:
-    """Makes real steps; the second has the optimizer's moments."""
+def _few_steps(prepared: Prepared, recipe: Recipe) -> None:
+    """Makes real steps, the last as all others will be: with the optimizer's moments, played back if that is done."""
     trainer = rehearsed(prepared, recipe)
-    for _ in range(2):
-        step(trainer)
+    trainer.step(settled(trainer))
 
 
 def rehearsed(prepared: Prepared, recipe: Recipe) -> Trainer:

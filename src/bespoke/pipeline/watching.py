@@ -86,6 +86,8 @@ class _Watch:
 
     def _tell(self, event: Event) -> None:
         """Moves the progress bar, if there is something new to say."""
+        if isinstance(event, training.Noted):
+            self._report("steps", 1, 1, event.note)
         self._note, self._covered = _note(event) or self._note, _coverage(event) or self._covered
         said = (event.step, "  ".join(filter(None, (self._note, self._covered))))
         if said != self._said:

@@ -185,6 +185,9 @@ class Train(Section):
     """Have torch compile the network's repeated blocks before the first step: quicker steps, after minutes of it."""
     sharding: Literal["none", "full"] = "none"
     """How several processes hold the weights: each all of them, or each a part, which takes less memory of a GPU."""
+    cuda_graph: bool | None = None
+    """Record each step once and play it back, which spares the host its work; by default on a CUDA GPU, where it can be
+    done."""
     deterministic: bool = False
     """On a GPU, take only arithmetic that gives the same bits each time; slower. On a processor it always does."""
     use_ema: bool = False
@@ -207,6 +210,8 @@ class Train(Section):
     """P2 weighting of the loss, 0.5 or 1 in its paper; off by default."""
     p2_k: Rate = 1.0
     """P2's k: the higher, the less is taken from timesteps with little noise."""
+    noise_source: Literal["host", "device"] = "host"
+    """Where noise is drawn: by the processor, the same on every machine, or by the GPU, which saves the host's time."""
     noise_offset: float = Field(default=0.0, ge=0)
     """Shifts the noise of each channel as a whole, so that very dark and very bright pictures are learnt."""
     multires_noise_iterations: int = Field(default=0, ge=0)

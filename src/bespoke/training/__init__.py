@@ -2,11 +2,11 @@
 
 from bespoke.training import masking
 from bespoke.training.batches import Example, Material
-from bespoke.training.events import Covered, Event, Kept, Saved, Staged, Step, Stopped, Validated
+from bespoke.training.events import Covered, Event, Kept, Noted, Saved, Staged, Step, Stopped, Validated
 from bespoke.training.loop import Trainer
 from bespoke.training.track import Tracker, read
 
 __all__ = [
-    "Covered", "Event", "Example", "Kept", "Material", "Saved", "Staged", "Step", "Stopped", "Tracker", "Trainer",
-    "Validated", "masking", "read",
+    "Covered", "Event", "Example", "Kept", "Material", "Noted", "Saved", "Staged", "Step", "Stopped", "Tracker",
+    "Trainer", "Validated", "masking", "read",
 ]  # fmt: skip

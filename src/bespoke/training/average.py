@@ -17,15 +17,25 @@ class Average:
     def __init__(self, parameters: Mapping[str, Tensor], decay: float | None) -> None:
         self.parameters, self.decay = parameters, decay
         self.values = {} if decay is None else {name: p.detach().float().clone() for name, p in parameters.items()}
+        device = next((value.device for value in self.values.values()), None)
+        self._weight = torch.ones((), device=device)
+        """What the parameters count for: a tensor, so that a recorded step reads it anew."""
 
-    @torch.no_grad()
     def update(self, step: int) -> None:
         """Takes in the parameters after `step`."""
-        if self.decay is None:
-            return
-        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        self.weigh(step)
+        self.take()
+
+    def weigh(self, step: int) -> None:
+        """Says what the parameters after `step` will count for."""
+        if self.decay is not None:
+            self._weight.fill_(1 - min(self.decay, (1 + step) / (10 + step)))
+
+    @torch.no_grad()
+    def take(self) -> None:
+        """Takes in the parameters, which count for what was said; on the device alone."""
         for name, value in self.values.items():
-            value.lerp_(self.parameters[name].to(value.dtype), weight)
+            value.lerp_(self.parameters[name].to(value.dtype), self._weight)
 
     @torch.no_grad()
     def restart(self) -> None:

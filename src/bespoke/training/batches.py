@@ -3,16 +3,19 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
 from bespoke.diffusion import Schedule
 from bespoke.diffusion.noise import Pyramid, noise, perturbed
+from bespoke.diffusion.philox import keys_of
 from bespoke.diffusion.timesteps import timestep
 from bespoke.encoding import Rows, fitted, sampled
-from bespoke.seeds import generator, normal, uniform
-from bespoke.shapes import Latents, Mask, PerItem, Places, Sizes, TextRows, TextStates, Timesteps
+from bespoke.seeds import normal, uniform, whole_number
+from bespoke.shapes import Latents, Mask, Sizes, TextRows, TextStates
+from bespoke.training.batch import PURPOSES, Batch, Undrawn
 from bespoke.training.masking import Masking
 from bespoke.training.order import Order
 
@@ -80,34 +83,6 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What one pass of the network takes."""
-
-    clean: Latents
-    noise: Latents
-    times: Timesteps
-    texts: TextStates | TextRows
-    weights: PerItem
-    added: Latents | None = None
-    """The noise that is on the clean latents, where it is another than the one that is asked for."""
-    places: Places | None = None
-    """What each place counts for where it is learnt; nothing where all count 1."""
-    kept: Places | None = None
-    """What each place counts for where the base's answer is kept; nothing where none is."""
-    sizes: Sizes | None = None
-    """The sizes of the pictures and where they were cut out, where the network is told."""
-
-    def to(self, device: torch.device) -> "Batch":
-        """The same batch on a device."""
-        whole = (self.clean, self.noise, self.times, self.texts, self.weights)
-        maybe = (self.added, self.places, self.kept, self.sizes)
-        return Batch(
-            *(tensor.to(device, non_blocking=True) for tensor in whole),
-            *(None if tensor is None else tensor.to(device, non_blocking=True) for tensor in maybe),
-        )
-
-
-@dataclass(frozen=True)
 class Choices:
     """The settings that the random choices depend on."""
 
@@ -122,6 +97,8 @@ class Choices:
     input_perturbation: float = 0.0
     cumulative: np.ndarray | None = None
     """The chance of each timestep or one below it, float64 [steps]; without it all come equally often."""
+    on_device: bool = False
+    """Whether noise is left to the device to draw."""
 
 
 class Stream:
@@ -144,39 +121,50 @@ class Stream:
 
     def batch(self, first: int, count: int) -> Batch:
         """The `count` examples from position `first`; they lie in one pass, or all passes are of one shape."""
-        return self._assemble([self._draw(position) for position in range(first, first + count)])
+        return self.assembled(self.drawn(first, count)).drawn()
+
+    def drawn(self, first: int, count: int) -> "Sequence[Visited]":
+        """Which examples these are, each with what its randomness hangs on."""
+        return [self._draw(position) for position in range(first, first + count)]
 
     def used(self, epoch: int, passes: int) -> int:
         """How many of the person's pictures have been trained on for an epoch after so many passes."""
         return sum(not self.material.train[number].drawn for number in self.order.used(epoch, passes).tolist())
 
-    def _draw(self, position: int) -> tuple[Example, "Keyed"]:
-        """The example at a position, with what its randomness hangs on."""
+    def _draw(self, position: int) -> "Visited":
         visit = self.order.visit(position)
         example = self.material.train[visit.number]
         return example, (self.choices.seed, visit.epoch, example.key, visit.repeat)
 
-    def _assemble(self, drawn: Sequence[tuple[Example, "Keyed"]]) -> Batch:
+    def assembled(self, drawn: "Sequence[Visited]") -> Batch | Undrawn:
+        """The batch of some examples: a function of these alone, which another thread may ask for."""
         choices, material = self.choices, self.material
         examples, keyed = zip(*drawn, strict=True)
         versions = [_version(len(e.latents), key) for e, key in drawn]
         moments = material.latents[[e.latents[version] for e, version in zip(examples, versions, strict=True)]]
         shape = (moments.shape[1] // 2, *moments.shape[2:])
-        posterior = torch.from_numpy(np.stack([normal(shape, "posterior", *key) for key in keyed]))
-        wanted = [noise(shape, key, choices.noise_offset, choices.pyramid) for key in keyed]
         texts = [self._text(example, key) for example, key in drawn]
         masks = [self._mask(example, key, version) for (example, key), version in zip(drawn, versions, strict=True)]
         places, kept = material.masking.places(masks, [example.taught for example in examples], shape[1:])
+        shared: dict[str, Any] = {
+            "times": torch.tensor([self._time(key) for key in keyed]),
+            "texts": _together(material, texts),
+            "weights": torch.tensor([example.weight for example in examples]),
+            "places": places,
+            "kept": kept,
+            "sizes": _sizes(examples, versions),
+        }
+        if choices.on_device:
+            keys = torch.stack([keys_of([(purpose, *key) for key in keyed]) for purpose in PURPOSES])
+            strengths = {"offset": choices.noise_offset, "perturbation": choices.input_perturbation}
+            return Undrawn(moments, keys, scale=material.scale, shift=material.shift, **strengths, **shared)
+        posterior = torch.from_numpy(np.stack([normal(shape, "posterior", *key) for key in keyed]))
+        wanted = [noise(shape, key, choices.noise_offset, choices.pyramid) for key in keyed]
         return Batch(
             clean=sampled(moments, posterior, material.scale, material.shift),
             noise=torch.from_numpy(np.stack(wanted)),
-            times=torch.tensor([self._time(key) for key in keyed]),
-            texts=_together(material, texts),
-            weights=torch.tensor([example.weight for example in examples]),
             added=_added(wanted, choices.input_perturbation, keyed),
-            places=places,
-            kept=kept,
-            sizes=_sizes(examples, versions),
+            **shared,
         )
 
     def _mask(self, example: Example, key: "Keyed", version: int) -> Mask | None:
@@ -187,7 +175,7 @@ class Stream:
 
     def _time(self, key: "Keyed") -> int:
         if self.choices.cumulative is None:
-            return int(generator("timestep", *key).integers(self.choices.steps))
+            return whole_number(self.choices.steps, "timestep", *key)
         return timestep(self.choices.cumulative, uniform("timestep", *key))
 
     def _text(self, example: Example, key: "Keyed") -> int:
@@ -202,6 +190,7 @@ class Stream:
 
 Keyed = tuple[int, int, str, int]
 """Seed, epoch, what the picture's randomness hangs on, and which repeat of it in the epoch this is."""
+Visited = tuple[Example, Keyed]
 
 
 def _version(count: int, key: Keyed) -> int:

@@ -86,6 +86,14 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class Noted:
+    """Something about how this training is carried out that a person may want to know; each is said once."""
+
+    step: int
+    note: str
+
+
+@dataclass(frozen=True)
 class Stopped:
     """The training is over."""
 
@@ -95,4 +103,4 @@ class Stopped:
     finished: bool
 
 
-Event = Step | Covered | Validated | Kept | Staged | Saved | Stopped
+Event = Step | Covered | Validated | Kept | Staged | Saved | Noted | Stopped

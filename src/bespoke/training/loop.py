@@ -20,9 +20,12 @@ from bespoke.models.shards import own, whole
 from bespoke.recipe import Recipe
 from bespoke.training import objective, sharding, state
 from bespoke.training.average import Average
+from bespoke.training.batch import Batch, Undrawn
 from bespoke.training.batches import Choices, Material, Stream
-from bespoke.training.events import Covered, Event, Kept, Saved, Staged, Step, Stopped, Validated
-from bespoke.training.optim import at_rest, optimizer_of, rate_at, set_rate, step_if
+from bespoke.training.captured import Captured, Graphs, Recorder, Work, hindrances
+from bespoke.training.events import Covered, Event, Kept, Noted, Saved, Staged, Step, Stopped, Validated
+from bespoke.training.loader import Loader
+from bespoke.training.optim import at_rest, make_recordable, optimizer_of, rate_at, set_rate, step_if
 from bespoke.training.stages import begins_with_the_best, stages
 from bespoke.training.state import Progress, Setting
 from bespoke.training.step import losses, weighted
@@ -55,7 +58,12 @@ class Trainer:
         self.validator = Validator(material, recipe.validation, schedule, size, accelerator, even=self.sharded)
         self.progress = Progress()
         self._share(size * accelerator.num_processes)
+        self.captured: Captured | None = None
         self.optimizer: Any = self._fresh_optimizer()
+        why = hindrances(recipe, self.bare, accelerator.device, accelerator.num_processes)
+        self._hindrances, self._told = why if train.cuda_graph else [], False
+        if train.cuda_graph and not why:
+            self.record_with(Graphs(accelerator.device))
 
     def restore(self, folder: Path) -> None:
         """Continues from a state, as if nothing had happened; also with another number of processes.
@@ -81,16 +89,25 @@ class Trainer:
 
         Raises: BespokeError when too many gradients in a row are no numbers; the newest state was saved before that.
         """
+        with self.loader.running():
+            for event in self._events(should_stop):
+                yield event
+                if self.captured:
+                    self.captured.check()
+
+    def _events(self, should_stop: Callable[[], str | None]) -> Iterator[Event]:
+        yield from self._notes()
         if self.progress.step == 0:
             yield from self._validate()
         window, wish = Window(self.accelerator.device), None
         while not self.progress.ended and wish is None:
             self.step(window)
+            yield from self._notes()
             step, wish = self.progress.step, self._agreed(should_stop())
             over = step == self.progress.began + _asked(self.stages[self.progress.stage].max_train_steps)
             if step % self.train.log_every == 0 or over or wish:
                 yield self._report(window)
-                window = window.next()
+                window.restart()
             measured = step % _asked(self.recipe.validation.validation_steps) == 0 or over
             if measured:
                 yield from self._validate()
@@ -111,33 +128,63 @@ class Trainer:
             self.accelerator.set_trigger()
         return (reason or "stopped by another process") if self.accelerator.check_trigger() else None
 
+    def record_with(self, recorder: Recorder) -> None:
+        """Has steps recorded and played back from now on, by a fresh optimizer; so it is called before the first."""
+        self.captured = Captured(self.work, self.bare, recorder)
+        self.optimizer = self._fresh_optimizer()
+
     def step(self, window: Window) -> None:
         """One optimizer step over as many passes as the recipe accumulates; nothing here waits for the device."""
-        passes, workers, progress = self.train.gradient_accumulation_steps, self.accelerator, self.progress
-        for number in range(passes):
-            turn = progress.step * passes + number
-            # Dropout draws from torch's own stream.
-            torch.manual_seed((self.train.seed << 32) + turn * workers.num_processes + workers.process_index)
-            first = turn * self.pass_size + workers.process_index * self.size
-            batch = self.stream.batch(first, self.size).to(workers.device)
-            errors = losses(self.network, batch, self.schedule, self.loss, self.bare.of_base)
-            loss = weighted(errors, batch, self.schedule, self.weighting).mean() / passes
-            workers.backward(loss)
-            window.add(loss.detach(), self.pass_size)
-        self.weights.arrived()
-        norm: Any = workers.clip_grad_norm_(list(self.parameters.values()), self.train.max_grad_norm)
+        passes, progress = self.train.gradient_accumulation_steps, self.progress
         window.rate = rate_at(progress.step - progress.began, self.stages[progress.stage])
         set_rate(self.optimizer, window.rate)
+        self.average.weigh(progress.step + 1)
+        work: Work = self.captured or self.work
+        for number in range(passes):
+            turn = progress.step * passes + number
+            self._seed(turn)
+            work(self.loader.batch(turn), window, last=number == passes - 1)
+        window.counted(passes * self.pass_size)
+        self.progress = replace(progress, step=progress.step + 1)
+
+    def work(self, batch: Batch | Undrawn, window: Window, *, last: bool) -> None:
+        """What the device does in a pass and, after a step's last one, the step: all that a recording holds."""
+        ready = batch.drawn()
+        errors = losses(self.network, ready, self.schedule, self.loss, self.bare.of_base)
+        loss = weighted(errors, ready, self.schedule, self.weighting).mean() / self.train.gradient_accumulation_steps
+        self.accelerator.backward(loss)
+        window.add(loss.detach())
+        if last:
+            self._move(window)
+
+    def _move(self, window: Window) -> None:
+        """Moves the weights by the gradients that are there, unless these are no numbers."""
+        self.weights.arrived()
+        norm: Any = self.accelerator.clip_grad_norm_(list(self.parameters.values()), self.train.max_grad_norm)
         length = whole(norm)
-        good = window.stepped(length.to(workers.device)).to(length.device)
-        step_if(good, self.optimizer, scaled=workers.scaler is not None)
-        self.optimizer.zero_grad()
+        good = window.stepped(length.to(self.accelerator.device)).to(length.device)
+        step_if(good, self.optimizer, scaled=self.accelerator.scaler is not None)
+        # A recording of a later pass adds to the gradients where they are.
+        stay = self.captured is not None and self.train.gradient_accumulation_steps > 1
+        self.optimizer.zero_grad(set_to_none=not stay)
         self.weights.shown(wait=False)
         if self.train.max_adapter_norm:
             limit_norms(self.bare, self.train.max_adapter_norm)
             self.weights.taken()
-        self.progress = replace(progress, step=progress.step + 1)
-        self.average.update(self.progress.step)
+        self.average.take()
+
+    def _seed(self, turn: int) -> None:
+        """Seeds torch's own streams for a pass, from which dropout draws."""
+        place = turn * self.accelerator.num_processes + self.accelerator.process_index
+        torch.manual_seed((self.train.seed << 32) + place)
+
+    def _notes(self) -> Iterator[Noted]:
+        """Why steps are not played back, if that was wished; said once."""
+        trouble = self.captured.trouble if self.captured else ""
+        why = [*self._hindrances, *filter(None, (trouble,))]
+        if why and not self._told:
+            self._told = True
+            yield Noted(self.progress.step, f"Steps are not played back as CUDA graphs: {'; '.join(why)}.")
 
     def _report(self, window: Window) -> Step:
         """The window's means; here the host waits for the device."""
@@ -301,12 +348,19 @@ class Trainer:
             objective.pyramid(train),
             train.input_perturbation,
             cumulative(objective.sampling(train), self.schedule.steps),
+            on_device=train.noise_source == "device",
         )
         self.stream = Stream(self.material, choices, pass_size)
+        share = (self.accelerator.process_index, processes)
+        self.loader = Loader(self.stream, self.accelerator.device, share, pass_size)
 
     def _fresh_optimizer(self) -> Any:
         made = optimizer_of(self.parameters, self.train, self.recipe.words.learning_rate)
-        return self.accelerator.prepare_optimizer(made)
+        prepared: Any = self.accelerator.prepare_optimizer(made)
+        if self.captured:
+            make_recordable(prepared.optimizer)
+            self.captured.forget()
+        return prepared
 
     @contextmanager
     def for_use(self) -> Generator[None, None, None]:

@@ -22,9 +22,10 @@ from bespoke.diffusion import Schedule
 from bespoke.models import Tuned, adapters
 from bespoke.recipe import Recipe
 from bespoke.training.imitation import gpu_casts
+from bespoke.training.loader import ahead_on
 from bespoke.training.rehearsal import Shapes, rehearsal, step
 
-Kind = Literal["frozen", "trained", "gradients", "optimizer", "average", "activations", "transient", "host"]
+Kind = Literal["frozen", "trained", "gradients", "optimizer", "average", "batches", "activations", "transient", "host"]
 BLOCK = {"cuda": 512}
 """Bytes that an allocation is rounded up to. Source: kMinBlockSize of torch's CUDACachingAllocator."""
 
@@ -43,6 +44,8 @@ class Memory:
     """What the optimizer remembers, such as AdamW's two moments of each trained weight."""
     average: int
     """The running average of the trained weights."""
+    batches: int
+    """Those that are made ahead."""
     activations: int
     """What the forward pass keeps for the backward one: inner values, and weights cast to 16 bits."""
     transient: int
@@ -59,7 +62,7 @@ class Memory:
     @property
     def resting(self) -> int:
         """What lives between two steps."""
-        return self.frozen + self.trained + self.optimizer + self.average
+        return self.frozen + self.trained + self.optimizer + self.average + self.batches
 
 
 def memory(
@@ -90,8 +93,12 @@ def memory(
         tracker.optimizing = "host" if away else "optimizer"
         tracker.peak = dict(tracker.now)  # what was made so far stays, each for what it is for
         adapters.never_left_out(network)
+        waiting = [trainer.loader.batch(0) for _ in range(ahead_on(meant) + bool(recipe.train.cuda_graph))]
+        for batch in waiting:
+            tracker.mark("batches", batch.tensors)
         tracker.watch(trainer.parameters, trainer.optimizer.optimizer)
         step(trainer)
+        del waiting
     found = tracker.steady()
     if recipe.train.optimizer == "prodigy":
         found[tracker.optimizing] *= 2

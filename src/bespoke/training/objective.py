@@ -66,6 +66,9 @@ def sampling(train: Train) -> Sampling:
 def check(train: Train, schedule: Schedule) -> None:
     """Raises: BespokeError when what the recipe says of the objective contradicts itself or the base's schedule."""
     weighting(train)
+    if train.noise_source == "device" and train.multires_noise_iterations:
+        problem = 'train.noise_source = "device" draws noise of one layer, and multires_noise_iterations asks for more.'
+        raise BespokeError(problem, "Take one of them out: layers have sizes of their own in each picture.")
     if train.flow_weighting != "none" and schedule.prediction != "flow":
         problem = "train.flow_weighting is for flow matching, by which the base was not trained."
         raise BespokeError(problem, "Take it out, or weight by snr_gamma.")

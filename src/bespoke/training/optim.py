@@ -74,7 +74,22 @@ def _depth(name: str) -> tuple[int, int]:
 def set_rate(optimizer: Any, rate: float) -> None:
     """Gives every group of parameters its share of a rate."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["share"]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * group["share"])
+        else:
+            group["lr"] = rate * group["share"]
+
+
+def make_recordable(optimizer: torch.optim.Optimizer) -> None:
+    """Lets a recorded step read the rates of torch's AdamW anew, in place: they become tensors beside the weights.
+
+    On a GPU its kernel reads them in float32.
+    """
+    for group in optimizer.param_groups:
+        device = group["params"][0].device
+        kind = torch.float64 if device.type == "cpu" else torch.float32
+        group["lr"] = torch.tensor(float(group["lr"]), dtype=kind, device=device)
+        group["capturable"] = True
 
 
 def step_if(good: Tensor, optimizer: Any, *, scaled: bool) -> None:

@@ -13,7 +13,7 @@ from bespoke.diffusion import Schedule
 from bespoke.encoding import Rows
 from bespoke.models import Tuned
 from bespoke.recipe import Recipe
-from bespoke.training import masking
+from bespoke.training import captured, masking
 from bespoke.training.batches import Example, Material
 from bespoke.training.loop import Trainer
 from bespoke.training.step import losses
@@ -67,11 +67,19 @@ def step(trainer: Trainer) -> None:
     trainer.step(Window(trainer.accelerator.device))
 
 
+def settled(trainer: Trainer) -> Window:
+    """The window of steps that were made, by the code that trains, until the next ones are like all others."""
+    window = Window(trainer.accelerator.device)
+    for _ in range(WARM_UP + (captured.WARM_UP if trainer.captured else 0)):
+        trainer.step(window)
+    return window
+
+
 def times(trainer: Trainer) -> Times:
     """How long a rehearsal's steps take here; its network is changed by them."""
-    for _ in range(WARM_UP):
-        step(trainer)
-    taken = [_seconds(trainer, lambda: step(trainer)) for _ in range(TIMED)]
+    with trainer.loader.running():
+        window = settled(trainer)
+        taken = [_seconds(trainer, lambda: trainer.step(window)) for _ in range(TIMED)]
     return Times(min(taken), _seconds(trainer, lambda: _measure(trainer)))
 
 

@@ -87,6 +87,10 @@ FREE = (
 """Keys that may change; of the batch size what counts is how many pictures all processes take together."""
 
 
+HOW = ("lr", "capturable", "foreach", "fused")
+"""What an optimizer's groups say of how steps are made here, and not of how far they have come; rates are set anew."""
+
+
 def save(
     run: Run,
     progress: Progress,
@@ -178,7 +182,7 @@ def restore(
             for name, value in load_file(folder / "average.safetensors").items():
                 average.values[name].copy_(spread(value, average.values[name]))
     for group, values in zip(optimizer.param_groups, numbers["groups"], strict=True):
-        group.update(values)
+        group.update({key: value for key, value in values.items() if key not in HOW})
 
 
 def _flat(content: Any, name: str = "") -> dict[str, Any]:

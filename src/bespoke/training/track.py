@@ -8,12 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bespoke.training.events import Covered, Event, Kept, Saved, Staged, Step, Stopped, Validated
+from bespoke.training.events import Covered, Event, Kept, Noted, Saved, Staged, Step, Stopped, Validated
 from bespoke.workspace import Run, write_text
 
 NAMES: dict[type, str] = {
     Step: "step", Covered: "covered", Validated: "validated", Kept: "kept", Staged: "staged", Saved: "saved",
-    Stopped: "stopped",
+    Noted: "noted", Stopped: "stopped",
 }  # fmt: skip
 PLACES = {"gap": ("low", "middle", "high")}
 """Names for the places of fields that are lists; other lists are numbered."""
