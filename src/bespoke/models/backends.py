@@ -24,6 +24,28 @@ ROUNDS, CALLS = 3, {"cpu": 1, "cuda": 10}
 Way = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
+def _by(kind: SDPBackend) -> Way:
+    """Torch's attention by one of its kinds of kernels, forwards and so backwards."""
+
+    def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        with sdpa_kernel([kind]):
+            return F.scaled_dot_product_attention(query, key, value)
+
+    return attention
+
+
+PLAIN: dict[str, Way] = {TORCHS: F.scaled_dot_product_attention}
+WAYS: dict[str, dict[str, Way]] = {
+    "other": PLAIN,
+    "cpu": PLAIN | {BLOCKS: attend},
+    "cuda": PLAIN | {
+        "cudnn": _by(SDPBackend.CUDNN_ATTENTION), "flash": _by(SDPBackend.FLASH_ATTENTION),
+        "efficient": _by(SDPBackend.EFFICIENT_ATTENTION), "math": _by(SDPBackend.MATH),
+    },
+}  # fmt: skip
+"""The ways by their names, for each type of device."""
+
+
 class Shape(NamedTuple):
     """What the time of attention depends on."""
 
@@ -44,24 +66,9 @@ def shape_of(query: Tensor, key: Tensor) -> Shape:
     return Shape(batch, heads, rows, key.shape[2], width, query.dtype)
 
 
-def ways(device: torch.device) -> dict[str, Way]:
+def ways(device: torch.device) -> Mapping[str, Way]:
     """The ways to compute attention on a device, by name; not each computes each shape."""
-    plain: dict[str, Way] = {TORCHS: F.scaled_dot_product_attention}
-    if device.type == "cpu":
-        return plain | {BLOCKS: attend}
-    kinds = {
-        "cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION,
-        "efficient": SDPBackend.EFFICIENT_ATTENTION, "math": SDPBackend.MATH,
-    }  # fmt: skip
-    return plain | {name: _by(kind) for name, kind in kinds.items()}
-
-
-def _by(kind: SDPBackend) -> Way:
-    def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        with sdpa_kernel([kind]):
-            return F.scaled_dot_product_attention(query, key, value)
-
-    return attention
+    return WAYS.get(device.type, WAYS["other"])
 
 
 def quickest(shapes: Iterable[Shape], device: torch.device, folder: Path | None = None) -> dict[Shape, str]:
