@@ -1,15 +1,18 @@
 """Networks whose attention goes another way are the networks that they were."""
 
 import copy
+import json
 
 import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from peft import LoraConfig
+from pico import families
 
-from bespoke.models import attention, find
-from bespoke.models.attention import install, remove
+from bespoke.models import attention, backends, find
+from bespoke.models.attention import install, remove, shapes_of
+from bespoke.models.backends import Shape
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +74,13 @@ def test_keys_and_processors_stay_and_come_back(unet):
 
 def test_with_a_mask_attention_is_torchs_own():
     query, key, value = (torch.randn(1, 2, 5, 4, generator=torch.Generator().manual_seed(n)) for n in range(3))
-    mask = torch.ones(5, 5).tril().bool()
+    mask, functions = torch.ones(5, 5).tril().bool(), attention._Functions({})
     for kind in (torch.float32, torch.bfloat16):
         states = [one.to(kind) for one in (query, key, value)]
         exact = F.scaled_dot_product_attention(*states, attn_mask=mask)
-        assert torch.equal(attention._attention(*states, attn_mask=mask), exact)
+        assert torch.equal(functions.scaled_dot_product_attention(*states, attn_mask=mask), exact)
         causal = F.scaled_dot_product_attention(*states, is_causal=True)
-        assert torch.equal(attention._attention(*states, dropout_p=0.0, is_causal=True), causal)
+        assert torch.equal(functions.scaled_dot_product_attention(*states, dropout_p=0.0, is_causal=True), causal)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 64, 64, 16), (1, 2, 256, 77, 40), (2, 1, 1, 5, 8)])
@@ -98,3 +101,60 @@ def test_few_scores_at_once_give_what_torch_gives(shape, kind):
     for one, two in zip((found, *(g.grad for g in given)), (wanted, *(e.grad for e in exact)), strict=True):
         error = float((one.detach().double() - two.detach()).norm() / two.detach().norm())
         assert error < (1e-12 if kind is torch.float64 else 0.02)
+
+
+def test_a_networks_shapes_are_known_without_computing(unet):
+    network, inputs = copy.deepcopy(unet), (torch.zeros(2, 4, 16, 16), torch.tensor([1, 2]), torch.zeros(2, 77, 160))
+    found = shapes_of(network, *inputs)
+    sides = [(1, 256), (2, 64), (4, 16)]
+    wanted = [Shape(2, h, n, m, 48, torch.float32) for h, n in sides for m in (n, 77)]
+    assert sorted(found[:6], key=str) == sorted(wanted, key=str) and len(found) == 6
+    assert not any(isinstance(one, attention._Derived) for one in network.attn_processors.values())
+
+
+def test_what_was_measured_is_kept_and_heeded(unet, tmp_path):
+    """In float32, where attention in blocks is never taken unasked."""
+    shapes = [Shape(1, 1, 8, 8, 4, torch.float32), Shape(1, 2, 8, 5, 4, torch.bfloat16)]
+    device = torch.device("cpu")
+    first = backends.quickest(shapes, device, tmp_path)
+    assert [*first] == shapes and {*first.values()} <= {"torch", "blocks"}
+    (file,) = tmp_path.iterdir()
+    content = json.loads(file.read_text())
+    assert all({*one["seconds"]} == {"torch", "blocks"} for one in content.values())
+    turned = {key: one | {"way": "blocks" if one["way"] == "torch" else "torch"} for key, one in content.items()}
+    file.write_text(json.dumps(turned))
+    second = backends.quickest(shapes, device, tmp_path)
+    assert all(first[shape] != second[shape] for shape in shapes), "it was measured again"
+    file.write_text("{torn")
+    assert [*backends.quickest(shapes, device, tmp_path)] == shapes
+
+    network = copy.deepcopy(unet).requires_grad_()
+    before = answers(network, torch.float32)
+    install(network)
+    assert torch.equal(answers(network, torch.float32)[0], before[0])
+    inputs = torch.zeros(2, 4, 16, 16), torch.tensor([1, 2]), torch.zeros(2, 77, 160)
+    install(network, dict.fromkeys(shapes_of(network, *inputs), "blocks"))
+    after = answers(network, torch.float32)
+    assert not torch.equal(after[0], before[0]), "the choices were not heeded"
+    for one, two in zip(after, before, strict=True):
+        assert float((one - two).norm() / two.norm()) < 1e-5
+
+
+def test_a_transformer_of_the_third_kind_answers_as_before(tmp_path):
+    families.write("sd3", tmp_path / "model")
+    network = find(str(tmp_path / "model")).denoiser().float()
+    source = torch.Generator().manual_seed(0)
+    config = network.config
+    inputs = {
+        "hidden_states": torch.randn(1, config.in_channels, 8, 8, generator=source),
+        "encoder_hidden_states": torch.randn(1, 5, config.joint_attention_dim, generator=source),
+        "pooled_projections": torch.randn(1, config.pooled_projection_dim, generator=source),
+        "timestep": torch.tensor([300.0]),
+    }
+    with torch.no_grad():
+        before = network(**inputs).sample
+        choices = dict.fromkeys(shapes_of(network, **inputs), "blocks")
+        assert choices and install(network, choices)
+        after = network(**inputs).sample
+    assert not torch.equal(after, before)
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)

@@ -83,8 +83,13 @@ def test_it_is_group_norm_and_silu(pictures, groups, wide, height, width, silu, 
 
 @pytest.mark.parametrize("shape", [(1, 320, 40, 30), (2, 70, 33, 5)])
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
-def test_half_formats_are_rounded_once(shape, kind):
-    """Several chunks of positions, the last of them smaller, and blocks of channels that end amid a block."""
+@pytest.mark.parametrize("programs", [1, 1024])
+def test_half_formats_are_rounded_once(shape, kind, programs, monkeypatch):
+    """One chunk of positions, read in parts, or many, the last of them smaller; channels that end amid a block."""
+    if INTERPRETED:
+        from bespoke.models import groupnorm_kernels
+
+        monkeypatch.setattr(groupnorm_kernels, "PROGRAMS", programs)
     given = drawn(shape, kind, 5.0)
     exact = answers(lambda x, w, b: F.silu(F.group_norm(x, 10, w, b, 1e-5)), *(one.double() for one in given))
     found = answers(lambda x, w, b: group_norm(x, w, b, 10, 1e-5, silu=True), *given)

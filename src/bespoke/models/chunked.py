@@ -44,7 +44,7 @@ def attend(query: States, key: Others, value: Others) -> States:
     return _attend(query, key, value)[0]
 
 
-@torch.library.custom_op("bespoke::chunked_attention", mutates_args=())
+@torch.library.custom_op("bespoke::chunked_attention", mutates_args=(), device_types="cpu")
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The answer; the scaled queries [b·heads n width+1] with what is taken off scores; rows' sums [b·heads n 1]."""
     queries, keys, values = _scaled(query), _beside(key, 1), value.flatten(0, 1)
@@ -63,7 +63,7 @@ def _(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor
     return query.new_empty(query.shape), queries, sums
 
 
-@torch.library.custom_op("bespoke::chunked_attention_backward", mutates_args=())
+@torch.library.custom_op("bespoke::chunked_attention_backward", mutates_args=(), device_types="cpu")
 def _gradients(
     grad: Tensor, answer: Tensor, queries: Tensor, sums: Tensor, key: Tensor, value: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
