@@ -12,9 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bespoke.errors import BespokeError
+from bespoke.models.bases import ENCODERS
 from bespoke.models.load import Checkpoint
 from bespoke.models.unpacking import unpickled
-from bespoke.models.vocabulary import ENCODERS, NewWords, Word
+from bespoke.models.vocabulary import NewWords, Word
 from bespoke.workspace import atomic_file
 
 Form = Literal["diffusers", "a1111"]

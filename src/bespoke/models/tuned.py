@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, kinds, reading
+from bespoke.models.bases import ENCODERS
 from bespoke.models.conditions import conditions, is_sized, joint_width
 from bespoke.models.embedding import trainable_rows
 from bespoke.models.families import networks_of
@@ -19,8 +20,8 @@ from bespoke.models.load import Checkpoint
 from bespoke.models.quantized import quantize
 from bespoke.models.quietly import quiet
 from bespoke.models.shards import spread, whole
-from bespoke.models.vocabulary import ENCODERS, NewWords
 from bespoke.models.vocabulary import FILE as WORDS
+from bespoke.models.vocabulary import NewWords
 from bespoke.models.wearing import load_adapter
 from bespoke.recipe.tree import Recipe
 from bespoke.shapes import Latents, Sizes, TextRows, TextStates, Told

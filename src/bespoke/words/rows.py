@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bespoke.models import NewWords, Word
-from bespoke.models.vocabulary import ENCODER
+from bespoke.models.bases import ENCODER
 from bespoke.seeds import generator, normal
 from bespoke.words.anchors import Anchors, Neighbour, Vectors, vector_of, whole_words
 from bespoke.words.lessons import Lesson, Reader, graded
