@@ -50,7 +50,7 @@ class Base:
             readers = {name: Vocabulary(**own) for name, own in facts["readers"].items()}
             return Base(facts["name"], readers, facts["pipeline"])
         marks = zip(*(facts[part].split("-") for part in PARTS), strict=True)
-        each = [Vocabulary(*pair, facts["size"], facts["eos"]) for pair in marks]
+        each = [Vocabulary(tokenizer, encoder, facts["size"], facts["eos"]) for tokenizer, encoder in marks]
         return Base(facts["name"], dict(zip(ENCODERS.values(), each, strict=False)))
 
     def other_parts(self, base: "Base", encoders: Collection[str]) -> list[str]:

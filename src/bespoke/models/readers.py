@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from bespoke.errors import BespokeError
 from bespoke.models.bases import ENCODERS, T5, Base, Vocabulary
@@ -67,6 +67,23 @@ class Readers(Parts):
         words = self.new_words if part in self.worded else None
         return words.extend(network, ENCODERS[part]) if words else network
 
+    def without_words(self, network: Any, part: str) -> Any:
+        """A text encoder of its own brought back to the base's vocabulary, in place."""
+        words = self.new_words if part in self.worded else None
+        if words is None:
+            return network
+        if part not in self.family.optional:
+            return words.sliced(network, ENCODERS[part])
+        own = replace(self, trained=None).table(part)  # T5 is not trained, but words took rows of its table
+        network.set_input_embeddings(nn.Embedding.from_pretrained(own.to(network.dtype)))
+        network.config.vocab_size = len(own)
+        return network
+
+    def width(self, part: str) -> int:
+        """How many numbers a row of a text encoder has."""
+        config = self.config(part)
+        return int(config["hidden_size"] if "hidden_size" in config else config["d_model"])
+
     def table(self, part: str) -> Tensor:
         """The rows of a text encoder's own tokens, [v d], float32, of which nothing else is read.
 
@@ -110,6 +127,17 @@ class Readers(Parts):
     def rows_besides(self) -> dict[str, str]:
         """The same of those that may know new words or read them in their own pieces: T5, where there is one."""
         return {ENCODERS[encoder]: encoder for _, encoder in self.reading if encoder in self.family.optional}
+
+    def t5(self) -> tuple[str, str]:
+        """The folders of T5's tokenizer and of T5, for which words.t5 asks.
+
+        Raises: BespokeError when it has none.
+        """
+        found = [pair for pair in self.reading if pair[1] in self.family.optional]
+        if not found:
+            problem = f"words.t5 is set, and {self.name} has no T5."
+            raise BespokeError(problem, "Take words.t5 out of the recipe, or name a Stable Diffusion 3 with T5.")
+        return found[0]
 
     @property
     def worded(self) -> tuple[str, ...]:

@@ -197,7 +197,7 @@ class NewWords:
             raise BespokeError(f"The tokenizer knows {len(tokenizer)} tokens, not {size}.", "Use the base's.")
         ids = self.ids(encoder).items()
         counts = {} if plain else {surface: len(own) for surface, own in ids if len(own) > 1 or spelt}
-        names = [_name(token, plain=token.surface not in counts, spelt=spelt) for token in self.tokens()]
+        names = [_name(token, plain=token.surface not in counts) for token in self.tokens()]
         asked = [_name(token, plain=True) for token in self.tokens()] if spelt else names
         if taken := [name for name in asked if name in known]:
             whose = "T5's" if spelt else "the base's"
@@ -306,7 +306,7 @@ def _whole(surface: str, *, spelt: bool = False) -> str:
     T5 tells capitals from small letters and spaces from line breaks; where it is `spelt`, they are the same.
     """
     plain = "".join(map(_any_case, surface)) if spelt else re.sub(r"([^\w\s])", r"\\\1", surface)
-    return rf"(?<![\w{INNER}]){plain}(?![\w{INNER}])"
+    return rf"(?<!\w){plain}(?![\w{INNER}])"
 
 
 def _any_case(letter: str) -> str:
@@ -328,20 +328,18 @@ def _put_rows_in(backend: Any, counts: Mapping[str, int], *, spelt: bool) -> Non
         return backend.normalizer.normalize_str(surface) if spelt and own else surface
 
     longest = sorted(counts.items(), key=lambda pair: -len(pair[0]))
-    names = {surface: _row_names(surface, count, spelt=spelt) for surface, count in longest}
-    expand = [normalizers.Replace(Regex(_whole(read(s), spelt=spelt)), name) for s, name in names.items()]
+    expand = [normalizers.Replace(Regex(_whole(read(s), spelt=spelt)), _row_names(s, n)) for s, n in longest]
     backend.normalizer = normalizers.Sequence([*own, *expand])
 
 
-def _name(token: Token, *, plain: bool, spelt: bool = False) -> str:
-    """What a token is called. T5's names have the private letter behind each: no other word is found within them."""
-    if plain:
-        return f"{token.surface}_{token.number}" if token.number else token.surface
-    return f"{INNER.join(token.surface) if spelt else token.surface}{INNER}{token.number}"
+def _name(token: Token, *, plain: bool) -> str:
+    if not plain:
+        return f"{token.surface}{INNER}{token.number}"
+    return f"{token.surface}_{token.number}" if token.number else token.surface
 
 
-def _row_names(surface: str, count: int, *, spelt: bool) -> str:
-    return " ".join(_name(Token(surface, number, 0), plain=False, spelt=spelt) for number in range(count))
+def _row_names(surface: str, count: int) -> str:
+    return " ".join(_name(Token(surface, number, 0), plain=False) for number in range(count))
 
 
 def _tidy(word: Word, rows: int) -> Word:
