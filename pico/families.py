@@ -43,6 +43,10 @@ TINY_THIRD: dict[str, Any] = {"clips": ((32, 2, 4), (48, 2, 4)), "widths": (8, 8
 the real one is: readers of single files tell them apart by that."""
 
 
+SPARE = 3
+"""Rows of a tiny T5 that no token stands for; the real one has 28, 32,128 for 32,100 tokens."""
+
+
 def text_encoder(kind: Any, *, width: int, layers: int, heads: int, vocabulary: int | None = None, act: str) -> Any:
     """A text encoder of CLIP's form over pico's words, or over more rows where the real model's size is wanted."""
     words = clip.load_tokenizer()
@@ -135,10 +139,12 @@ def of_xl(
 
 
 def t5(width: int) -> tuple[T5EncoderModel, T5Tokenizer]:
-    """A tiny T5 encoder, with a tokenizer that spells."""
+    """A tiny T5 encoder, with a tokenizer that spells; as the real one it has rows that no token stands for."""
     pieces = ("<pad>", "</s>", "<unk>", "▁", *string.ascii_lowercase, *string.digits)
     tokenizer = T5Tokenizer(vocab=[(piece, -1.0) for piece in pieces], extra_ids=0)
-    config = T5Config(vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=2 * width, num_layers=2, num_heads=4)
+    config = T5Config(
+        vocab_size=len(tokenizer) + SPARE, d_model=width, d_kv=8, d_ff=2 * width, num_layers=2, num_heads=4
+    )
     return T5EncoderModel(config), tokenizer
 
 

@@ -74,7 +74,7 @@ def test_names_keys_and_shapes_are_those_that_programs_look_for(tmp_path):
     assert torch.equal(found["pole-axe"]["emb_params"], WORDS.of_word("halberd"))
     with safe_open(files["halberd"], "pt") as file:
         facts = json.loads(file.metadata()["bespoke"])
-    assert facts["base"]["text_encoder"] == BASE.text_encoder
+    assert facts["base"]["readers"]["clip_l"]["text_encoder"] == BASE.first.text_encoder
     assert (facts["word"]["method"], facts["word"]["gloss"]) == ("distilled", "an axe on a pole")
     two = NewWords(BASE, WORDS.words, dict(WORDS.rows) | {"clip_g": torch.ones(4, 8)})
     content = load_file(write_inversions(two, tmp_path / "xl", "a1111")["sks"])
@@ -107,7 +107,7 @@ def test_files_from_elsewhere_become_words(tmp_path, key, shape, surface):
     found = read_inversion(tmp_path / "My Style.safetensors", MODEL)
     assert [word.surface for word in found.words] == [surface]
     ids = found.extended(MODEL.tokenizer())(f"a {surface}, on a hill").input_ids
-    assert [i for i in ids if i >= BASE.size] == found.ids()[surface]
+    assert [i for i in ids if i >= BASE.first.size] == found.ids()[surface]
     assert found.words[0].rows == (shape[0] if len(shape) > 1 else 1)
     named = read_inversion(tmp_path / "My Style.safetensors", MODEL, "Qux")
     assert named.words[0].surface == "qux" and torch.equal(named.rows["clip_l"], found.rows["clip_l"])
@@ -163,7 +163,7 @@ def test_a_plain_folder_of_a_trained_text_encoder_has_its_weights_and_its_rows(t
     trained.save_pretrained(tmp_path / "trained" / "text_encoder")
     write_plain(worded.with_trained(tmp_path / "trained"), tmp_path / "plain")
     encoder = find(str(tmp_path / "plain")).text_encoder()
-    assert len(encoder.get_input_embeddings().weight) == BASE.size == encoder.config.vocab_size
+    assert len(encoder.get_input_embeddings().weight) == BASE.first.size == encoder.config.vocab_size
     assert torch.equal(encoder.final_layer_norm.bias, trained.final_layer_norm.bias)
     found = read_inversion(tmp_path / "plain" / "embeddings" / "sks.safetensors", MODEL)
     assert torch.equal(found.rows["clip_l"], 3 * WORDS.of_word("sks"))

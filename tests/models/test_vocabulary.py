@@ -161,7 +161,7 @@ def test_a_word_of_several_rows_is_so_many_tokens_in_one_place(encoder):
     ids = words.ids()
     assert ids == {"halberd": [1600, 1601, 1602], "sks": [1603, 1604], "halberdier": [1605, 1606]}
     read = tokenizer("Halberds, a (HALBERD:1.2) halberd_1 halberdier", return_offsets_mapping=True)
-    inside = [i for i in read.input_ids if i >= BASE.size]
+    inside = [i for i in read.input_ids if i >= BASE.first.size]
     assert inside == [*ids["halberd"], *ids["halberdier"]]
     start = read.input_ids.index(1600)
     text = "Halberds, a (HALBERD:1.2)"
@@ -189,7 +189,39 @@ def test_reading_after_writing_gives_the_same_words_and_equal_words_equal_files(
     assert torch.equal(again.rows["clip_l"], words.rows["clip_l"])
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     with safe_open(tmp_path / "a", "pt") as file:
-        assert json.loads(file.metadata()["bespoke"])["ids"] == words.ids()
+        assert json.loads(file.metadata()["bespoke"])["ids"] == {"clip_l": words.ids()}
+
+
+def as_version_1(words, path):
+    """Words as the first version wrote them: marks of all text encoders in one, one size, ids of all alike."""
+    each = words.base.readers.values()
+    tokenizers, encoders = ("-".join(getattr(one, part) for one in each) for part in ("tokenizer", "text_encoder"))
+    first = words.base.first
+    base = {"name": words.base.name, "tokenizer": tokenizers, "text_encoder": encoders}
+    told = [dataclasses.asdict(word) for word in words.words]
+    facts = {"base": base | {"size": first.size, "eos": first.eos}, "ids": words.ids(), "version": 1, "words": told}
+    text = json.dumps(facts, ensure_ascii=False, sort_keys=True)
+    save_file(dict(words.rows), path, {"bespoke": text})
+    return text
+
+
+def test_files_of_the_first_version_are_read_as_they_were(tmp_path):
+    two = Base("xl", {name: dataclasses.replace(BASE.first, text_encoder=name) for name in ("clip_l", "clip_g")})
+    for number, base in enumerate((dataclasses.replace(BASE, pipeline=""), two)):
+        each = {name: rows(2, number) for name in base.readers}
+        words = NewWords.of(base, [(Word("halberd", aliases=("pole axe",)), each)])
+        text = as_version_1(words, tmp_path / "old")
+        again = NewWords.read(tmp_path / "old")
+        assert (again.base, again.words, again.ids()) == (base, words.words, words.ids())
+        assert again.rows.keys() == each.keys() and all(torch.equal(again.rows[name], each[name]) for name in each)
+        save_file(each, tmp_path / "drifted", {"bespoke": text.replace(str(BASE.first.size), "7")})
+        with pytest.raises(BespokeError, match="do not agree"):
+            NewWords.read(tmp_path / "drifted")
+    as_version_1(WORDS, tmp_path / "words")
+    known = PICO_MODEL.with_words(tmp_path / "words")
+    assert known.tokenizer()("a halberd").input_ids == KNOWS("a halberd").input_ids
+    with pytest.raises(BespokeError, match="another tokenizer and text_encoder"):
+        PICO_MODEL.with_words(tmp_path / "old")
 
 
 def test_what_is_no_file_of_words_is_refused(tmp_path, on_disk):
@@ -200,7 +232,7 @@ def test_what_is_no_file_of_words_is_refused(tmp_path, on_disk):
     whole, metadata = load_file(on_disk), safe_open(on_disk, "pt").metadata()
     save_file({"clip_l": whole["clip_l"][1:].clone()}, tmp_path / "short", metadata)
     facts = json.loads(metadata["bespoke"])
-    facts["ids"]["cat"] = [7]
+    facts["ids"]["clip_l"]["cat"] = [7]
     save_file(whole, tmp_path / "drifted", {"bespoke": json.dumps(facts)})
     save_file(whole, tmp_path / "later", {"bespoke": json.dumps(facts | {"version": 9})})
     for name in ("plain", "noise", "short", "drifted", "later"):
@@ -271,7 +303,7 @@ def test_a_whole_folder_loads_in_plain_diffusers_with_the_words(tmp_path, on_dis
     worded.complete(tmp_path / "m")
     theirs = StableDiffusionPipeline.from_pretrained(tmp_path / "m", dtype=torch.float32, local_files_only=True)
     ours = worded.pipeline()
-    assert theirs.text_encoder.config.eos_token_id == theirs.text_encoder.eos_token_id == BASE.eos
+    assert theirs.text_encoder.config.eos_token_id == theirs.text_encoder.eos_token_id == BASE.first.eos
     for prompt in ("a Halberd and a (cat:1.2), category", "carbon\nfiber", *PROMPTS[:4]):
         one, other = (p.encode_prompt(prompt, "cpu", 1, False)[0] for p in (ours, theirs))
         assert torch.equal(one, other), prompt
@@ -327,13 +359,13 @@ def test_pooling_stays_at_the_end_of_the_prompt(kind):
     before = encoder(padded(PLAIN, "a dog"))[pooled]
     larger = words.extend(encoder)
     assert torch.equal(larger(padded(PLAIN, "a dog"))[pooled], before)
-    at = ids[0].tolist().index(BASE.eos)
+    at = ids[0].tolist().index(BASE.first.eos)
     found = larger(ids)
     expected = found.last_hidden_state[:, at]
     if kind is CLIPTextModelWithProjection:
         expected = larger.text_projection(expected)
     torch.testing.assert_close(found[pooled], expected)
-    assert larger.config.eos_token_id == BASE.eos
+    assert larger.config.eos_token_id == BASE.first.eos
 
 
 def test_rows_that_the_format_cannot_hold_are_refused():
@@ -355,5 +387,5 @@ def test_shapes_alone_know_the_words_too(on_disk, case):
 
 
 def test_a_base_is_a_record_of_the_untrained_model():
-    assert Base(**dataclasses.asdict(BASE)) == BASE and (BASE.size, BASE.eos) == (1600, 1599)
+    assert Base.of(dataclasses.asdict(BASE)) == BASE and (BASE.first.size, BASE.first.eos) == (1600, 1599)
     assert Path(BASE.name).name == "pico"

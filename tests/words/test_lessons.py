@@ -61,7 +61,7 @@ def test_ids_are_those_that_the_tokenizers_give(reader, word):
         )
         tail = [reader.tokenizer.pad_token_id] * PADS
         assert reader.filled(place, pieces) == reader.tokenizer(spaced).input_ids + tail, spaced
-        assert reader.filled(place, [BASE.size]) == larger(spaced).input_ids + tail, spaced
+        assert reader.filled(place, [BASE.first.size]) == larger(spaced).input_ids + tail, spaced
 
 
 def test_targets_are_the_states_of_whole_prompts_from_the_last_piece_on(reader):
@@ -72,7 +72,7 @@ def test_targets_are_the_states_of_whole_prompts_from_the_last_piece_on(reader):
     last = ids.index(pieces[0]) + len(pieces) - 1
     torch.testing.assert_close(lesson.target, states[last : last + len(lesson.target)], atol=1e-5, rtol=1e-5)
     assert lesson.ids[lesson.spot] == NEW and lesson.spot == last - len(pieces) + 1
-    assert ids[last + lesson.end] == BASE.eos and ids[last + lesson.end - 1] != BASE.eos
+    assert ids[last + lesson.end] == BASE.first.eos and ids[last + lesson.end - 1] != BASE.first.eos
     assert len(lesson.target) == lesson.end + 1 + PADS
 
 
@@ -117,8 +117,8 @@ def test_figures_are_those_of_a_loop_over_whole_prompts(reader):
     for number, place in enumerate(places):
         prompt = f"{place.left} kangaroo {place.right}"
         before, after = whole(reader, prompt), whole(Reader(tokenizer, larger), prompt)
-        starts = before[0].index(reader.pieces("kangaroo")[-1]), after[0].index(BASE.size)
-        count = after[0].index(BASE.eos) - starts[1] + 1
+        starts = before[0].index(reader.pieces("kangaroo")[-1]), after[0].index(BASE.first.size)
+        count = after[0].index(BASE.first.eos) - starts[1] + 1
         pairs = [(before[1][starts[0] + n], after[1][starts[1] + n]) for n in range(count + PADS)]
         cosines = [float(torch.nn.functional.cosine_similarity(a, b, dim=0)) for a, b in pairs]
         end = cosines.pop(count - 1)

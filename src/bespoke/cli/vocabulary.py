@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bespoke.models import Word
+from bespoke.models.bases import T5
 from bespoke.pipeline.lookup import WordShown
 from bespoke.pipeline.vocabulary import LEXICON, REPORT, BuiltWords
 from bespoke.pipeline.vocabularypage import headline
@@ -39,6 +40,8 @@ def built(made: BuiltWords) -> str:
         lines.append(f"{one.name:<11} {before:.3f} → {after:.3f} tokens a word{long}")
     if made.rows.without_vectors:
         lines.append(f"No row comes from word vectors: {made.rows.without_vectors}")
+    if T5 in made.rows_for:
+        lines.append("T5 has rows, too, by glosses or else pieces: train them, they are not judged.")
     lines.append(f"Page: {relative(made.page)}")
     lines += [f"Use them with:\n  bespoke train RECIPE --set {made.setting}"] if made.setting else []
     return "\n".join(lines)
@@ -57,6 +60,8 @@ def _word(word: Word) -> str:
 def _said(shown: WordShown) -> Iterator[tuple[str, str]]:
     yield "word", shown.shown
     yield "pieces", " ".join(shown.pieces)
+    if shown.spelt:
+        yield "T5's", " ".join(shown.spelt)
     if shown.entry:
         yield "known to", _sources(shown)
     elif shown.spelt_alike:
@@ -66,6 +71,8 @@ def _said(shown: WordShown) -> Iterator[tuple[str, str]]:
     new = f"yes, {shown.verdict}" if shown.token else "no"
     also = f", as {shown.token}" if shown.token not in ("", shown.word) else ""
     yield "new token", f"{new}{also}: {shown.reason}"
+    if shown.token and shown.rows_for:
+        yield "rows for", ", ".join(shown.rows_for)
     if shown.made:
         yield from _made(shown)
 

@@ -10,6 +10,7 @@ from bespoke.encoding.text import (
     fitted,
     lost,
     spelling,
+    spelt_tokens,
     text_encoder,
     tokens,
     told_long,
@@ -20,5 +21,6 @@ from bespoke.encoding.text import (
 __all__ = [
     "Cache", "Encode", "Items", "Joined", "JointTextEncoder", "LatentEncoder", "PairedTextEncoder", "Progress", "Rows",
     "Sense", "Stacked", "TextEncoder", "Uncached",
-    "fitted", "lost", "sampled", "spelling", "text_encoder", "tokens", "told_long", "too_long", "windows",
+    "fitted", "lost", "sampled", "spelling", "spelt_tokens", "text_encoder", "tokens", "told_long", "too_long",
+    "windows",
 ]  # fmt: skip

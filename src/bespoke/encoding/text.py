@@ -163,9 +163,7 @@ class _Spelling(_Opening):
     @torch.no_grad()
     def states(self, ids: Sequence[int]) -> Tensor:
         """The states of a prompt's tokens, [tokens, features]."""
-        row = [*ids, self.tokenizer.eos_token_id]
-        row += [self.tokenizer.pad_token_id] * (T5_TOKENS - len(row))
-        return self.encoder(torch.tensor([row], device=self.device))[0][0].float().cpu()
+        return self.encoder(_padded(self.tokenizer, ids)[None].to(self.device))[0][0].float().cpu()
 
 
 def text_encoder(
@@ -233,6 +231,27 @@ def tokens(
         return torch.cat([ids, weights, empty] if weighed else [ids], dim=1).float()
 
     return [torch.cat([rows(caption, those) for those in zip(*each, strict=True)])[None] for caption, each in cut]
+
+
+def spelt_tokens(tokenizer: Any, captions: Sequence[str]) -> list[TextRows]:
+    """Captions for a T5 whose new words are trained, each [1 256 3]: tokens, their weights, those of the empty caption.
+
+    `models.reading` takes them, below those of two CLIPs.
+    """
+    empty = _padded(tokenizer, ())
+
+    def row(caption: str) -> Tensor:
+        window = _opening(tokenizer, caption, before=0)
+        weights = torch.tensor(_framed(window.weights, T5_TOKENS, before=0))
+        return torch.stack([_padded(tokenizer, window.ids), weights, empty], dim=1).float()
+
+    return [row(caption)[None] for caption in captions]
+
+
+def _padded(tokenizer: Any, ids: Sequence[int]) -> Tensor:
+    """A prompt's tokens as T5 reads them, [256]: a mark of the end, and padding."""
+    row = [*ids, tokenizer.eos_token_id]
+    return torch.tensor(row + [tokenizer.pad_token_id] * (T5_TOKENS - len(row)))
 
 
 def _opening(tokenizer: Any, caption: str, before: int = 1) -> Window:

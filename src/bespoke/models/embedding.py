@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bespoke.errors import BespokeError
-from bespoke.models.vocabulary import ENCODER, NewWords, mend_pooling
+from bespoke.models.bases import ENCODER
+from bespoke.models.vocabulary import NewWords, mend_pooling
 
 
 class SplitEmbedding(nn.Module):
@@ -48,10 +49,10 @@ def trainable_rows(text_encoder: Any, words: NewWords, encoder: str = ENCODER) -
     """
     if not words.words:
         raise BespokeError("There are no new words whose rows could be trained.", "Make some first.")
-    table = text_encoder.get_input_embeddings()
-    own = (table.table if isinstance(table, SplitEmbedding) else table).weight.detach()[: words.base.size]
+    table, vocabulary = text_encoder.get_input_embeddings(), words.base.readers[encoder]
+    own = (table.table if isinstance(table, SplitEmbedding) else table).weight.detach()[: vocabulary.size]
     split = SplitEmbedding(nn.Embedding.from_pretrained(own, freeze=True), words.rows[encoder], words.places)
-    mend_pooling(text_encoder, words.base.eos)
+    mend_pooling(text_encoder, vocabulary.eos)
     text_encoder.set_input_embeddings(split)
     return split.rows
 

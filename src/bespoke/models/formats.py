@@ -12,16 +12,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bespoke.errors import BespokeError
+from bespoke.models.bases import ENCODERS, T5
 from bespoke.models.load import Checkpoint
 from bespoke.models.unpacking import unpickled
-from bespoke.models.vocabulary import ENCODERS, NewWords, Word
+from bespoke.models.vocabulary import NewWords, Word
 from bespoke.workspace import atomic_file
 
 Form = Literal["diffusers", "a1111"]
 NAMELESS = ("emb_params", "*", "<*>")
 """Keys that say nothing of the word: its name is the file's."""
-FORMER = {"text_encoders_0": "clip_l", "text_encoders_1": "clip_g"}
-"""What diffusers' advanced SDXL script once called the keys. Source: its TokenEmbeddingsHandler, before v0.27."""
+OTHERS = {"text_encoders_0": "clip_l", "text_encoders_1": "clip_g", "t5": T5}
+"""What others call the keys. Source: diffusers' advanced SDXL script, its TokenEmbeddingsHandler before v0.27;
+OneTrainer's StableDiffusion3EmbeddingSaver."""
 FOLDER = "embeddings"
 _UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]|^\.|[. ]$')
 
@@ -40,10 +42,11 @@ def write_inversions(words: NewWords, folder: Path, form: Form) -> dict[str, Pat
 
     `diffusers`: one key, the placeholder, for `load_textual_inversion`. `a1111`: for A1111, Forge and ComfyUI, where
     the file's name calls it: `halberd`, in ComfyUI `embedding:halberd`. A term of several words has a second file with
-    hyphens there, as ComfyUI reads names up to a space. What a file's name cannot hold is `_` in it. For SDXL keys are
-    `clip_l` and `clip_g` in both forms, as all programs look for.
+    hyphens there, as ComfyUI reads names up to a space. What a file's name cannot hold is `_` in it. For XL and 3.x
+    keys are `clip_l`, `clip_g` and, where T5 has rows, `t5xxl` in both forms, as all programs look for.
     Raises: BespokeError when two words would be one file.
-    Source: diffusers' loaders/textual_inversion.py; A1111's modules/textual_inversion; ComfyUI's comfy/sd1_clip.py.
+    Source: diffusers' loaders/textual_inversion.py; A1111's modules/textual_inversion; ComfyUI's comfy/sd1_clip.py and
+    comfy/text_encoders/sd3_clip.py.
     """
     found: dict[str, Path] = {}
     owners: dict[Path, Word] = {}
@@ -85,15 +88,15 @@ def read_inversion(path: Path, checkpoint: Checkpoint, surface: str = "", *, pic
         tensors, own = _opened(path, hint)
     key, rows = _of_each(path, tensors, checkpoint, hint)
     name = surface or own.get("surface") or (path.stem if key in (*NAMELESS, *ENCODERS.values()) else key)
-    for encoder, part in checkpoint.rows_for.items():
-        width = int(checkpoint.config(part)["hidden_size"])
-        if rows[encoder].shape[-1] != width:
+    for encoder, part in (checkpoint.rows_for | checkpoint.rows_besides).items():
+        width = checkpoint.width(part)
+        if encoder in rows and rows[encoder].shape[-1] != width:
             problem = f"{path.name} has rows of {rows[encoder].shape[-1]} numbers; {checkpoint.name} needs {width}."
             raise BespokeError(problem, "It was made for another kind of base.")
     told = {field: own[field] for field in ("gloss", "figures") if field in own}
     pieces = tuple(own.get("pieces", ()))
     word = Word(name, pieces=pieces, method=own.get("method", "textual inversion"), **told)
-    return NewWords.of(checkpoint.base, [(word, rows)])
+    return NewWords.of(checkpoint.base_with(*rows), [(word, rows)])
 
 
 def _opened(path: Path, hint: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -127,7 +130,7 @@ def write_plain(checkpoint: Checkpoint, folder: Path) -> None:
         write_inversions(words, folder / FOLDER, "a1111")
         for part, encoder in encoders.values():
             if checkpoint.part(part) != checkpoint.folder / part:
-                words.sliced(encoder).save_pretrained(folder / part)
+                checkpoint.without_words(encoder, part).save_pretrained(folder / part)
     bare.complete(folder)
 
 
@@ -154,19 +157,22 @@ def _of_each(
     path: Path, tensors: dict[str, Tensor], checkpoint: Checkpoint, hint: str
 ) -> tuple[str, dict[str, Tensor]]:
     """The key of the one inversion of a file, and its rows [n d] for each of a checkpoint's text encoders."""
-    wanted, known = list(checkpoint.rows_for), {"clip_l", "clip_g", "clip_h", "t5xxl"}
-    tensors = {FORMER.get(key, key): rows for key, rows in tensors.items()}
+    wanted, known = list(checkpoint.rows_for), {"clip_l", "clip_g", "clip_h", T5}
+    tensors = {OTHERS.get(key, key): rows for key, rows in tensors.items()}
+    besides = [T5] if checkpoint.family.optional and T5 in tensors else []
     if len(tensors) > 1 and set(tensors) <= known and len(wanted) == 1:
         names = " and ".join(sorted(tensors))
         raise BespokeError(f"{path.name} is for a model with several text encoders: {names}.", "Use it with SDXL.")
-    if len(wanted) > 1 and set(tensors) != {*wanted}:
+    if len(wanted) > 1 and set(tensors) != {*wanted, *besides}:
         problem = f"{path.name} has rows for {' and '.join(sorted(tensors)) or 'nothing'}; {checkpoint.name} has"
-        raise BespokeError(f"{problem} {len(wanted)} text encoders, {' and '.join(wanted)}.", "Name one made for SDXL.")
+        hint = f"Name one made for {checkpoint.family.name}."
+        raise BespokeError(f"{problem} {len(wanted)} text encoders, {' and '.join(wanted)}.", hint)
     if len(wanted) == 1 and len(tensors) != 1:
         raise BespokeError(f"{path.name} holds {len(tensors)} tensors, not one inversion.", hint)
     if not all(rows.is_floating_point() and rows.ndim in (1, 2) for rows in tensors.values()):
         raise BespokeError(f"{path.name} holds {len(tensors)} tensors, not one inversion.", hint)
     key = next(iter(tensors))
+    wanted += besides if checkpoint.rows_besides else []  # without T5 nothing reads its rows
     found = {encoder: tensors[encoder if len(wanted) > 1 else key] for encoder in wanted}
     found = {encoder: rows.reshape(-1, rows.shape[-1]) for encoder, rows in found.items()}
     if len({len(rows) for rows in found.values()}) > 1:

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from bespoke.models.attention import install
 from bespoke.models.fusednorms import fuse_norms
@@ -33,9 +34,13 @@ def arrange(network: Tuned, device: str) -> None:
 
 
 def channels_last(network: nn.Module) -> None:
-    """Lets the channels of a place lie side by side, as convolutions read them, in place."""
+    """Lets the channels of a place lie side by side, as convolutions read them, in place.
+
+    Tensors without contents, by which memory is planned, stay: torch cannot turn those that are watched.
+    """
     last: Any = torch.channels_last
-    network.to(memory_format=last)
+    if not any(isinstance(parameter, FakeTensor) for parameter in network.parameters()):
+        network.to(memory_format=last)
 
 
 def _narrowest(network: nn.Module) -> int:

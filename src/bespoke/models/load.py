@@ -1,7 +1,5 @@
 """A model's name turned into its networks: `pico`, a diffusers folder or a hub id, all by the same code."""
 
-import hashlib
-import importlib
 import inspect
 import json
 import os
@@ -16,15 +14,13 @@ import torch
 
 from bespoke.errors import BespokeError
 from bespoke.models import hub
-from bespoke.models.conditions import joint_width, takes_summary
-from bespoke.models.families import T5_TOKENS, Family, family_of, halving
-from bespoke.models.marks import fingerprint
+from bespoke.models.families import Family, family_of
 from bespoke.models.quietly import quiet
+from bespoke.models.readers import Readers
 from bespoke.models.runtimes import runtime_of
 from bespoke.models.unpacking import RESCALED, cached
-from bespoke.models.vocabulary import ENCODERS, Base, NewWords
+from bespoke.models.vocabulary import NewWords
 from bespoke.models.wearing import load_adapter
-from bespoke.workspace import sha256
 
 HERE = Path(__file__).parent
 PICO = HERE / "pico"
@@ -33,37 +29,20 @@ SHIPPED = ("pico-CLIP", "pico-BLIP", "pico-YOLOS")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A Stable Diffusion on disk in diffusers' layout; each network is read when it is asked for."""
-
-    name: str
-    folder: Path
-    family: Family
-    trained: Path | None = None
-    """A folder whose parts stand in for those of `folder`."""
-    words: Path | None = None
-    """A file of new words, which its tokenizer and text encoder know."""
-    rescaled: bool = False
-    """Whether its schedule leaves nothing of a picture at the last timestep."""
-    commit: str = ""
-    """The hub's commit that it came from."""
-
-    def part(self, name: str) -> Path:
-        """The folder of one part."""
-        instead = self.trained / name if self.trained else None
-        return instead if instead and instead.is_dir() else self.folder / name
+class Checkpoint(Readers):
+    """A Stable Diffusion on disk, drawn with by its pipeline, and written again as a whole folder."""
 
     def with_trained(self, folder: Path) -> "Checkpoint":
         """The same checkpoint with the parts in `folder` in place of its own."""
         return replace(self, trained=folder)
 
     def with_words(self, path: Path) -> "Checkpoint":
-        """The same checkpoint with the new words in a file.
+        """The same checkpoint with the new words in a file; T5, where there is one, may have rows for them or not.
 
-        Raises: BespokeError when the file holds none, was made for another base, or lacks rows of a text encoder.
+        Raises: BespokeError when the file holds none, was made for another base, or lacks rows of a CLIP.
         """
         found = NewWords.read(path)
-        found.fits(self.base)
+        found.fits(self.base_with(*found.rows))
         lacking = {*self.rows_for} - {*found.rows} if found.words else set[str]()
         if lacking:
             raise BespokeError(f"{path} has no rows for {' and '.join(sorted(lacking))}.", "Make the words anew.")
@@ -89,19 +68,6 @@ class Checkpoint:
             raise BespokeError(f"{self.name} is drawn by {kind}, which has no rescaled betas.", hint)
         return replace(self, rescaled=True)
 
-    @property
-    def base(self) -> Base:
-        """What new words are made for: the model as it is in its folder, untrained."""
-        plain = replace(self, trained=None, words=None)
-        tokenizer = plain.tokenizer()
-        marks = ("-".join(map(plain.fingerprint, parts)) for parts in zip(*self._learning, strict=True))
-        return Base(self.name, *marks, size=len(tokenizer), eos=int(tokenizer.eos_token_id))
-
-    @property
-    def new_words(self) -> NewWords | None:
-        """The new words, if there are any."""
-        return NewWords.read(self.words) if self.words else None
-
     def complete(self, folder: Path) -> None:
         """Copies all parts that `folder` lacks into it, so that it is a whole model; the index comes last.
 
@@ -120,66 +86,6 @@ class Checkpoint:
             shutil.copytree(self.part(entry.name), temporary) if entry.is_dir() else shutil.copyfile(entry, temporary)
             os.replace(temporary, folder / entry.name)
 
-    def tokenizer(self, part: str = "tokenizer") -> Any:
-        """A tokenizer; of several, the first."""
-        import transformers
-
-        kind = transformers.CLIPTokenizer if part == "tokenizer" else getattr(transformers, self._index[part][1])
-        # Training changes no tokenizer; a model it wrote has one that knows the words already.
-        tokenizer = kind.from_pretrained(self.folder / part if self.words else self.part(part))
-        words = self.new_words if part in self._worded else None
-        return words.extended(tokenizer) if words else tokenizer
-
-    def tokenizers(self) -> list[Any]:
-        """The tokenizers of the text encoders that can be trained; more than one in some families."""
-        return [self.tokenizer(tokenizer) for tokenizer, _ in self._learning]
-
-    def text_encoder(self) -> Any:
-        """The frozen text encoder, in float32; of several, the first."""
-        return self.network("text_encoder")
-
-    def readers(self) -> list[tuple[Any, Any]]:
-        """The tokenizers with their frozen text encoders, in float32; more than one in some families."""
-        return [(self.tokenizer(tokenizer), self.network(encoder)) for tokenizer, encoder in self.reading]
-
-    def measure(self) -> Any:
-        """The tokenizer that says whether a prompt is too long: of several that of the text encoder that reads most."""
-        last = self.reading[-1][0]
-        return self.tokenizer(last if self.joint_width and last in self.family.optional else "tokenizer")
-
-    @property
-    def reading(self) -> tuple[tuple[str, str], ...]:
-        """The folders of the tokenizers and text encoders that it has, of all that its family knows."""
-        there, lacked = (pair for pair in self.family.readers if self.part(pair[1]).is_dir()), self.lacked
-        return tuple(pair for pair in there if pair[1] not in lacked)
-
-    @property
-    def lacked(self) -> tuple[str, ...]:
-        """The folders that its family knows and it does without: one is missing, or its index leaves it out."""
-        index, those = self._index, self.family.optional
-        there = all((index.get(part) or [None])[0] and self.part(part).is_dir() for part in those)
-        return () if there else those
-
-    @property
-    def rows_for(self) -> dict[str, str]:
-        """The folders of the text encoders that know new words, by what files call their rows."""
-        return {ENCODERS[encoder]: encoder for _, encoder in self._learning}
-
-    @property
-    def _learning(self) -> tuple[tuple[str, str], ...]:
-        """The folders of the text encoders that can be trained and know new words, with their tokenizers."""
-        return tuple(pair for pair in self.reading if pair[1] in ENCODERS)
-
-    @property
-    def _index(self) -> dict[str, Any]:
-        """What the model's index says: for each part the library and the class."""
-        return json.loads((self.folder / "model_index.json").read_text(encoding="utf-8"))
-
-    @property
-    def empty_is_zero(self) -> bool:
-        """Whether the states of an empty prompt are zeros, as the model learnt to be guided away from."""
-        return bool(self._index.get("force_zeros_for_empty_prompt", False))
-
     def vae(self) -> Any:
         """The frozen autoencoder, in float32."""
         return self.network("vae")
@@ -187,22 +93,6 @@ class Checkpoint:
     def denoiser(self) -> Any:
         """The frozen network that draws, a UNet or a transformer, in float32."""
         return self.network(self.family.denoiser)
-
-    def network(self, part: str) -> Any:
-        """One frozen network, in float32; a text encoder knows the new words."""
-        network = self._read(self._kind(part), self.part(part)).eval().requires_grad_(requires_grad=False)
-        words = self.new_words if part in ENCODERS else None
-        return words.extend(network, ENCODERS[part]) if words else network
-
-    def _kind(self, part: str) -> Any:
-        """The class of a network, by the model's index."""
-        library, kind = self._index[part]
-        with quiet():
-            return getattr(importlib.import_module(library), kind)
-
-    def _read(self, kind: Any, folder: Path) -> Any:
-        with quiet():
-            return kind.from_pretrained(folder, dtype=torch.float32)
 
     def pipeline(
         self, adapter: Path | None = None, *, safety_checker: bool = True, parts: Mapping[str, Any] | None = None
@@ -220,7 +110,7 @@ class Checkpoint:
             if self.family.checked and not safety_checker:
                 options = {"safety_checker": None, "requires_safety_checker": False}
             own = [part for part in self.family.worded if self.trained and (self.trained / part).is_dir()]
-            own += self._worded if self.words else ()
+            own += self.worded if self.words else ()
             options |= {part: self._network_or_tokenizer(part) for part in dict.fromkeys(own)} | dict(parts or {})
             options |= dict.fromkeys(self.lacked)
             kind = getattr(diffusers, self.family.pipeline)
@@ -235,91 +125,15 @@ class Checkpoint:
     def _network_or_tokenizer(self, part: str) -> Any:
         return self.tokenizer(part) if part.startswith("tokenizer") else self.network(part)
 
-    @property
-    def _worded(self) -> tuple[str, ...]:
-        """The parts that know new words."""
-        return tuple(part for pair in self._learning for part in pair)
-
-    @property
-    def scheduler_config(self) -> dict[str, Any]:
-        """The scheduler's settings."""
-        own = json.loads((self.part("scheduler") / "scheduler_config.json").read_text(encoding="utf-8"))
-        return own | RESCALED if self.rescaled else own
-
-    @property
-    def flows(self) -> bool:
-        """Whether it was trained by flow matching."""
-        return str(self.scheduler_config["_class_name"]).startswith("FlowMatch")
-
-    @property
-    def scaling(self) -> tuple[float, float]:
-        """What the autoencoder's latents are multiplied with, after the second number is taken from them."""
-        vae = self.config("vae")
-        return float(vae["scaling_factor"]), float(vae.get("shift_factor") or 0.0)
-
-    def moments_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
-        """The shape of the autoencoder's moments for a picture of (width, height) pixels."""
-        factor = halving(self.config("vae"))
-        return 2 * int(self.config("vae")["latent_channels"]), size[1] // factor, size[0] // factor
-
-    @property
-    def summarised(self) -> bool:
-        """Whether the last row of a text's states is a summary of it."""
-        return takes_summary(self.config(self.family.denoiser))
-
-    @property
-    def joint_width(self) -> int:
-        """The width of the states that a transformer attends to together with a picture; 0 for a UNet."""
-        return joint_width(self.config(self.family.denoiser))
-
-    @property
-    def windowed(self) -> bool:
-        """Whether longer prompts are read in several windows."""
-        return not self.joint_width
-
-    @property
-    def text_shape(self) -> tuple[int, int]:
-        """How many tokens a caption has, and how many features each of its states: those of all text encoders.
-
-        A summary is a row more.
-        """
-        texts = [self.config(encoder) for _, encoder in self.family.readers[:2]]
-        tokens = int(texts[0]["max_position_embeddings"])
-        if width := self.joint_width:
-            return tokens + T5_TOKENS, width
-        return tokens, sum(int(text["hidden_size"]) for text in texts)
-
-    @property
-    def resolution(self) -> int:
-        """The side, in pixels, that the model was trained at."""
-        return int(self.config(self.family.denoiser)["sample_size"]) * halving(self.config("vae"))
-
-    @property
-    def step(self) -> int:
-        """What the sides of a picture must be multiples of, in pixels: the autoencoder's times the denoiser's."""
-        return halving(self.config("vae")) * halving(self.config(self.family.denoiser))
-
-    def config(self, part: str) -> dict[str, Any]:
-        """The settings of one network."""
-        return json.loads((self.part(part) / "config.json").read_text(encoding="utf-8"))
-
-    def fingerprint(self, part: str) -> str:
-        """A mark of one part: equal exactly when its settings and weights are, and the new words it knows."""
-        mark = fingerprint(self.part(part))
-        if self.rescaled and part == "scheduler":
-            return f"{mark}-rescaled"
-        if not self.words or part not in self._worded:
-            return mark
-        return hashlib.sha256(f"{mark} {sha256(self.words)}".encode()).hexdigest()[:16]
-
     def _write_worded(self, folder: Path, words: NewWords) -> None:
         """Writes the parts that know new words, where `folder` has none."""
         bare = replace(self, words=None)
-        for part in self._worded:
+        for part in self.worded:
             if not (folder / part).exists():
                 temporary = folder / f".{part}.tmp"
                 tokens = part.startswith("tokenizer")
-                made = words.extended(bare.tokenizer(part), plain=True) if tokens else self.network(part)
+                own = bare.tokenizer(part) if tokens else self.network(part)
+                made = words.extended(own, self.name_of(part), plain=True) if tokens else own
                 made.save_pretrained(temporary)
                 os.replace(temporary, folder / part)
 

@@ -54,7 +54,7 @@ MMDIT = "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight"
 """Tensors that every whole model in one file has, and every one of Stable Diffusion 3."""
 THREE = "one file, Stability AI's layout"
 """The form of a whole Stable Diffusion 3."""
-TOKENS = ("clip_l", "clip_g", "clip_h", "t5xxl", "emb_params")
+TOKENS = ("clip_l", "clip_g", "clip_h", "t5xxl", "t5", "emb_params")
 """Keys of textual inversions."""
 LOADS = {
     ("LoRA", "kohya"): ("diffusers", "ComfyUI", "A1111", "Forge", "bespoke"),
@@ -228,7 +228,8 @@ def _form(kind: str, names: Mapping[str, Any]) -> str:
 def _family(head: Header) -> str:
     """The family by what the file says, by names, or by how wide the states of texts are."""
     said = head.metadata.get("modelspec.architecture", "") + head.metadata.get("ss_base_model_version", "")
-    three = [threefile.FAMILY] if re.search("diffusion-v?3", said) else []
+    spelt = "clip_g" in head.tensors and {"t5xxl", "t5"} & {*head.tensors}
+    three = [threefile.FAMILY] if spelt or re.search("diffusion-v?3", said) else []
     names = (family for name, family in OTHERS.items() if any(name in key for key in head.tensors))
     if found := next(iter((*three, *names)), ""):
         return found

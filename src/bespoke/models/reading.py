@@ -12,6 +12,8 @@ from bespoke.shapes import TextRows, TextStates
 
 COLUMNS = 5
 """What two tokenizers say of a caption with weights."""
+SPELT = 3
+"""What T5's says of it: tokens, weights, the tokens of the empty caption."""
 LEFT_OUT = -1
 """Stands for every token of a caption that is left out, where the model is guided away from zeros."""
 
@@ -47,23 +49,26 @@ def states(encoders: Sequence[Any], rows: TextRows) -> TextStates:
 def joint_states(encoders: Sequence[Any], rows: Float[Tensor, "b rows columns"], width: int) -> TextStates:
     """The states of tokens as a transformer of that width attends to them: two CLIPs', T5's below, the summary last.
 
-    `rows` have CLIP's tokens, their weights and those of the empty caption as in `states`, always both; below them T5's
-    states, which is not trained, or nothing, and then zeros are in their place.
+    `rows` have CLIP's tokens, their weights and those of the empty caption as in `states`, always both. Below them are
+    T5's: where it is the third of `encoders` the same of its tokens; else the states that it gave, or nothing, and then
+    zeros are in their place.
     """
-    length = encoders[0].config.max_position_embeddings
-    said = [_weighed(encoder, rows[:, :length, :COLUMNS], place, 2) for place, encoder in enumerate(encoders)]
+    clips, spelling, length = encoders[:2], encoders[2:], encoders[0].config.max_position_embeddings
+    said = [_weighed(encoder, rows[:, :length, :COLUMNS], place, 2) for place, encoder in enumerate(clips)]
     states_ = torch.cat([own for own, _ in said], dim=-1)
     summary = torch.cat([own for _, own in said if own is not None], dim=-1)
     below = rows[:, length:] if rows.shape[1] > length else rows.new_zeros(len(rows), T5_TOKENS, width)
+    below = _spelt(spelling[0], below[..., :SPELT]) if spelling else below
     return torch.cat([_widened(states_, width), below.to(states_), _widened(summary[:, None], width)], dim=1)
 
 
 def unread(encoders: Sequence[Any]) -> list[nn.Parameter]:
     """The parameters of text encoders on which no state depends: the last layer of those that give no summary.
 
-    One that reads alone is read to its end.
+    One that reads alone is read to its end, and so is T5, the third.
     """
-    silent = [encoder for encoder in encoders if not hasattr(encoder, "text_projection")] if len(encoders) > 1 else []
+    several = encoders[:2] if len(encoders) > 1 else ()
+    silent = [encoder for encoder in several if not hasattr(encoder, "text_projection")]
     found: list[nn.Parameter] = []
     for encoder in silent:
         last = f"layers.{encoder.config.num_hidden_layers - 1}."
@@ -81,6 +86,14 @@ def _weighed(encoder: Any, windows: Tensor, place: int, count: int) -> tuple[Ten
     plain, weights = both[-1:], windows[..., count, None]
     weighed = plain + weights.to(both.dtype) * (both[:-1] - plain)
     return weighed, None if summary is None else summary[:-1]
+
+
+def _spelt(encoder: Any, rows: Float[Tensor, "b tokens columns"]) -> Float[Tensor, "b tokens width"]:
+    """What T5 says of tokens with weights. The empty caption has no new word: what it says of that cannot change."""
+    with torch.no_grad():
+        plain = encoder(rows[:1, :, 2].long())[0]
+    said = encoder(rows[..., 0].long())[0]
+    return plain + rows[..., 1, None].to(said.dtype) * (said - plain)
 
 
 def _widened(states_: Tensor, width: int) -> Tensor:

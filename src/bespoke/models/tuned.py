@@ -12,15 +12,17 @@ from torch import Tensor, nn
 
 from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, kinds, reading
+from bespoke.models.bases import ENCODERS
 from bespoke.models.conditions import conditions, is_sized, joint_width
 from bespoke.models.embedding import trainable_rows
-from bespoke.models.families import networks_of
+from bespoke.models.families import NETWORKS, Family, networks_of
 from bespoke.models.load import Checkpoint
 from bespoke.models.quantized import quantize
 from bespoke.models.quietly import quiet
+from bespoke.models.rows import still, words_of
 from bespoke.models.shards import spread, whole
-from bespoke.models.vocabulary import ENCODERS, NewWords
 from bespoke.models.vocabulary import FILE as WORDS
+from bespoke.models.vocabulary import NewWords
 from bespoke.models.wearing import load_adapter
 from bespoke.recipe.tree import Recipe
 from bespoke.shapes import Latents, Sizes, TextRows, TextStates, Told
@@ -197,10 +199,13 @@ def tuned(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
     and no adapter is trained or bitsandbytes is missing.
     """
     model, train = recipe.model, recipe.train
-    parts = checkpoint.family.worded if recipe.trains_text else checkpoint.family.worded[:1]
-    network = _network({part: checkpoint.network(part) for part in parts}, recipe)
     dtype = DTYPES[model.weight_dtype or "fp32"]
     _check_formats(recipe, dtype)
+    words = words_of(checkpoint, recipe) if recipe.trains_words else None
+    network = _network({part: checkpoint.network(part) for part in _parts(checkpoint.family, recipe)}, recipe)
+    for name in checkpoint.family.optional:
+        if name in network.text_encoders:
+            still(network.text_encoders[name], dtype)
     if network.adapted:
         if model.quantization:
             for part in network.parts.values():
@@ -209,11 +214,18 @@ def tuned(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
         _fuse(network, recipe, dtype)
     else:
         _free(network, dtype, train.unet_dropout)
-    if recipe.trains_words:
-        network.train_rows(words_of(checkpoint, recipe))
+    if words is not None:
+        network.train_rows(words)
     if train.gradient_checkpointing:
         _checkpoint_activations(network)
     return network
+
+
+def _parts(family: Family, recipe: Recipe) -> list[str]:
+    """The folders of the networks that a recipe needs in each step; the denoiser is first, T5 last."""
+    worded = family.worded if recipe.trains_text else family.worded[:1]
+    t5 = [encoder for _, encoder in family.readers if encoder in family.optional and recipe.trains_t5]
+    return [*worded, *t5]
 
 
 def _check_formats(recipe: Recipe, dtype: torch.dtype) -> None:
@@ -258,22 +270,9 @@ def _checkpoint_activations(network: Tuned) -> None:
 def _network(networks: Mapping[str, Any], recipe: Recipe) -> Tuned:
     """The networks of a recipe, nothing of them trainable yet."""
     only_rows = recipe.model.method == "words"
-    trained = () if only_rows else (networks if recipe.train.train_text_encoder else list(networks)[:1])
+    whole = [name for name in networks if name in NETWORKS]
+    trained = () if only_rows else (whole if recipe.train.train_text_encoder else whole[:1])
     return Tuned(networks, adapted=recipe.model.method != "full", trained=list(trained))
-
-
-def words_of(checkpoint: Checkpoint, recipe: Recipe) -> NewWords:
-    """The new words whose rows a recipe trains.
-
-    Raises: BespokeError when there are none, or all of the text encoder is trained anyway.
-    """
-    if checkpoint.new_words is None:
-        hint = "Make some with: bespoke words build DATASET, and name them: --set words.file=words/words.safetensors"
-        raise BespokeError("There are no new words whose rows could be trained.", hint)
-    if recipe.model.method == "full" and recipe.train.train_text_encoder:
-        hint = "Take words.train out of the recipe."
-        raise BespokeError("All of the text encoder is trained, the rows of new words among it.", hint)
-    return checkpoint.new_words
 
 
 def put_in(pipeline: Any, checkpoint: Checkpoint, recipe: Recipe, weights: Path) -> None:
@@ -282,8 +281,8 @@ def put_in(pipeline: Any, checkpoint: Checkpoint, recipe: Recipe, weights: Path)
     Raises: BespokeError when they are of another shape than the recipe says.
     """
     networks = networks_of(pipeline)
-    names = list(networks) if recipe.trains_text else list(networks)[:1]
-    network = _network({name: networks[name] for name in names}, recipe)
+    parts = _parts(checkpoint.family, recipe)
+    network = _network({name: networks.get(name, getattr(pipeline, name)) for name in parts}, recipe)
     network.requires_grad_(requires_grad=False)
     for part in () if network.adapted else network.parts.values():
         part.requires_grad_(requires_grad=True)

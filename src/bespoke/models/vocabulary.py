@@ -17,31 +17,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bespoke.errors import BespokeError
+from bespoke.models.bases import ENCODER, T5, Base
 from bespoke.workspace import atomic_file
 
 FILE = "words.safetensors"
-VERSION = 1
-ENCODER = "clip_l"
-"""The text encoder of SD 1 and 2, as ComfyUI and A1111 name it in files; SDXL's second one is `clip_g`."""
-ENCODERS = {"text_encoder": ENCODER, "text_encoder_2": "clip_g"}
-"""What files call the rows of each text encoder, by its folder."""
+VERSIONS = (1, 2)
+"""Of files that are read; the last is written. The first knew one size for all tokenizers, and no T5."""
 INNER = "\ue000"
 """Stands between a word of several rows and a row's number; a private letter, which nobody types."""
 
 Rows = Float[Tensor, "n d"]
-
-
-@dataclass(frozen=True)
-class Base:
-    """What new words were made for: a base model, known by the marks of its tokenizers and its text encoders."""
-
-    name: str
-    tokenizer: str
-    text_encoder: str
-    size: int
-    """How many tokens it knows: the ids of new words begin here."""
-    eos: int
-    """The id of the token that ends a prompt."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +64,8 @@ class Token:
 class NewWords:
     """Words in sorted order with their rows for each text encoder, one below the other.
 
-    Ids follow from the order alone: base.size and up, over words, their surfaces, their rows.
+    Ids follow from the order alone: from what each tokenizer knows up, over words, their surfaces, their rows. A text
+    encoder that has no rows among them reads the words in its own pieces.
 
     Raises: BespokeError when two words are written alike, a row is no number, or there are more or fewer rows than the
     words need.
@@ -143,10 +129,10 @@ class NewWords:
         """The row of each added token, by the order of ids: an alias's tokens have the rows of its word."""
         return torch.tensor([token.row for token in self.tokens()], dtype=torch.long)
 
-    def ids(self) -> dict[str, list[int]]:
+    def ids(self, encoder: str = ENCODER) -> dict[str, list[int]]:
         """The token ids of each surface."""
         found: dict[str, list[int]] = {}
-        for number, token in enumerate(self.tokens(), self.base.size):
+        for number, token in enumerate(self.tokens(), self.base.readers[encoder].size):
             found.setdefault(token.surface, []).append(number)
         return found
 
@@ -166,7 +152,8 @@ class NewWords:
     def taken_from(self, text_encoder: Any, encoder: str = ENCODER) -> "NewWords":
         """The same words with the rows that a text encoder has, which may have been trained."""
         table, places = text_encoder.get_input_embeddings().weight, self.places.tolist()
-        first = [self.base.size + places.index(row) for row in range(len(self.rows[encoder]))]
+        size = self.base.readers[encoder].size
+        first = [size + places.index(row) for row in range(len(self.rows[encoder]))]
         return self.with_rows(table[first], encoder)
 
     def with_rows(self, rows: Rows, encoder: str = ENCODER) -> "NewWords":
@@ -174,89 +161,97 @@ class NewWords:
 
         Raises: BespokeError when there are more or fewer, or some are no numbers.
         """
-        return self.with_all_rows({**self.rows, encoder: rows})
+        return self.with_all_rows({encoder: rows})
 
     def with_all_rows(self, rows: Mapping[str, Rows]) -> "NewWords":
-        """The same words with other rows for each text encoder.
+        """The same words with other rows for text encoders; those that are not named keep theirs.
 
         Raises: BespokeError as `with_rows`.
         """
-        return replace(self, rows={name: own.detach().float().cpu().clone() for name, own in rows.items()})
+        new = {name: own.detach().float().cpu().clone() for name, own in rows.items()}
+        return replace(self, rows={**self.rows, **new})
 
     def fits(self, base: Base) -> None:
         """Nothing where the words were made for this base.
 
         Raises: BespokeError where they were not.
         """
-        other = [part for part in ("tokenizer", "text_encoder") if getattr(self.base, part) != getattr(base, part)]
-        if other:
+        if other := self.base.other_parts(base, self.rows):
             problem = f"These words were made for {self.base.name}; {base.name} has another {' and '.join(other)}."
             raise BespokeError(problem, "Use them with that base, or make them anew for this one.")
 
-    def extended(self, tokenizer: Any, *, plain: bool = False) -> Any:
-        """A copy of the base's tokenizer that knows the words, wherever they stand as whole words.
+    def extended(self, tokenizer: Any, encoder: str = ENCODER, *, plain: bool = False) -> Any:
+        """A copy of the base's tokenizer of a text encoder that knows the words, wherever they stand as whole words.
 
-        A word of several rows becomes so many tokens. `plain` gives them the names that diffusers looks for,
-        `word word_1 word_2`: its pipelines put those in the word's place themselves.
+        A word of several rows becomes so many tokens. `plain` gives them names that are found without our help,
+        `word word_1 word_2`: diffusers' pipelines of 1.x, 2.x and XL put those in the word's place themselves, and T5
+        knows them in small letters only.
 
         Raises: BespokeError when the tokenizer is another one, or has a word already.
         """
-        from tokenizers import AddedToken, Regex, normalizers
+        from tokenizers import AddedToken
 
-        tokenizer = copy.deepcopy(tokenizer)
-        known = tokenizer.get_vocab()
-        if len(tokenizer) != self.base.size:
-            raise BespokeError(f"The tokenizer knows {len(tokenizer)} tokens, not {self.base.size}.", "Use the base's.")
-        several = {surface: len(ids) for surface, ids in self.ids().items() if len(ids) > 1}
-        names = [_name(token, plain=plain or token.surface not in several) for token in self.tokens()]
-        taken = [name for name in names if name in known]
-        if taken:
-            raise BespokeError(f"{taken[0]!r} is a piece of the base's vocabulary already.", "Write it in another way.")
-        tokenizer.add_tokens([AddedToken(name, single_word=True, normalized=True) for name in names])
-        if several and not plain:
-            backend = tokenizer.backend_tokenizer
-            expand = [normalizers.Replace(Regex(_whole(s)), _row_names(s, n)) for s, n in several.items()]
-            backend.normalizer = normalizers.Sequence([backend.normalizer, *expand])
-        ids = tokenizer.convert_tokens_to_ids(names) if names else []
-        assert ids == list(range(self.base.size, self.base.size + len(names))), "ids follow from the order of words"
+        tokenizer, spelt = copy.deepcopy(tokenizer), encoder == T5
+        known, size = tokenizer.get_vocab(), self.base.readers[encoder].size
+        if len(tokenizer) != size:
+            raise BespokeError(f"The tokenizer knows {len(tokenizer)} tokens, not {size}.", "Use the base's.")
+        ids = self.ids(encoder).items()
+        counts = {} if plain else {surface: len(own) for surface, own in ids if len(own) > 1 or spelt}
+        names = [_name(token, plain=token.surface not in counts) for token in self.tokens()]
+        asked = [_name(token, plain=True) for token in self.tokens()] if spelt else names
+        if taken := [name for name in asked if name in known]:
+            whose = "T5's" if spelt else "the base's"
+            raise BespokeError(f"{taken[0]!r} is a piece of {whose} vocabulary already.", "Write it in another way.")
+        # A space before a token of T5 is its own: where spaces are no ends of words, it would be a piece.
+        more = {"single_word": True, "normalized": True, "lstrip": spelt}
+        tokenizer.add_tokens([AddedToken(name, **more) for name in names])
+        if counts:
+            _put_rows_in(tokenizer.backend_tokenizer, counts, spelt=spelt)
+        found = tokenizer.convert_tokens_to_ids(names) if names else []
+        assert found == list(range(size, size + len(names))), "ids follow from the order of words"
         return tokenizer
 
     def extend(self, text_encoder: Any, encoder: str = ENCODER) -> Any:
         """The text encoder with the words' rows below its own, in place; its own rows keep every bit.
 
-        One that has as many rows as it needs already, such as a trained one, keeps them. Where prompts end is told
-        too: SD 1.5's configuration says so wrongly, which with new words would pool at the word.
+        T5's table has more rows than its tokenizer has tokens: words take those first. A CLIP that has as many rows as
+        it needs already, such as a trained one, keeps them. Where prompts end is told too: SD 1.5's configuration says
+        so wrongly, which with new words would pool at the word.
 
         Raises: BespokeError when it is of another shape, or its format cannot hold the rows.
         Source: transformers #24650; diffusers #10754.
         """
-        mend_pooling(text_encoder, self.base.eos)
+        size, eos = self.base.readers[encoder].size, self.base.readers[encoder].eos
+        mend_pooling(text_encoder, eos)
         own, places = text_encoder.get_input_embeddings().weight, self.places
-        if not len(places) or len(own) == self.base.size + len(places):
+        end = size + len(places)
+        if not len(places) or (len(own) == end and encoder != T5):
             return text_encoder
         rows = self.rows[encoder][places].to(own)
-        if len(own) != self.base.size or rows.shape[1] != own.shape[1]:
+        if len(own) < size or (len(own) > size and encoder != T5) or rows.shape[1] != own.shape[1]:
             problem = f"The text encoder has {len(own)} rows of {own.shape[1]} numbers; the words were made for"
-            raise BespokeError(f"{problem} {self.base.size} of {rows.shape[1]}.", "Use them with their own base.")
+            raise BespokeError(f"{problem} {size} of {rows.shape[1]}.", "Use them with their own base.")
         if own.device.type != "meta" and not bool(torch.isfinite(rows).all()):
             raise BespokeError(f"Some rows are too large for {own.dtype}.", "Load the text encoder in float32.")
-        table = nn.Embedding.from_pretrained(torch.cat([own.detach(), rows]), freeze=not own.requires_grad)
+        whole = torch.cat([own.detach()[:size], rows, own.detach()[end:]])
+        table = nn.Embedding.from_pretrained(whole, freeze=not own.requires_grad)
         text_encoder.set_input_embeddings(table)
         text_encoder.config.vocab_size = len(table.weight)
         return text_encoder
 
-    def sliced(self, text_encoder: Any) -> Any:
-        """A text encoder that knows the words brought back to the base's vocabulary, in place."""
-        own = text_encoder.get_input_embeddings().weight
-        kept = own.detach()[: self.base.size].clone()
+    def sliced(self, text_encoder: Any, encoder: str = ENCODER) -> Any:
+        """A CLIP that knows the words brought back to the base's vocabulary, in place."""
+        own, size = text_encoder.get_input_embeddings().weight, self.base.readers[encoder].size
+        kept = own.detach()[:size].clone()
         text_encoder.set_input_embeddings(nn.Embedding.from_pretrained(kept, freeze=not own.requires_grad))
-        text_encoder.config.vocab_size = self.base.size
+        text_encoder.config.vocab_size = size
         return text_encoder
 
     def save(self, path: Path) -> None:
         """Writes words and rows as one safetensors file, atomically; equal words are equal files."""
         words = [asdict(word) for word in self.words]
-        facts = {"version": VERSION, "base": asdict(self.base), "ids": self.ids(), "words": words}
+        ids = {encoder: self.ids(encoder) for encoder in self.rows}
+        facts = {"version": VERSIONS[-1], "base": asdict(self.base), "ids": ids, "words": words}
         text = json.dumps(facts, ensure_ascii=False, sort_keys=True)
         with atomic_file(path) as temporary:
             save_file({name: rows.contiguous() for name, rows in self.rows.items()}, temporary, {"bespoke": text})
@@ -272,14 +267,16 @@ class NewWords:
             with safe_open(path, "pt") as file:
                 facts = json.loads((file.metadata() or {})["bespoke"])
                 rows = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
-            if facts["version"] != VERSION:
-                raise BespokeError(f"{path} is of version {facts['version']}.", f"This bespoke reads {VERSION}.")
-            found = NewWords(Base(**facts["base"]), tuple(_word(word) for word in facts["words"]), rows)
+            if facts["version"] not in VERSIONS:
+                raise BespokeError(f"{path} is of version {facts['version']}.", f"This bespoke reads {VERSIONS[-1]}.")
+            found = NewWords(Base.of(facts["base"]), tuple(_word(word) for word in facts["words"]), rows)
+            ids = {encoder: found.ids(encoder) for encoder in rows}
         except FileNotFoundError:
             raise BespokeError(f"There are no words at {path}.", hint) from None
         except (SafetensorError, OSError, ValueError, KeyError, TypeError):
             raise BespokeError(f"{path} holds no words, or is damaged.", hint) from None
-        if found.ids() != facts["ids"]:
+        told = dict.fromkeys(ids, facts["ids"]) if facts["version"] == 1 else facts["ids"]
+        if ids != told:
             raise BespokeError(f"{path} is damaged: its words and their ids do not agree.", hint)
         return found
 
@@ -303,10 +300,36 @@ def mend_pooling(text_encoder: Any, eos: int) -> None:
             module.eos_token_id = eos
 
 
-def _whole(surface: str) -> str:
-    """A pattern for a surface that is no part of a longer word, nor of a token's name."""
-    plain = re.sub(r"([^\w\s])", r"\\\1", surface)
+def _whole(surface: str, *, spelt: bool = False) -> str:
+    """A pattern for a surface that is no part of a longer word, nor of a token's name.
+
+    T5 tells capitals from small letters and spaces from line breaks; where it is `spelt`, they are the same.
+    """
+    plain = "".join(map(_any_case, surface)) if spelt else re.sub(r"([^\w\s])", r"\\\1", surface)
     return rf"(?<!\w){plain}(?![\w{INNER}])"
+
+
+def _any_case(letter: str) -> str:
+    """A pattern for all that CLIP reads as this letter."""
+    if letter.isspace():
+        return r"\s+"
+    large = {other for other in (letter.upper(), letter.title()) if other.lower() == letter and other != letter}
+    plain = re.sub(r"([^\w\s])", r"\\\1", letter)
+    return f"[{plain}{''.join(sorted(large))}]" if large else plain
+
+
+def _put_rows_in(backend: Any, counts: Mapping[str, int], *, spelt: bool) -> None:
+    """Lets a tokenizer put the names of a word's tokens in its place, in place; a longer word goes first."""
+    from tokenizers import Regex, normalizers
+
+    own = [backend.normalizer] if backend.normalizer else []
+
+    def read(surface: str) -> str:
+        return backend.normalizer.normalize_str(surface) if spelt and own else surface
+
+    longest = sorted(counts.items(), key=lambda pair: -len(pair[0]))
+    expand = [normalizers.Replace(Regex(_whole(read(s), spelt=spelt)), _row_names(s, n)) for s, n in longest]
+    backend.normalizer = normalizers.Sequence([*own, *expand])
 
 
 def _name(token: Token, *, plain: bool) -> str:

@@ -21,7 +21,7 @@ from bespoke.text.lexicon import Lexicon
 from bespoke.text.phrases import Phrase, suggested
 from bespoke.text.terms import Terms
 from bespoke.text.vectors import Vectors
-from bespoke.words import RowsReport, make_rows_for_each, several
+from bespoke.words import RowsReport, make_rows_for_each, several, with_t5
 from bespoke.words.lessons import TEMPLATES
 from bespoke.workspace import write_json
 
@@ -50,6 +50,8 @@ def build_words(
     """
     asked = Asked.of(dataset, recipe, overrides)
     rules = asked.sources.rules()
+    if asked.recipe.words.t5:
+        asked.base.t5()  # which says so before anything is made, where there is none
     found = with_brackets(data.load(Path(dataset)), asked.recipe)
     train, validation = ([unweighed(picture.text) for picture in found.part(part)] for part in _PARTS)
     if not any(train):
@@ -95,6 +97,8 @@ def _made(
         vectors=known, glosses=rules.glosses, aliases={one.word: one.surfaces for one in chosen}, captions=captions,
         method=asked.recipe.words.method, seed=asked.recipe.words.seed, report=report,
     )  # fmt: skip
+    if asked.recipe.words.t5 and made.words:
+        made = with_t5(made, base, asked.recipe.words.method)
     return several(made, rules.rows, asked.recipe.words.seed), told
 
 

@@ -6,6 +6,7 @@ from typing import get_args
 
 from bespoke.errors import BespokeError
 from bespoke.models import NewWords
+from bespoke.models.bases import T5
 from bespoke.models.formats import Form, write_inversions
 from bespoke.models.vocabulary import FILE
 from bespoke.pipeline.fetching import checkpoint_of
@@ -43,6 +44,9 @@ def export_words(source: str | Path, out: str | Path, form: str = "a1111", *, ba
         raise BespokeError(f"There is no form {form!r}.", f"Known are {', '.join(FORMS)}.")
     check_new(folder, "folder")
     words = NewWords.read(file)
+    if form == "diffusers" and _three(words):
+        problem = "diffusers' pipelines of Stable Diffusion 3 have no load_textual_inversion."
+        raise BespokeError(problem, "Use --as model, a whole folder that they read, or a1111, files for ComfyUI.")
     surfaces = tuple(surface for word in words.words for surface in word.surfaces)
     if form == MODEL:
         checkpoint = checkpoint_of(base or words.base.name, download=False).with_words(file)
@@ -64,13 +68,20 @@ def _file(source: Path) -> Path:
     return found
 
 
+def _three(words: NewWords) -> bool:
+    """Whether words are known to be Stable Diffusion 3's; older files do not say."""
+    return words.base.pipeline.startswith("StableDiffusion3") or T5 in words.rows
+
+
 def _how(form: str, folder: Path, words: NewWords, files: dict[str, Path]) -> tuple[str, ...]:
     name, several = next(iter(files), ""), len(words.rows) > 1
     if form == MODEL:
-        kind = "StableDiffusionXLPipeline" if several else "StableDiffusionPipeline"
-        load = f'{kind}.from_pretrained("{folder.as_posix()}")'
+        kind = words.base.pipeline or ("StableDiffusionXLPipeline" if several else "StableDiffusionPipeline")
+        load, word = f'{kind}.from_pretrained("{folder.as_posix()}")', words.words[0]
+        # Other pipelines put the names of a word's further rows in its place themselves.
+        names = [word.surface, *(f"{word.surface}_{n}" for n in range(1, word.rows if _three(words) else 1))]
         return (
-            f"diffusers: {load}; write “{words.words[0].surface}” in prompts.",
+            f"diffusers: {load}; write “{' '.join(names)}” in prompts.",
             "A1111, Forge and ComfyUI cannot read it: give them the words alone, --as a1111.",
         )
     if form == "diffusers" and several:
@@ -85,8 +96,11 @@ def _how(form: str, folder: Path, words: NewWords, files: dict[str, Path]) -> tu
     if form == "diffusers":
         file = files[name].as_posix()
         return (f'diffusers: pipe.load_textual_inversion("{file}"), one call a file; write “{name}” in prompts.',)
+    # ComfyUI reads a name up to a space: a term of several words has a second file, with hyphens.
+    comfy = f"ComfyUI: put them into models/embeddings/; write “embedding:{name.replace(' ', '-')}” in prompts."
+    if _three(words):
+        return (comfy,)
     return (
         f"A1111 and Forge: put the files into embeddings/; write “{name}” in prompts.",
-        # ComfyUI reads a name up to a space: a term of several words has a second file, with hyphens.
-        f"ComfyUI: put them into models/embeddings/; write “embedding:{name.replace(' ', '-')}” in prompts.",
+        comfy,
     )

@@ -256,9 +256,8 @@ def rounded(content: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
 def _one_file(source: Named) -> dict[str, Tensor]:
     pipeline, checkpoint = merged_pipeline(source), source.checkpoint
     encoders = {encoder: getattr(pipeline, encoder) for _, encoder in checkpoint.reading}
-    if words := checkpoint.new_words:
-        for encoder in checkpoint.rows_for.values():
-            words.sliced(encoders[encoder])  # programs that read such files know the base's vocabulary only
+    for part, encoder in encoders.items():  # programs that read such files know the base's vocabulary only
+        checkpoint.without_words(encoder, part)
     content = onefile.content_of(denoiser_of(pipeline), pipeline.vae, encoders)
     return content | (singlefile.signs(checkpoint.scheduler_config) if checkpoint.family.sized else {})
 

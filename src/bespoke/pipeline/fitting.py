@@ -91,7 +91,8 @@ class Meter:
 
 def what_counts(recipe: Recipe) -> str:
     """What of a recipe a step's memory depends on; two recipes that say the same of it take the same."""
-    return recipe.model_dump_json(include={"model", "data", "train"}, exclude={"train": UNFELT})
+    felt = {"model": True, "data": True, "train": True, "words": {"train", "t5"}}
+    return recipe.model_dump_json(include=felt, exclude={"train": UNFELT})
 
 
 def fitted(meter: Meter, recipe: Recipe, limit: int) -> tuple[Recipe, tuple[Change, ...]]:

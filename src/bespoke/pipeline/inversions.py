@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bespoke.errors import BespokeError
 from bespoke.models import Checkpoint, NewWords
+from bespoke.models.bases import T5
 from bespoke.models.formats import is_ours, read_inversion
 from bespoke.pipeline.fetching import checkpoint_of, path_of
 from bespoke.workspace import cache, check_new, sha256
@@ -62,14 +63,18 @@ def knowing(checkpoint: Checkpoint, files: Sequence[Path]) -> Checkpoint:
 
 def _together(checkpoint: Checkpoint, files: Sequence[Path], surface: str = "", *, pickled: bool = False) -> NewWords:
     """The words of all files, in order."""
-    base = checkpoint.base
     found: list[NewWords] = []
     for file in files:
         if is_ours(file):
             found.append(NewWords.read(file))
-            found[-1].fits(base)
+            found[-1].fits(checkpoint.base_with(*found[-1].rows))
         else:
             found.append(read_inversion(file, checkpoint, surface, pickled=pickled))
+    spelt = [T5 in words.rows for words in found if words.words]
+    if any(spelt) and not all(spelt):
+        problem = "Some of these words have rows for T5, and others have none."
+        raise BespokeError(problem, "Use the ones without the others.")
+    base = checkpoint.base_with(*(name for words in found for name in words.rows))
     return NewWords.of(base, [pair for words in found for pair in words.entries()])
 
 

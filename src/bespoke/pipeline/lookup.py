@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bespoke.errors import BespokeError
+from bespoke.models import Checkpoint
 from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.pipeline.vocabulary import LEXICON, Asked, read_report
 from bespoke.text import normal
@@ -45,6 +46,10 @@ class WordShown:
     """"accepted", "to train", "refused"."""
     reason: str
     """Why it is a token, or is none."""
+    spelt: tuple[str, ...]
+    """What T5 makes of it, where the base has one."""
+    rows_for: tuple[str, ...]
+    """The text encoders for which the build made rows, as files call them; the others read pieces."""
     made: Mapping[str, Any] | None
     """How its row was made and judged, as `report.json` holds it; nothing where none was."""
 
@@ -76,8 +81,14 @@ def show_word(
     return WordShown(
         text, asked.sources.rules().shown(text), tuple(asked.base.tokenizer().tokenize(text)), entry,
         lexicon.frequency(text), _neighbours(text, known), () if entry else tuple(_alike(text, lexicon)),
-        candidate["word"] if candidate and verdict != "refused" else "", verdict, reason, made,
+        candidate["word"] if candidate and verdict != "refused" else "", verdict, reason, _spelt(asked.base, text),
+        tuple(content.get("rows_for", ())), made,
     )  # fmt: skip
+
+
+def _spelt(base: Checkpoint, text: str) -> tuple[str, ...]:
+    """The pieces of T5's tokenizer, where there is one."""
+    return tuple(base.tokenizer(base.t5()[0]).tokenize(text)) if base.rows_besides else ()
 
 
 def _judged(content: Mapping[str, Any], word: str) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:

@@ -22,6 +22,7 @@ from bespoke.encoding import (
     Stacked,
     Uncached,
     spelling,
+    spelt_tokens,
     text_encoder,
     tokens,
     told_long,
@@ -201,13 +202,16 @@ class Encoder:
         return rows
 
     def _tokens(self, captions: list[str]) -> Rows:
-        """Captions for text encoders that are trained; below them the states of T5, which is not."""
+        """Captions for text encoders that are trained; below them T5's tokens if it learns words, else its states."""
         base = self.checkpoint
         rows = tokens(base.tokenizers(), captions, zeros=base.empty_is_zero, opening=not base.windowed)
         above = Rows([row[0].numpy() for row in rows])
         if base.windowed or base.lacked:
             return above
-        parts = base.family.optional
+        parts = base.t5()
+        if self.recipe.trains_t5:
+            spelt = spelt_tokens(base.tokenizer(parts[0]), captions)
+            return Stacked(above, Rows([row[0].numpy() for row in spelt]))
         encode = functools.cache(lambda: spelling(base.tokenizer(parts[0]), base.network(parts[1]), _device()))
         below = self._kept(
             f"text/{'-'.join(map(self._hash, parts))}-below",

@@ -14,6 +14,7 @@ from bespoke.errors import BespokeError
 from bespoke.hardware import machine
 from bespoke.models import Checkpoint
 from bespoke.models.families import T5_TOKENS
+from bespoke.models.rows import words_of
 from bespoke.pipeline.naming import Named, start_of
 from bespoke.pipeline.versions import Versions
 from bespoke.records import Dataset, Picture
@@ -79,6 +80,8 @@ def prepare(recipe: str | Path, overrides: Sequence[str] = ()) -> Prepared:
     start = start_of(asked, project.root)
     asked = _pinned(asked, start)
     whole, reasons = resolved(asked, dataset, start.checkpoint)
+    if whole.trains_words:
+        words_of(start.checkpoint, whole)
     return Prepared(project, dataset, start, whole, reasons, asked, regularisation(whole, project)[1])
 
 
@@ -154,5 +157,6 @@ def shapes(dataset: Dataset, checkpoint: Checkpoint, recipe: recipes.Recipe) -> 
     if recipe.trains_text and checkpoint.windowed:
         text = (tokens, 2 * count + 1 if weights else count)
     elif recipe.trains_text:
-        text = (tokens - T5_TOKENS, 2 * count + 1) if checkpoint.lacked else (tokens, width)
+        below, wide = (0, 0) if checkpoint.lacked else (T5_TOKENS, 0 if recipe.trains_t5 else width)
+        text = (tokens - T5_TOKENS + below, max(2 * count + 1, wide))
     return Shapes(checkpoint.moments_shape(size), text)

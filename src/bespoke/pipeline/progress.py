@@ -123,7 +123,8 @@ class Progress:
 
     def _park(self, device: Any) -> None:
         """Brings what is not trained to where it is needed; between two drawings the GPU is the training's."""
-        for name in ("vae", *self._start.checkpoint.family.worded):
+        checkpoint = self._start.checkpoint
+        for name in ("vae", checkpoint.family.denoiser, *(encoder for _, encoder in checkpoint.reading)):
             if name not in self._trainer.bare.networks:
                 getattr(self._pipeline, name).to(device)
 

@@ -120,6 +120,11 @@ class BuiltWords:
         return self.folder / PAGE
 
     @property
+    def rows_for(self) -> tuple[str, ...]:
+        """The text encoders that have rows for the words, as files call them."""
+        return tuple(self.new.rows)
+
+    @property
     def setting(self) -> str:
         """What trains and draws with the new words, behind `--set`; "" where there are none."""
         return f"words.file={Path(os.path.relpath(self.file, self.project)).as_posix()}" if self.file else ""
@@ -128,7 +133,8 @@ class BuiltWords:
         """The report as a file holds it; what is no number is nothing."""
         content = {
             "version": VERSION, "base": asdict(self.new.base), "sources": self.sources.names,
-            "words": [word.surface for word in self.new.words], "facts": asdict(self.lexicon.facts),
+            "words": [word.surface for word in self.new.words], "rows_for": self.rows_for,
+            "facts": asdict(self.lexicon.facts),
             "fertility": [asdict(one) for one in self.fertility], "coverage": [asdict(one) for one in self.coverage],
             "candidates": [asdict(one) for one in self.candidates], "rows": self.rows.to_json(),
             "phrases": [asdict(one) for one in self.phrases],

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from bespoke import page
+from bespoke.models.bases import T5
 from bespoke.models.vocabulary import FILE
 from bespoke.page.wording import number
 from bespoke.pipeline.vocabulary import BuiltWords
@@ -74,6 +75,9 @@ def _facts(made: BuiltWords) -> Iterator[page.Fact]:
     yield page.Fact("Terms", names["terms"])
     yield page.Fact("Lexicon", f"{len(made.lexicon):,} words")
     yield page.Fact("Rows by", f"{made.rows.method}, seed {made.rows.seed}")
+    if made.new.words:
+        spelt = ", T5's by glosses or else pieces" if T5 in made.rows_for else ""
+        yield page.Fact("Rows for", f"{', '.join(made.rows_for)}{spelt}")
 
 
 def _words(made: BuiltWords) -> Iterator[page.NewWord]:

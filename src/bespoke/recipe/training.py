@@ -107,6 +107,8 @@ class Words(Section):
     """New words to train and to draw with, by `bespoke words build`, or a textual inversion; empty: none."""
     train: bool = False
     """Train the new words' rows, too (pivotal tuning); all other rows of the tokenizer's words stay as they are."""
+    t5: bool = False
+    """Rows for T5 of Stable Diffusion 3.x, too, made and trained; off, T5 reads new words in its own pieces."""
     learning_rate: Rate | None = None
     """The rows' highest rate; off by default: the UNet's."""
     wiki: str = ""

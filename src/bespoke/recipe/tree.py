@@ -165,6 +165,11 @@ class Recipe(Section):
         return self.words.train or self.model.method == "words"
 
     @property
+    def trains_t5(self) -> bool:
+        """Whether rows of new words in T5 are among those that are trained, so that it is asked in each step."""
+        return self.words.t5 and self.trains_words
+
+    @property
     def trains_text(self) -> bool:
         """Whether what the text encoder says of a caption changes in training, so that it is asked in each step."""
         return self.train.train_text_encoder or self.trains_words

@@ -14,8 +14,8 @@ from bespoke.errors import BespokeError
 from bespoke.recipe.training import Train
 from bespoke.training.optimizers import MAKERS
 
-ROWS = ".token_embedding.rows"
-"""How the name of new words' rows ends."""
+ROWS = (".token_embedding.rows", ".shared.rows")
+"""How the names of new words' rows end, a CLIP's and T5's."""
 
 
 def optimizer_of(

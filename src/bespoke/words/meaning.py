@@ -48,11 +48,15 @@ class Standing:
 
 def meaning(reader: Reader, gloss: str, neighbours: Sequence[Neighbour]) -> Meaning:
     """The meaning by the gloss, which a person gave, or else by the nearest neighbours."""
-    plain = _ARTICLE.sub("", written(gloss))
-    if plain:
+    if plain := without_article(gloss):
         return Meaning("gloss", (tuple(reader.pieces(plain)),))
     slots = tuple((neighbour.token,) for neighbour in neighbours[:TEACHERS])
     return Meaning("neighbours", slots) if slots else Meaning()
+
+
+def without_article(gloss: str) -> str:
+    """A gloss as it stands in a word's place."""
+    return _ARTICLE.sub("", written(gloss))
 
 
 class Judge:

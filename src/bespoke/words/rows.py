@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bespoke.models import NewWords, Word
-from bespoke.models.vocabulary import ENCODER
+from bespoke.models.bases import ENCODER
 from bespoke.seeds import generator, normal
 from bespoke.words.anchors import Anchors, Neighbour, Vectors, vector_of, whole_words
 from bespoke.words.lessons import Lesson, Reader, graded
@@ -92,9 +92,9 @@ def candidates(
         if space.fitted.map is not None and vector is not None:
             rows["mapped"] = torch.from_numpy(space.fitted.map(vector[None])[0]).float()
         trust = float(cosines.mean().clamp(0, 1))
-        own, mix = (_scaled(rows[name], space.norm) for name in ("subwords", "neighbours"))
+        own, mix = (scaled(rows[name], space.norm) for name in ("subwords", "neighbours"))
         rows["blend"] = (1 - trust) * own + trust * mix
-    return {name: _scaled(row, space.norm) for name, row in rows.items()}
+    return {name: scaled(row, space.norm) for name, row in rows.items()}
 
 
 def tournament(
@@ -134,5 +134,6 @@ def _apart(rows: Tensor, count: int, key: tuple[int | str, ...], encoder: str) -
     return rows[:1] + APART * rows[:1].norm() / rows.shape[1] ** 0.5 * apart
 
 
-def _scaled(row: Row, norm: float) -> Row:
+def scaled(row: Row, norm: float) -> Row:
+    """A row of that norm."""
     return row * (norm / row.norm().clamp(min=1e-12))
