@@ -45,7 +45,7 @@ class Compiled(Checkpoint):
         """The folder of one part."""
         return super().part("vae_decoder" if name == "vae" else name)
 
-    def network(self, part: str) -> Any:  # noqa: ARG002 - as other checkpoints have it
+    def network(self, part: str, dtype: torch.dtype = torch.float32) -> Any:  # noqa: ARG002 - as other checkpoints have it
         """Raises: BespokeError, for it has no weights that torch knows."""
         raise self.fixed
 

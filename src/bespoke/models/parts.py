@@ -35,9 +35,9 @@ class Parts:
         instead = self.trained / name if self.trained else None
         return instead if instead and instead.is_dir() else self.folder / name
 
-    def network(self, part: str) -> Any:
-        """One frozen network, in float32."""
-        return self._read(self._kind(part), self.part(part)).eval().requires_grad_(requires_grad=False)
+    def network(self, part: str, dtype: torch.dtype = torch.float32) -> Any:
+        """One frozen network, in a number format."""
+        return self._read(self._kind(part), self.part(part), dtype).eval().requires_grad_(requires_grad=False)
 
     def config(self, part: str) -> dict[str, Any]:
         """The settings of one network."""
@@ -91,6 +91,6 @@ class Parts:
         with quiet():
             return getattr(importlib.import_module(library), kind)
 
-    def _read(self, kind: Any, folder: Path) -> Any:
+    def _read(self, kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         with quiet():
-            return kind.from_pretrained(folder, dtype=torch.float32)
+            return kind.from_pretrained(folder, dtype=dtype)

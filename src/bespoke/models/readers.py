@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
@@ -61,9 +62,9 @@ class Readers(Parts):
         """The frozen text encoder, in float32; of several, the first."""
         return self.network("text_encoder")
 
-    def network(self, part: str) -> Any:
-        """One frozen network, in float32; a text encoder knows the new words."""
-        network = super().network(part)
+    def network(self, part: str, dtype: torch.dtype = torch.float32) -> Any:
+        """One frozen network, in a number format; a text encoder knows the new words."""
+        network = super().network(part, dtype)
         words = self.new_words if part in self.worded else None
         return words.extend(network, ENCODERS[part]) if words else network
 

@@ -202,7 +202,11 @@ def tuned(checkpoint: Checkpoint, recipe: Recipe) -> Tuned:
     dtype = DTYPES[model.weight_dtype or "fp32"]
     _check_formats(recipe, dtype)
     words = words_of(checkpoint, recipe) if recipe.trains_words else None
-    network = _network({part: checkpoint.network(part) for part in _parts(checkpoint.family, recipe)}, recipe)
+    first, *others = _parts(checkpoint.family, recipe)
+    # Read in the format it is kept in, it is never there twice; the format of what is changed first comes later.
+    rounded = model.adapts and not model.quantization and model.init not in kinds.MUTATING
+    drawing = {first: checkpoint.network(first, dtype if rounded else torch.float32)}
+    network = _network(drawing | {part: checkpoint.network(part) for part in others}, recipe)
     for name in checkpoint.family.optional:
         if name in network.text_encoders:
             still(network.text_encoders[name], dtype)

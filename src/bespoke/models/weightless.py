@@ -34,7 +34,7 @@ def skeletons(checkpoint: Checkpoint) -> dict[str, Any]:
 class _Configured(Checkpoint):
     """A checkpoint whose networks are built from their configurations alone."""
 
-    def _read(self, kind: Any, folder: Path) -> Any:
+    def _read(self, kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         if hasattr(kind, "load_config"):
-            return kind.from_config(kind.load_config(folder))
-        return kind(kind.config_class.from_pretrained(folder))
+            return kind.from_config(kind.load_config(folder)).to(dtype)
+        return kind(kind.config_class.from_pretrained(folder)).to(dtype)
