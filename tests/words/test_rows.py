@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bespoke.models import NewWords, Word, find
+from bespoke.models.vocabulary import ENCODER
 from bespoke.words.anchors import Anchors, Neighbour, vector_of, whole_words
 from bespoke.words.gates import Measured, changed, gates, verdict
 from bespoke.words.lessons import contexts, lessons
@@ -182,8 +183,8 @@ def test_prompts_that_change_without_the_word_are_counted_against_it(reader):
     class Plain(NewWords):
         """Words added as diffusers adds them: found inside of others, too."""
 
-        def extended(self, tokenizer, *, plain=False):
-            found = NewWords.extended(NewWords(self.base), tokenizer)
+        def extended(self, tokenizer, encoder=ENCODER, *, plain=False):
+            found = NewWords.extended(NewWords(self.base), tokenizer, encoder)
             found.add_tokens([token.surface for token in self.tokens()])
             return found
 

@@ -41,6 +41,10 @@ class Machine:
     """Whether the device multiplies bfloat16 fast."""
 
 
+_ASKED = set[str]()
+"""What was asked of this process."""
+
+
 def machine() -> Machine:
     """What this machine is; loads torch."""
     import torch
@@ -106,10 +110,17 @@ def lean_heap() -> None:
     """Lets the C library give freed memory back at once, for the rest of this process; without glibc nothing happens.
 
     By itself glibc keeps freed blocks of up to 32 MB for later ones, which rarely fit: a training step on a processor
-    then takes a half to twice as much again. Source: mallopt(3), M_MMAP_THRESHOLD.
+    then takes a half to twice as much again. Pages that are fetched anew cost time, too: a step takes up to twice as
+    long. So it is for who asks for little memory. Source: mallopt(3), M_MMAP_THRESHOLD.
     """
+    _ASKED.add("little memory")
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LEAN)
+
+
+def is_lean() -> bool:
+    """Whether this process was asked to take little memory, if need be for more time."""
+    return bool(_ASKED)
 
 
 def free_disk_gb(folder: Path) -> float:
@@ -156,7 +167,7 @@ def _cpu_has_bf16() -> bool:
         taken: list[float] = []
         for _ in range(TRIES):
             began = time.perf_counter()
-            factor @ factor
+            torch.mm(factor, factor)
             taken.append(time.perf_counter() - began)
         return min(taken)
 

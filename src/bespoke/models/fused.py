@@ -52,7 +52,8 @@ class FusedLinear(Linear):
         """What the layer answers with its adapter; peft answers where it is off, merged, or one of several."""
         if args or not _alone(self, more):
             return super().forward(x, *args, **more)
-        base, down, up = self.base_layer, self.lora_A[NAME].weight, self.lora_B[NAME].weight
+        base: Any = self.base_layer
+        down, up = self.lora_A[NAME].weight, self.lora_B[NAME].weight
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         bias = None if base.bias is None else base.bias.to(x.dtype)
@@ -66,7 +67,8 @@ class FusedConv(Conv2d):
         """What the layer answers with its adapter; peft answers where it is off, merged, or one of several."""
         if args or not _alone(self, more):
             return super().forward(x, *args, **more)
-        down, up = self.lora_A[NAME], self.lora_B[NAME]
+        down: Any = self.lora_A[NAME]
+        up: Any = self.lora_B[NAME]
         answer = self.base_layer(x)
         inner = F.conv2d(x, down.weight.to(x.dtype), None, down.stride, down.padding, down.dilation, down.groups)
         return answer + F.conv2d(inner, (up.weight * self.scaling[NAME]).to(x.dtype)).to(answer.dtype)

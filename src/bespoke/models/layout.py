@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
+from bespoke.hardware import is_lean
 from bespoke.models.attention import install
 from bespoke.models.fusednorms import fuse_norms
 from bespoke.models.groupnorm import why_not
@@ -19,18 +20,23 @@ NARROW = 8
 def arrange(network: Tuned, device: str) -> None:
     """Lets a network that is to be trained compute as a kind of device does it fastest, in place.
 
-    Channels last, for convolutions; on a processor not where groups of channels are narrow. There the weights of frozen
-    convolutions are sorted once, and attention in bfloat16 goes in blocks; on a GPU with Triton a norm and its SiLU are
-    one kernel. Names and shapes are as before, answers but for rounding. It follows from the network and the device
-    alone, so that a training that goes on computes alike.
+    Channels last, for convolutions; on a processor not where groups of channels are narrow. There attention in bfloat16
+    goes in blocks, and where memory may be taken for it the weights of frozen convolutions are sorted once; on a GPU
+    with Triton a norm and its SiLU are one kernel. Names and shapes are as before, answers but for rounding. It follows
+    from the network and the device alone, so that a training that goes on computes alike. What was arranged before
+    stays.
     """
+    if network.arranged:
+        return
+    network.arranged = True
     if device == "cuda" or (device == "cpu" and _narrowest(network) >= NARROW):
         channels_last(network)
     if device == "cuda" and not why_not(torch.device(device)):
         fuse_norms(network.denoiser)
     if device == "cpu":
-        pack(network)
         install(network.denoiser)
+    if device == "cpu" and not is_lean():  # the sorted weights lie beside the others
+        pack(network)
 
 
 def channels_last(network: nn.Module) -> None:
@@ -38,9 +44,9 @@ def channels_last(network: nn.Module) -> None:
 
     Tensors without contents, by which memory is planned, stay: torch cannot turn those that are watched.
     """
-    last: Any = torch.channels_last
+    turned: Any = network
     if not any(isinstance(parameter, FakeTensor) for parameter in network.parameters()):
-        network.to(memory_format=last)
+        turned.to(memory_format=torch.channels_last)
 
 
 def _narrowest(network: nn.Module) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.grad import conv2d_input
 
 FEW = 256
 """Most places, over all pictures of a batch, with which sorting weights counts: from 1,024 on it is a twentieth."""
@@ -58,10 +59,8 @@ class _Convolved(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (out,), conv = gradients, ctx.conv
         if conv.stride != (1, 1):
-            again: Any = torch.nn.grad
-            return again.conv2d_input(ctx.shape, conv.weight, out, conv.stride, conv.padding), None
-        reach = [size - 1 - pad for size, pad in zip(conv.kernel_size, conv.padding, strict=True)]
-        return _run(out, _sorted(conv, "backwards", out), None, (1, 1), reach), None
+            return conv2d_input(ctx.shape, conv.weight, out, conv.stride, conv.padding), None
+        return _run(out, _sorted(conv, "backwards", out), None, (1, 1), _reach(conv)), None
 
 
 def _sorted(conv: PackedConv, way: str, x: Tensor) -> Tensor:
@@ -72,10 +71,16 @@ def _sorted(conv: PackedConv, way: str, x: Tensor) -> Tensor:
         weight, pad, stride = conv.weight.detach(), conv.padding, conv.stride
         if way == "backwards":
             weight = weight.transpose(0, 1).flip(2, 3)
-            pad, stride = tuple(n - 1 - p for n, p in zip(conv.kernel_size, conv.padding, strict=True)), (1, 1)
+            pad, stride = _reach(conv), (1, 1)
         order: Any = torch.ops.mkldnn._reorder_convolution_weight  # noqa: SLF001 - as torch's own compiler does
         kept[way] = version, order(weight.contiguous(), list(pad), list(stride), [1, 1], 1, list(x.shape))
     return kept[way][1]
+
+
+def _reach(conv: PackedConv) -> tuple[int, ...]:
+    """The padding of the convolution that goes back."""
+    padding: Any = conv.padding
+    return tuple(size - 1 - pad for size, pad in zip(conv.kernel_size, padding, strict=True))
 
 
 def _run(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, pad: Any) -> Tensor:

@@ -53,6 +53,8 @@ class Tuned(nn.Module):
         """The new words whose rows are trained, as they were at first."""
         self.fresh = True
         """Whether it answers as the base does: nothing was loaded into it."""
+        self.arranged = False
+        """Whether it was made to compute as its device does it fastest, or is to stay as it is."""
         self.format: torch.dtype | None = None
         """What it computes in from end to end, where that needs no autocast: its frozen weights' format."""
 

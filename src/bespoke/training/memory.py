@@ -83,6 +83,7 @@ def memory(
     casts, tracking = gpu_casts() if elsewhere else nullcontext(), _Tracker(BLOCK.get(meant, 1))
     with casts, FakeTensorMode(allow_non_fake_inputs=True), tracking as tracker:
         _fill(network, accelerator.device)
+        network.arranged = elsewhere  # as this processor would compute, no other device does
         trainer = rehearsal(network, shapes, schedule, recipe.model_copy(update={"train": train}), accelerator)
         away = recipe.train.offload_optimizer and meant != "cpu"
         tracker.mark("trained", network.trainable())
