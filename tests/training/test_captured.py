@@ -177,7 +177,7 @@ def test_a_state_is_of_steps_that_were_made_in_one_way(tmp_path, trainer):
     """On a GPU the rate is rounded to float32 when steps are recorded: a run does not change over."""
     ours = trainer(tmp_path)
     assert any(isinstance(event, Saved) for event in ours.fit())
-    with pytest.raises(BespokeError, match=r"train\.cuda_graph: None was, True is"):
+    with pytest.raises(BespokeError, match=r"train\.cuda_graph: False was, True is"):
         trainer(tmp_path, train={"cuda_graph": True}).restore(Run(tmp_path).state(3))
 
 

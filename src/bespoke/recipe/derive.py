@@ -128,7 +128,6 @@ class _Derivation:
         self.fill("train", "checkpointing_steps", max(1, steps // 4), "four states in the run")
         self.fill("sample", "sample_every_n_steps", math.ceil(steps / 4), "four columns in the run")
         self.fill("validation", "validation_steps", max(1, steps // 10), "ten measurements in the run")
-        self.fill("train", "cuda_graph", *_graph(self.facts))
         self.fill("train", "timestep_sampling", *_timesteps(self.facts))
         rate = self.fill("train", "learning_rate", *_rate(self.train.optimizer, small=self.small, full=self.full))
         tenth = self.full and self.train.optimizer != "prodigy"
@@ -218,12 +217,6 @@ def _rate(optimizer: str, *, small: bool, full: bool) -> tuple[float, str]:
     if optimizer == "lion":  # Source: Chen et al. 2023, section 5: 3 to 10 times smaller than AdamW's
         return rate / 5, f"a fifth of AdamW's, for Lion's steps are all of one size; {why}"
     return rate, why
-
-
-def _graph(facts: Facts) -> tuple[bool, str]:
-    if facts.device == "cuda":
-        return True, "a step is one word of the host's so, where it can be recorded"
-    return False, f"{facts.device} records no graphs"
 
 
 def _precision(facts: Facts) -> tuple[str, str]:

@@ -187,9 +187,8 @@ class Train(Section):
     """Have torch compile the network's repeated blocks before the first step: quicker steps, after minutes of it."""
     sharding: Literal["none", "full"] = "none"
     """How several processes hold the weights: each all of them, or each a part, which takes less memory of a GPU."""
-    cuda_graph: bool | None = None
-    """Record each step once and play it back, which spares the host its work; by default on a CUDA GPU, where it can be
-    done."""
+    cuda_graph: bool = False
+    """On a CUDA GPU, record each step once and play it back, where that can be done: it spares the host its work."""
     deterministic: bool = False
     """On a GPU, take only arithmetic that gives the same bits each time; slower. On a processor it always does."""
     use_ema: bool = False
