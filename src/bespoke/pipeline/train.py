@@ -12,6 +12,7 @@ from bespoke import data
 from bespoke import recipe as recipes
 from bespoke.data import shown
 from bespoke.errors import BespokeError, Interrupted
+from bespoke.hardware import give_back
 from bespoke.models import adapterfile, tuned, weightless
 from bespoke.models.kinds import LORA
 from bespoke.models.vocabulary import FILE as WORDS
@@ -174,12 +175,14 @@ def _carry_out(
         with watch.stage("encode"), main_first():
             encoder = Encoder(project, start.checkpoint, recipe, report)
             material = encoder.material(dataset, _dataset_folder(project, recipe))
+        give_back()
         if recipe.train.sharding != "none" and not sharding.applies(recipe.train, workers):
             report("sharding", 1, 1, "there is one process, which holds all of the weights")
         # Before this a signal ends the process at once: what was encoded so far is kept in any case.
         enough = memory_explained(dataset, start.checkpoint, recipe)
         with watch.stage("train"), stop_wish() as wish, enough:
             trainer = trainer_for(run, recipe, start, material, workers)
+            give_back()
             stopped = _fit(run, trainer, start, dataset, report, wish, heed)
         if not stopped.finished and not wish.reason():
             return None
