@@ -260,13 +260,13 @@ def test_colours_of_latents_heed_the_shift_of_the_autoencoder(pipeline):
     """Latents mean the same colours however they are shifted; a large shift shows whether it is heeded."""
     vae = pipeline.vae
     shifted, plain = copy.deepcopy(vae), copy.deepcopy(vae)
-    shifted.register_to_config(shift_factor=3.0)
+    shifted.register_to_config(shift_factor=0.5)
     plain.register_to_config(shift_factor=None)
     pixels_of = torch.from_numpy(np.asarray(BEGUN, np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
     with torch.no_grad():
         mode = vae.encode(pixels_of).latent_dist.mode()
     scale = vae.config.scaling_factor
-    first, second = Colours(shifted)((mode - 3.0) * scale)[0], Colours(plain)(mode * scale)[0]
+    first, second = Colours(shifted)((mode - 0.5) * scale)[0], Colours(plain)(mode * scale)[0]
     assert np.abs(np.asarray(first, int) - np.asarray(second, int)).mean() < 5, (
         "but for rounding, which random ones need"
     )

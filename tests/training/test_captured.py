@@ -86,8 +86,8 @@ def test_recordings_are_given_up_where_memory_moved_and_where_there_are_too_many
 ):
     """A stage with its own optimizer, weights that someone put elsewhere, and room for one recording."""
     monkeypatch.setattr("bespoke.training.captured.MOST", 1)
-    stages = ({"max_train_steps": 10}, {"max_train_steps": 6, "start": "best"})
-    settings = {"train": {**LONG, "max_train_steps": 16}, "stage": stages, "of": mixed_material, "validation": SELDOM}
+    stages = ({"max_train_steps": 10}, {"max_train_steps": 16, "start": "best"})
+    settings = {"train": {**LONG, "max_train_steps": 26}, "stage": stages, "of": mixed_material, "validation": SELDOM}
     plain, ours, tape = trainer(tmp_path / "plain", **settings), trainer(tmp_path / "ours", **settings), Tape()
     ours.record_with(tape)
     for event in ours.fit():

@@ -87,7 +87,7 @@ def test_a_gpu_is_said_to_hold_no_moments_and_no_gradients(recipe, checkpoint):
     weights = plain.trained
     assert moved.trained == weights and moved.optimizer == moved.average == moved.gradients == 0
     assert moved.host == pytest.approx(5 * weights, rel=0.01), "weights, gradients, two moments, the average"
-    assert moved.resting == moved.frozen + moved.trained
+    assert moved.resting == moved.frozen + moved.trained + moved.batches
     assert plain.peak - moved.peak > 3 * weights and plain.host == 0
 
 

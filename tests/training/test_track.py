@@ -6,7 +6,7 @@ import math
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bespoke.training import Covered, Kept, Saved, Staged, Step, Stopped, Tracker, Validated
+from bespoke.training import Covered, Kept, Noted, Saved, Staged, Step, Stopped, Tracker, Validated
 from bespoke.training.track import NAMES, numbers
 from bespoke.workspace import Run
 
@@ -20,6 +20,7 @@ def events(run):
         Kept(2, 1, run.checkpoint(1)),
         Staged(2, 1, "all steps done"),
         Saved(2, run.state(2)),
+        Noted(2, "there is no CUDA GPU"),
         Stopped(2, 1, "all steps done", finished=True),
     ]
 

@@ -1,10 +1,12 @@
 """Frozen convolutions whose weights lie as the processor's library wants them, so that it does not sort them each time.
 
 oneDNN brings weights into blocks before each convolution, forwards and backwards. With few places in a picture and many
-channels that takes as long as the convolution itself. Frozen weights are sorted once here, for both ways; answers and
-gradients are the same to the bit.
+channels that takes as long as the convolution itself. Frozen weights are sorted once here, for both ways. In bfloat16
+answers and gradients are the same to the bit at the shapes of Stable Diffusion, but for rounding at odd ones; in
+float32 oneDNN takes another way then, so that stays as it is.
 """
 
+import functools
 from typing import Any
 
 import torch
@@ -29,6 +31,12 @@ def pack(network: nn.Module) -> int:
     return len(found)
 
 
+@functools.cache
+def _has_instructions() -> bool:
+    """Whether oneDNN computes in bfloat16 on this processor."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - there is no other way to ask
+
+
 def _fits(conv: nn.Conv2d) -> bool:
     frozen = not any(parameter.requires_grad for parameter in conv.parameters())
     square = conv.groups == 1 and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
@@ -41,7 +49,8 @@ class PackedConv(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         """The convolution's answer, sorted or not."""
         places = input.shape[0] * input.shape[2] * input.shape[3]
-        fits = input.device.type == "cpu" and input.dtype == self.weight.dtype and places <= FEW
+        fits = input.device.type == "cpu" and input.dtype == self.weight.dtype == torch.bfloat16 and places <= FEW
+        fits = fits and _has_instructions()
         if not fits or isinstance(input, FakeTensor) or torch.compiler.is_compiling():
             return super().forward(input)
         return _Convolved.apply(input, self)
