@@ -142,8 +142,8 @@ def test_sorted_weights_give_what_weights_as_they_are_do(shape, format_, last):
 def test_at_the_shapes_of_stable_diffusion_they_do_so_to_the_bit(shape):
     count, inner, side, outer = shape
     torch.manual_seed(0)
-    plain = nn.Conv2d(inner, outer, 3, padding=1).bfloat16().to(memory_format=torch.channels_last)
-    kept = copy.deepcopy(plain.requires_grad_(False))
+    plain = nn.Conv2d(inner, outer, 3, padding=1).bfloat16().requires_grad_(False)
+    kept = copy.deepcopy(plain)
     pack(kept)
     x = torch.randn(count, inner, side, side).bfloat16().to(memory_format=torch.channels_last)
     found, wanted = x.clone().requires_grad_(), x.clone().requires_grad_()
