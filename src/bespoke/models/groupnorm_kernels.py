@@ -39,16 +39,42 @@ def _place(count, channels, step, chunks, CHANNELS: tl.constexpr):
 
 @triton.jit
 @no_type_check
+def _tile(first, end, picture, count, channel, channels, there, ROWS: tl.constexpr):
+    """Which numbers of the next positions of a chunk are in it, and where they lie."""
+    row = first + tl.arange(0, ROWS)
+    return (row < end)[:, None] & there[None, :], (picture * count + row)[:, None] * channels + channel[None, :]
+
+
+@triton.jit
+@no_type_check
+def _chunks(first, picture, chunks, channel, channels, wide, CHUNKS: tl.constexpr):
+    """The next chunks, which of their numbers for a group's channels there are, and where these lie."""
+    chunk = first + tl.arange(0, CHUNKS)
+    inside = (chunk < chunks)[:, None] & (channel < wide)[None, :]
+    return chunk, inside, (picture * chunks + chunk)[:, None] * channels + tl.program_id(1) * wide + channel[None, :]
+
+
+@triton.jit
+@no_type_check
+def _norm(weight, bias, mean, rstd, picture, channel, channels, there, wide):
+    """The group of each channel, and in float32 its mean and inverse deviation, the channel's weight and bias."""
+    group = picture * (channels // wide) + channel // wide
+    middle = tl.load(mean + group, mask=there, other=0.0)[None, :]
+    scale = tl.load(rstd + group, mask=there, other=0.0)[None, :]
+    slope = tl.load(weight + channel, mask=there, other=0.0).to(tl.float32)[None, :]
+    return group, middle, scale, slope, tl.load(bias + channel, mask=there, other=0.0).to(tl.float32)[None, :]
+
+
+@triton.jit
+@no_type_check
 def _means(x, means, squares, count, channels, step, chunks, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
     """Of each channel in a chunk: its mean, and the sum of squares around it."""
     picture, chunk, start, end, channel, there = _place(count, channels, step, chunks, CHANNELS)
     mean = tl.zeros([CHANNELS], tl.float32)
     square = tl.zeros([CHANNELS], tl.float32)
     for first in range(start, end, ROWS):
-        row = first + tl.arange(0, ROWS)
-        inside = (row < end)[:, None] & there[None, :]
-        tile = tl.load(x + (picture * count + row)[:, None] * channels + channel[None, :], mask=inside, other=0.0)
-        tile = tile.to(tl.float32)
+        inside, place = _tile(first, end, picture, count, channel, channels, there, ROWS)
+        tile = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
         here = tl.minimum(end - first, ROWS).to(tl.float32)
         before = (first - start).to(tl.float32)
         own = tl.sum(tile, 0) / here
@@ -72,18 +98,14 @@ def _combined(
     channel = tl.arange(0, WIDE)
     total = 0.0
     for first in range(0, chunks, CHUNKS):
-        chunk = first + tl.arange(0, CHUNKS)
-        inside = (chunk < chunks)[:, None] & (channel < wide)[None, :]
-        place = (picture * chunks + chunk)[:, None] * channels + tl.program_id(1) * wide + channel[None, :]
+        chunk, inside, place = _chunks(first, picture, chunks, channel, channels, wide, CHUNKS)
         own = tl.load(means + place, mask=inside, other=0.0)
         total += tl.sum(own * tl.minimum(step, count - chunk * step)[:, None].to(tl.float32))
     size = count * wide
     middle = total / size
     around = 0.0
     for first in range(0, chunks, CHUNKS):
-        chunk = first + tl.arange(0, CHUNKS)
-        inside = (chunk < chunks)[:, None] & (channel < wide)[None, :]
-        place = (picture * chunks + chunk)[:, None] * channels + tl.program_id(1) * wide + channel[None, :]
+        chunk, inside, place = _chunks(first, picture, chunks, channel, channels, wide, CHUNKS)
         apart = tl.load(means + place, mask=inside, other=0.0) - middle
         here = tl.minimum(step, count - chunk * step)[:, None].to(tl.float32)
         square = tl.load(squares + place, mask=inside, other=0.0) + apart * apart * here
@@ -101,15 +123,9 @@ def _answers(
 ):  # fmt: skip
     """The normalised picture, and SiLU of it."""
     picture, _, start, end, channel, there = _place(count, channels, step, chunks, CHANNELS)
-    group = picture * (channels // wide) + channel // wide
-    middle = tl.load(mean + group, mask=there, other=0.0)[None, :]
-    scale = tl.load(rstd + group, mask=there, other=0.0)[None, :]
-    slope = tl.load(weight + channel, mask=there, other=0.0).to(tl.float32)[None, :]
-    level = tl.load(bias + channel, mask=there, other=0.0).to(tl.float32)[None, :]
+    _, middle, scale, slope, level = _norm(weight, bias, mean, rstd, picture, channel, channels, there, wide)
     for first in range(start, end, ROWS):
-        row = first + tl.arange(0, ROWS)
-        inside = (row < end)[:, None] & there[None, :]
-        place = (picture * count + row)[:, None] * channels + channel[None, :]
+        inside, place = _tile(first, end, picture, count, channel, channels, there, ROWS)
         tile = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
         found = (tile - middle) * scale * slope + level
         if SILU:
@@ -137,17 +153,11 @@ def _slopes(
 ):  # fmt: skip
     """Of each channel in a chunk: the sum of gradients, and of their products with the normalised numbers."""
     picture, chunk, start, end, channel, there = _place(count, channels, step, chunks, CHANNELS)
-    group = picture * (channels // wide) + channel // wide
-    middle = tl.load(mean + group, mask=there, other=0.0)[None, :]
-    scale = tl.load(rstd + group, mask=there, other=0.0)[None, :]
-    slope = tl.load(weight + channel, mask=there, other=0.0).to(tl.float32)[None, :]
-    level = tl.load(bias + channel, mask=there, other=0.0).to(tl.float32)[None, :]
+    _, middle, scale, slope, level = _norm(weight, bias, mean, rstd, picture, channel, channels, there, wide)
     total = tl.zeros([CHANNELS], tl.float32)
     product = tl.zeros([CHANNELS], tl.float32)
     for first in range(start, end, ROWS):
-        row = first + tl.arange(0, ROWS)
-        inside = (row < end)[:, None] & there[None, :]
-        place = (picture * count + row)[:, None] * channels + channel[None, :]
+        inside, place = _tile(first, end, picture, count, channel, channels, there, ROWS)
         tile = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
         slope_y = tl.load(grad + place, mask=inside, other=0.0).to(tl.float32)
         normal, inner = _inner(tile, slope_y, middle, scale, slope, level, SILU)
@@ -170,9 +180,7 @@ def _shared(
     total = 0.0
     product = 0.0
     for first in range(0, chunks, CHUNKS):
-        chunk = first + tl.arange(0, CHUNKS)
-        inside = (chunk < chunks)[:, None] & (channel < wide)[None, :]
-        place = (picture * chunks + chunk)[:, None] * channels + tl.program_id(1) * wide + channel[None, :]
+        _, inside, place = _chunks(first, picture, chunks, channel, channels, wide, CHUNKS)
         total += tl.sum(tl.load(by_bias + place, mask=inside, other=0.0) * own)
         product += tl.sum(tl.load(by_weight + place, mask=inside, other=0.0) * own)
     place = picture * (channels // wide) + tl.program_id(1)
@@ -188,17 +196,11 @@ def _gradients(
 ):  # fmt: skip
     """The picture's gradient."""
     picture, _, start, end, channel, there = _place(count, channels, step, chunks, CHANNELS)
-    group = picture * (channels // wide) + channel // wide
-    middle = tl.load(mean + group, mask=there, other=0.0)[None, :]
-    scale = tl.load(rstd + group, mask=there, other=0.0)[None, :]
-    slope = tl.load(weight + channel, mask=there, other=0.0).to(tl.float32)[None, :]
-    shift = tl.load(bias + channel, mask=there, other=0.0).to(tl.float32)[None, :]
+    group, middle, scale, slope, shift = _norm(weight, bias, mean, rstd, picture, channel, channels, there, wide)
     off = tl.load(level + group, mask=there, other=0.0)[None, :]
     lean = tl.load(tilt + group, mask=there, other=0.0)[None, :]
     for first in range(start, end, ROWS):
-        row = first + tl.arange(0, ROWS)
-        inside = (row < end)[:, None] & there[None, :]
-        place = (picture * count + row)[:, None] * channels + channel[None, :]
+        inside, place = _tile(first, end, picture, count, channel, channels, there, ROWS)
         tile = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
         slope_y = tl.load(grad + place, mask=inside, other=0.0).to(tl.float32)
         normal, inner = _inner(tile, slope_y, middle, scale, slope, shift, SILU)
