@@ -6,16 +6,29 @@ from PIL import Image
 from torch import nn
 
 import bespoke
-from bespoke.models import NewWords, find
+from bespoke.models import NewWords, Word, find
 from bespoke.models.bases import ENCODERS
+from bespoke.models.vocabulary import FILE
 from bespoke.pipeline.naming import named
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request, draw
+from tests.flow.tiny import project_of
 
 PARTS = {name: part for part, name in ENCODERS.items()}
 """The folder of each text encoder, by what files call its rows."""
 PROMPT = "a vulpenor on a hill"
 WISH = Sample(num_inference_steps=3, guidance_scale=4.0)
+
+
+VULPENORS = [f"a vulpenor {'on a hill' if number % 2 else 'by a house'}" for number in range(8)]
+"""Captions with a word that is new."""
+
+
+def spoken_project(base, factory):
+    """A project whose captions have a new word of two rows, which a file has."""
+    root = project_of(base, factory, VULPENORS)
+    words_of(base, (Word("vulpenor"), 2)).save(root / FILE)
+    return root
 
 
 def words_of(base, *words, t5=True):

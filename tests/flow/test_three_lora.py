@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pico import families
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -17,7 +16,7 @@ from bespoke.models.passport import passport
 from bespoke.models.weightless import skeletons
 from bespoke.pipeline.convert import convert_model
 from bespoke.recipe.tree import Sample
-from tests.flow.tiny import by_diffusers, plain_of, project_of
+from tests.flow.tiny import by_diffusers, model_of, plain_of, project_of
 
 QUICK = ("train.max_train_steps=2", "train.learning_rate=0.05", "train.lr_warmup_steps=0", "train.num_class_images=0",
          "sample.num_inference_steps=2", "sample.sample_every_n_steps=0", "validation.strata=2",
@@ -29,16 +28,12 @@ WISH = Sample(num_inference_steps=3, guidance_scale=4.0)
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("three") / "base"
-    families.write("sd3", folder)
-    return folder
+    return model_of("sd3", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def newer(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("newer") / "base"
-    families.write("sd35", folder)
-    return folder
+    return model_of("sd35", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from bespoke.models import find
 from bespoke.pipeline.naming import named
 from bespoke.recipe.tree import Sample
 from bespoke.workspace import Project, Run
-from tests.flow.tiny import BLOTS, again, by_diffusers, plain_of, project_of
+from tests.flow.tiny import BLOTS, again, by_diffusers, model_of, plain_of, project_of
 
 QUICK = ("train.max_train_steps=4", "train.learning_rate=0.02", "train.lr_warmup_steps=0", "train.num_class_images=2",
          "sample.num_inference_steps=2", "sample.sample_every_n_steps=2", "validation.strata=2",
@@ -32,9 +32,7 @@ LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("three") / "base"
-    families.write("sd3", folder)
-    return folder
+    return model_of("sd3", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

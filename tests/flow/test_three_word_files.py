@@ -22,29 +22,24 @@ from bespoke.models.vocabulary import FILE
 from bespoke.pipeline.inversions import import_words
 from bespoke.sampling import Request, draw
 from bespoke.words import with_t5
-from tests.flow.spoken import PARTS, PROMPT, WISH, by_hand, extended_by_hand, with_words, words_of
-from tests.flow.tiny import by_diffusers, plain_of, project_of
+from tests.flow.spoken import PARTS, PROMPT, WISH, by_hand, extended_by_hand, spoken_project, with_words, words_of
+from tests.flow.tiny import by_diffusers, model_of, plain_of
 
 QUICK = ("train.max_train_steps=2", "train.learning_rate=0.02", "train.lr_warmup_steps=0", "train.num_class_images=0",
          "sample.num_inference_steps=2", "sample.sample_every_n_steps=0", "validation.strata=1", "model.rank=4",
          "validation.validation_steps=2", "train.train_batch_size=2", "track.mlflow=false", "track.tensorboard=false",
          "words.learning_rate=0.05", "validation.probe=false", "words.file=words.safetensors",
          "words.t5=true")  # fmt: skip
-VULPENORS = [f"a vulpenor {'on a hill' if number % 2 else 'by a house'}" for number in range(8)]
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("three") / "base"
-    families.write("sd3", folder)
-    return folder
+    return model_of("sd3", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def project(base, tmp_path_factory) -> Path:
-    root = project_of(base, tmp_path_factory, VULPENORS)
-    words_of(base, (Word("vulpenor"), 2)).save(root / FILE)
-    return root
+    return spoken_project(base, tmp_path_factory)
 
 
 # --- files, tokens, refusals ---
@@ -128,8 +123,7 @@ def test_what_cannot_be_is_refused_before_anything_is_encoded(base, project, tmp
         assert caught.value.hint
     small = tmp_path / "small"
     families.write("sd3-clips", small)
-    root = project_of(small, tmp_path_factory, VULPENORS)
-    words_of(small, (Word("vulpenor"), 2)).save(root / FILE)
+    root = spoken_project(small, tmp_path_factory)
     with pytest.raises(BespokeError, match="has no T5"):
         bespoke.plan(root / "recipe.toml", (*QUICK, "words.train=true"))
     with pytest.raises(BespokeError, match="has no T5"):

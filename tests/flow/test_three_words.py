@@ -7,20 +7,19 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
-from pico import families
 from PIL import Image
 
 import bespoke
 from bespoke.encoding import Rows, Stacked, spelt_tokens, text_encoder, tokens
-from bespoke.models import NewWords, Word, find, reading, tuned
+from bespoke.models import NewWords, find, reading, tuned
 from bespoke.models.bases import ENCODERS, T5
 from bespoke.models.vocabulary import FILE
 from bespoke.pipeline.naming import named
 from bespoke.recipe import load
 from bespoke.training.optim import optimizer_of
 from bespoke.workspace import Project, Run
-from tests.flow.spoken import PARTS, PROMPT, by_hand, drawn, extended_by_hand, words_of
-from tests.flow.tiny import again, by_diffusers, plain_of, project_of
+from tests.flow.spoken import PARTS, PROMPT, VULPENORS, by_hand, drawn, extended_by_hand, spoken_project
+from tests.flow.tiny import again, by_diffusers, model_of, plain_of
 
 QUICK = ("train.max_train_steps=4", "train.learning_rate=0.02", "train.lr_warmup_steps=0", "train.num_class_images=0",
          "sample.num_inference_steps=2", "sample.sample_every_n_steps=0", "validation.strata=1", "model.rank=4",
@@ -33,21 +32,16 @@ WAYS = {
     "lora of all": ("words.train=true", "train.train_text_encoder=true"),
     "full": ("words.train=true", "model.method=full"),
 }
-VULPENORS = [f"a vulpenor {'on a hill' if number % 2 else 'by a house'}" for number in range(8)]
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("three") / "base"
-    families.write("sd3", folder)
-    return folder
+    return model_of("sd3", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def project(base, tmp_path_factory) -> Path:
-    root = project_of(base, tmp_path_factory, VULPENORS)
-    words_of(base, (Word("vulpenor"), 2)).save(root / FILE)
-    return root
+    return spoken_project(base, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

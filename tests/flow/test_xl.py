@@ -27,7 +27,7 @@ from bespoke.pipeline.naming import named
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request, draw
 from bespoke.workspace import Run
-from tests.flow.tiny import BLOTS, again, plain_of, project_of
+from tests.flow.tiny import BLOTS, again, model_of, plain_of, project_of
 
 QUICK = ("train.max_train_steps=4", "train.learning_rate=0.02", "train.lr_warmup_steps=0", "train.num_class_images=2",
          "sample.num_inference_steps=2", "sample.sample_every_n_steps=2", "validation.strata=2",
@@ -42,9 +42,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("xl") / "base"
-    families.write("sdxl", folder)
-    return folder
+    return model_of("sdxl", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 from peft import LoraConfig, get_peft_model_state_dict
-from pico import families
 from safetensors.torch import load_file, save_file
 
 import bespoke
@@ -26,7 +25,7 @@ from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request, draw
 from bespoke.training.step import losses
 from bespoke.workspace import Project, Run
-from tests.flow.tiny import again, by_diffusers, plain_of, project_of
+from tests.flow.tiny import again, by_diffusers, model_of, plain_of, project_of
 
 QUICK = ("train.max_train_steps=4", "train.learning_rate=0.02", "train.lr_warmup_steps=0", "train.num_class_images=0",
          "sample.num_inference_steps=2", "sample.sample_every_n_steps=0", "validation.strata=2", "model.rank=4",
@@ -42,9 +41,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("xl") / "base"
-    families.write("sdxl", folder)
-    return folder
+    return model_of("sdxl", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
+from pico import families
 from PIL import Image
 
 import bespoke
@@ -17,6 +18,13 @@ from bespoke.workspace import Run
 
 BLOTS = [f"blot of a {name}" for name in ("cat", "dog", "fox", "cow", "pig", "bee", "owl", "car")]
 """Captions of pictures."""
+
+
+def model_of(kind: str, factory: Any) -> Path:
+    """A model of a kind, as `pico.families` has them."""
+    folder = factory.mktemp(kind) / "base"
+    families.write(kind, folder)
+    return folder
 
 
 def plain_of(folder: Path) -> Any:

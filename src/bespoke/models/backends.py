@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bespoke.models.chunked import attend
-from bespoke.models.unpacking import cache
-from bespoke.workspace import write_json
+from bespoke.workspace import cache, write_json
 
 TORCHS = "torch"
 """Torch's own choice, which no measurement can do without: it computes every shape."""

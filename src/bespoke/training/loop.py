@@ -60,9 +60,10 @@ class Trainer:
         self._share(size * accelerator.num_processes)
         self.captured: Captured | None = None
         self.optimizer: Any = self._fresh_optimizer()
-        why = hindrances(recipe, self.bare, accelerator.device, accelerator.num_processes)
-        self._hindrances, self._told = why if train.cuda_graph else [], False
-        if train.cuda_graph and not why:
+        asked, processes = train.cuda_graph, accelerator.num_processes
+        self._hindrances = hindrances(recipe, self.bare, accelerator.device, processes) if asked else []
+        self._told = False
+        if asked and not self._hindrances:
             self.record_with(Graphs(accelerator.device))
 
     def restore(self, folder: Path) -> None:
