@@ -219,7 +219,9 @@ facts = st.builds(
 
 
 def reloaded(text: str, folder: Path) -> Recipe:
-    path = folder / "recipe.toml"
+    # What lies in the folder of all tests would be found by those that look upwards for a project.
+    path = folder / "recipes" / "recipe.toml"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(text, encoding="utf-8", newline="\n")
     return load(path)
 

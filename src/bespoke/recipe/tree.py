@@ -6,6 +6,7 @@ from pydantic import Field
 
 from bespoke.recipe.dataset import Balance, Caption, Clean, Data, Download
 from bespoke.recipe.section import BelowOne, Positive, Prompts, Section, Share
+from bespoke.recipe.service import Serve
 from bespoke.recipe.training import Augment, Model, Stage, Sweep, Text, Train, Validation, Words
 
 
@@ -158,6 +159,7 @@ class Recipe(Section):
     remote: Remote = Remote()
     objective: Objective = Objective()
     evaluate: Evaluate = Evaluate()
+    serve: Serve = Serve()
 
     @property
     def trains_words(self) -> bool:

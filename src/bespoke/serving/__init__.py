@@ -1,0 +1,1 @@
+"""Versions turned into an HTTP service that people can rely on."""
