@@ -19,7 +19,7 @@ class Serve(Section):
     batch_wait_ms: NotNegative = 5.0
     """A worker with nothing to do waits so long for company of a first picture."""
     most_waiting: Positive = 64
-    """Pictures that may wait; more are refused with 429 and the time after which to ask again."""
+    """Pictures that may wait or be drawn; more are refused with 429 and the time after which to ask again."""
     most_per_key: Positive = 16
     """Pictures that one key may have waiting or being drawn."""
     rate_per_minute: NotNegative = 0.0

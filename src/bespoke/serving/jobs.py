@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 Settings = tuple[tuple[str, Any], ...]
 """Keys of `[sample]` with their values, sorted: what differs from how the model draws of itself."""
@@ -108,6 +108,7 @@ class OutOfMemory(Exception):  # noqa: N818
     """The batch did not fit into memory; what it had taken is given back."""
 
 
+@runtime_checkable
 class Engine(Protocol):
     """What draws, in a process of its own, one batch at a time."""
 
@@ -145,6 +146,7 @@ class Lost(Exception):  # noqa: N818
     """A worker died, or hung and was killed, over a batch."""
 
 
+@runtime_checkable
 class Worker(Protocol):
     """A process that has an engine, here or on another machine, as the service sees it."""
 
