@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from bespoke.errors import BespokeError
-from bespoke.serving.jobs import Facts, Failure, Job, Outcome, OutOfMemory, Picture, Step
+from bespoke.serving.jobs import NOTHING, Facts, Failure, Held, Job, Outcome, OutOfMemory, Picture, Step
 
 SIDE, STEPS = 8, 4
 FAULTS = ("slow", "raise", "hang", "oom", "nan", "die")
@@ -35,6 +35,10 @@ class Faulty:
 
     def release(self, model: str) -> None:
         """Nothing is kept."""
+
+    def held(self) -> Held:
+        """Nothing is kept."""
+        return NOTHING
 
     def draw(self, jobs: Sequence[Job], watch: Callable[[Step], None]) -> Sequence[Outcome]:
         """The squares, after whatever the prompts ask for has been done."""

@@ -23,7 +23,8 @@ class Counted:
     """A meter that keeps what it hears."""
 
     def __init__(self):
-        self.batches, self.lost, self.up, self.most = [], 0, 0, 0
+        self.batches, self.lost, self.up, self.most, self.steps = [], 0, 0, 0, 0
+        self.versions, self.failures, self.memory = Counter(), Counter(), {}
 
     def queued(self, waiting, drawn):
         self.most = max(self.most, waiting + drawn)
@@ -36,6 +37,18 @@ class Counted:
 
     def workers(self, up):
         self.up = up
+
+    def stepped(self):
+        self.steps += 1
+
+    def drawn(self, model):
+        self.versions[model] += 1
+
+    def failed(self, code):
+        self.failures[code] += 1
+
+    def held(self, worker, held):
+        self.memory[worker] = held
 
 
 class Running:
@@ -82,6 +95,7 @@ def test_every_wish_gets_its_own_pictures_and_those_alike_are_drawn_at_once():
             three = await running.draw("square", 5, count=3)
             assert running.is_right(three, "square", 5) and [one.seed for one in three] == [5, 6, 7]
             assert max(running.meter.batches) == 8 and sum(running.meter.batches) == 15
+            assert running.meter.versions == {"pico": 15} and running.meter.steps == 4 * len(running.meter.batches)
 
     run(story())
 
@@ -114,6 +128,7 @@ def test_a_poisoned_wish_fails_alone_and_says_nothing_of_this_machine(fault, sta
             assert (refused.status, refused.code) == (status, code)
             assert str(Path.cwd()) not in refused.message and "secret" not in refused.message
             assert running.meter.lost == (2 if code == "worker_lost" else 0)
+            assert running.meter.failures == {code: 1}
             assert running.is_right(await running.draw("after it"), "after it")
 
     run(story())

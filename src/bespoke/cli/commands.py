@@ -14,6 +14,7 @@ from bespoke.cli.display import explained, result
 from bespoke.cli.options import Debug, Json, Set, Store, working
 from bespoke.cli.plots import grid
 from bespoke.cli.scores import evaluate
+from bespoke.cli.serving import serve
 from bespoke.cli.sweeps import sweep
 from bespoke.cli.versions import models_app
 from bespoke.cli.words import words_app
@@ -222,6 +223,7 @@ app.command()(grid)
 app.command()(evaluate)
 app.command()(sweep)
 app.command()(compare)
+app.command()(serve)
 
 
 @app.command()

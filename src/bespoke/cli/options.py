@@ -43,12 +43,12 @@ class Previewing(TyperCommand):
 @contextmanager
 def working(*, debug: bool, store: str = "") -> Generator[Bars, None, None]:
     """A block that draws progress bars, and whose errors a person understands; `store` is where it finds versions."""
-    with explained(debug=debug), _looking_in(store), Bars() as bars:
+    with explained(debug=debug), looking_in(store), Bars() as bars:
         yield bars
 
 
 @contextmanager
-def _looking_in(store: str) -> Generator[None, None, None]:
+def looking_in(store: str) -> Generator[None, None, None]:
     """A block in which `NAME@champion` is looked up in that store."""
     before = os.environ.get(STORE)
     if store:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from bespoke.errors import BespokeError
 from bespoke.recipe.service import Serve
-from bespoke.serving.jobs import Cancelled, Facts, Failure, Lost, Outcome, OutOfMemory, Progress, Worker
+from bespoke.serving.jobs import Cancelled, Facts, Failure, Held, Lost, Outcome, OutOfMemory, Progress, Worker
 from bespoke.serving.waiting import Ticket, Waiting
 
 LOG = logging.getLogger("bespoke.serving")
@@ -34,6 +34,22 @@ class Meter(Protocol):
 
     def batch(self, size: int, seconds: float) -> None:
         """A batch was drawn."""
+        ...
+
+    def stepped(self) -> None:
+        """A step of a batch was made."""
+        ...
+
+    def drawn(self, model: str) -> None:
+        """A version drew a picture."""
+        ...
+
+    def failed(self, code: str) -> None:
+        """A picture was not drawn."""
+        ...
+
+    def held(self, worker: int, held: Held) -> None:
+        """What a worker has in memory."""
         ...
 
     def restarted(self) -> None:
@@ -151,6 +167,7 @@ class Dispatcher:
         began = time.perf_counter()
 
         def told(progress: Progress) -> None:
+            self._meter.stepped()
             for number, ticket in enumerate(tickets):
                 if ticket.told and ticket.wanted:
                     own = progress.previews[number : number + 1] if ticket.job.previews else ()
@@ -172,6 +189,7 @@ class Dispatcher:
             self._apart(tickets, Failure("drawing_failed", "This picture could not be drawn."))
         finally:
             place.batch = []
+            self._meter.held(self._places.index(place), place.worker.held)
             self._count()
 
     def _settle(self, tickets: Sequence[Ticket], outcomes: Sequence[Outcome], seconds: float) -> None:
@@ -184,6 +202,10 @@ class Dispatcher:
             self._answer(ticket, outcome)
 
     def _answer(self, ticket: Ticket, outcome: Outcome) -> None:
+        if isinstance(outcome, Failure):
+            self._meter.failed(outcome.code)
+        else:
+            self._meter.drawn(outcome.model)
         if ticket.wanted:
             ticket.answer.set_result(outcome)
         self._waiting.leave([ticket])

@@ -90,6 +90,19 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What a worker has in memory."""
+
+    models: int = 0
+    adapters: int = 0
+    size: int = 0
+    """Bytes of the process, and of its GPU's memory if it has one."""
+
+
+NOTHING = Held()
+
+
+@dataclass(frozen=True)
 class Step:
     """A step of a batch that was made."""
 
@@ -118,6 +131,10 @@ class Engine(Protocol):
 
     def release(self, model: str) -> None:
         """Lets go of a model that no name means any more, if memory is needed."""
+        ...
+
+    def held(self) -> Held:
+        """What is in memory now."""
         ...
 
     def draw(self, jobs: Sequence[Job], watch: Callable[[Step], None]) -> Sequence[Outcome]:
@@ -149,6 +166,9 @@ class Lost(Exception):  # noqa: N818
 @runtime_checkable
 class Worker(Protocol):
     """A process that has an engine, here or on another machine, as the service sees it."""
+
+    held: Held
+    """What it had in memory when it last said so."""
 
     async def prepare(self, model: str) -> Facts:
         """Lets the worker read a model. Raises: BespokeError when it cannot, Lost when that cost its life."""

@@ -13,7 +13,7 @@ from typing import Any
 from bespoke.errors import BespokeError
 from bespoke.recipe.service import Serve
 from bespoke.serving import worker
-from bespoke.serving.jobs import Cancelled, Factory, Facts, Job, Lost, Outcome, OutOfMemory, Progress
+from bespoke.serving.jobs import NOTHING, Cancelled, Factory, Facts, Job, Lost, Outcome, OutOfMemory, Progress
 
 GONE = "gone"
 """What is heard last of a process."""
@@ -33,6 +33,7 @@ class Process:
         self._process: subprocess.Popen[bytes] | None = None
         self._heard: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
         self._number = 0
+        self.held = NOTHING
 
     @property
     def pid(self) -> int | None:
@@ -84,9 +85,11 @@ class Process:
                 kind, about, content = await asyncio.wait_for(self._heard.get(), patience)
                 if kind == GONE:
                     raise Lost(f"a worker ended with code {process.wait()}")
-                if about == number and kind != worker.STEP:
+                if kind == worker.HELD:
+                    self.held = content
+                elif about == number and kind != worker.STEP:
                     return _meant(kind, content)
-                if about == number and told:
+                elif about == number and told:
                     told(content)
         except (TimeoutError, OSError) as error:
             why = f"made no step in {patience:g} seconds" if isinstance(error, TimeoutError) else "could not be asked"

@@ -55,15 +55,18 @@ class Service:
     def __init__(
         self, names: Sequence[str], workers: Sequence[Worker], settings: Serve, meter: Meter,
         *, means: Callable[[str], str] = str, adapters: Callable[[], Sequence[str]] = tuple,
+        share: Callable[[str], int | None] = lambda _: None,
     ) -> None:  # fmt: skip
         """`means` turns a name into the title of what it means now, as `my-style@champion` into `my-style@7`.
 
-        It is asked in threads, and may raise BespokeError; so is `adapters`, which tells what adapters there are.
+        It is asked in a thread, and may raise BespokeError. `adapters` tells what adapters there are, and `share` how
+        many pictures an owner may have unanswered where that is not what the settings say.
         """
         self.state = "starting"
         self.troubles: dict[str, str] = {}
         """Why a version that a name means is not in use, by name."""
-        self._names, self._settings, self._means, self._adapters = tuple(names), settings, means, adapters
+        self._names, self._settings, self._means = tuple(names), settings, means
+        self._adapters, self._share = adapters, share
         self._waiting = Waiting(settings.most_waiting)
         self._dispatcher = Dispatcher(workers, self._waiting, settings, meter)
         self._titles: dict[str, str] = {}
@@ -168,11 +171,12 @@ class Service:
     def _make_room(self, wish: Wish, owner: str) -> None:
         """Nothing, if there is room for a wish. Raises: Refusal."""
         wait = self._dispatcher.seconds_to_wait
-        if wish.count > min(self._waiting.most, self._settings.most_per_key):
+        share = self._share(owner) or self._settings.most_per_key
+        if wish.count > min(self._waiting.most, share):
             message = f"{wish.count} pictures are more than may wait at once."
             raise Refusal(400, "too_many_pictures", message, param="n")
-        if self._waiting.of(owner) + wish.count > self._settings.most_per_key:
-            message = f"Of one key at most {self._settings.most_per_key} pictures may wait."
+        if self._waiting.of(owner) + wish.count > share:
+            message = f"Of one key at most {share} pictures may wait."
             raise Refusal(429, "too_many_waiting", message, retry_after=wait)
         if not self._waiting.has_room(wish.count):
             raise Refusal(429, "queue_full", "Too many pictures wait already.", retry_after=wait)

@@ -13,8 +13,10 @@ from typing import Any, BinaryIO
 from bespoke.errors import BespokeError
 from bespoke.serving.jobs import Cancelled, Engine, Job, OutOfMemory, Progress, Step
 
-DONE, STEP, WRONG, NO_MEMORY, LEFT_OFF, BROKE = "done", "step", "wrong", "no memory", "left off", "broke"
-"""What a worker says of what it was asked; all but a step are the last it says of it."""
+STEP, HELD = "step", "held"
+"""What a worker says while it does what it was asked."""
+DONE, WRONG, NO_MEMORY, LEFT_OFF, BROKE = "done", "wrong", "no memory", "left off", "broke"
+"""And what it says at the end."""
 PREPARE, RELEASE, DRAW, CANCEL = "prepare", "release", "draw", "cancel"
 """What a worker is asked."""
 
@@ -52,7 +54,9 @@ class _Desk:
         """Does what is asked, one after the other."""
         while True:
             verb, number, what = self._todo.get()
-            self._say(*self._answer(verb, number, what))
+            answer = self._answer(verb, number, what)
+            self._say(HELD, number, self._engine.held())
+            self._say(*answer)
 
     def _listen(self) -> None:
         """Hears what is asked while something is being drawn; whoever asked being gone, there is nothing to finish."""

@@ -1,0 +1,115 @@
+"""Names of models turned into a service that draws with what they mean, until it is told to end."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from bespoke import recipe as recipes
+from bespoke.errors import BespokeError
+from bespoke.pipeline import versioned
+from bespoke.recipe.service import Serve
+from bespoke.registry import CHAMPION, Catalogue, place
+from bespoke.serving.jobs import Engine, Factory, Worker
+from bespoke.workspace import Project
+
+KEYS = "serve-keys.json"
+"""Beside the recipe: who may ask, and for what; of the keys themselves it has hashes."""
+LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the names of models mean now, by the nearest registry."""
+
+    folder: Path = field(default_factory=Path)
+
+    @cached_property
+    def _catalogue(self) -> Catalogue:
+        return Catalogue(place(start=self.folder))
+
+    def means(self, name: str) -> str:
+        """The title of what a name means now: that of a version has its number, every other name means itself.
+
+        Raises: BespokeError when there is no such version, or the registry cannot be reached.
+        """
+        return self._catalogue.meant(name).title if versioned.is_registered(name) else name
+
+    def champions(self) -> list[str]:
+        """The names of all that is in use. Raises: BespokeError when nothing is."""
+        catalogue = self._catalogue
+        found = [name for name in catalogue.names() if CHAMPION in catalogue.standing(name).aliases]
+        if not found:
+            hint = "Name a model, or promote a version first: bespoke models promote NAME 1"
+            raise BespokeError(f"No model in {catalogue.place.shown} has a {CHAMPION}.", hint)
+        return [f"{name}@{CHAMPION}" for name in found]
+
+
+def settings_of(folder: Path, overrides: Sequence[str] = ()) -> Serve:
+    """`[serve]` of the recipe in a folder, if one is there, after `overrides` such as `serve.port=0`.
+
+    Raises: BespokeError when the recipe or an override is wrong, or changes what has nothing to do with serving.
+    """
+    if other := [override for override in overrides if not override.strip().startswith("serve.")]:
+        known = ", ".join(Serve.model_fields)
+        raise BespokeError(f"--set {other[0]} does not change how pictures are served.", f"In [serve]: {known}.")
+    recipe = Project(folder).recipe
+    if recipe.is_file():
+        return recipes.load(recipe, overrides).serve
+    return recipes.parse(recipes.put({}, *overrides), "--set").serve
+
+
+def engine(number: int, settings: Serve) -> Engine:
+    """What draws in the worker of that number: on a GPU of its own, or on its share of the cores."""
+    from bespoke.hardware import cores
+    from bespoke.pipeline.easel import Easel
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // settings.workers)))
+    import torch
+
+    if gpus := torch.cuda.device_count():
+        torch.cuda.set_device(number % gpus)
+    else:
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    folder = Path(settings.adapters) if settings.adapters else None
+    return Easel(folder, settings.memory_gb, safety_checker=settings.safety_checker)
+
+
+def workers(settings: Serve, made: Callable[[int, Serve], Engine] = engine) -> list[Worker]:
+    """The processes of this machine that draw, none of which is started yet."""
+    from bespoke.serving.process import Process
+
+    factories: list[Factory] = [partial(made, number, settings) for number in range(settings.workers)]
+    return [Process(factory, settings) for factory in factories]
+
+
+def serve(
+    models: Sequence[str] = (), *, overrides: Sequence[str] = (), keys: bool = True,
+    ready: Callable[[str, str], None], made: Callable[[int, Serve], Engine] = engine,
+) -> None:  # fmt: skip
+    """Serves models over HTTP until a signal comes: those named or, without a name, every champion of the registry.
+
+    Whoever asks needs a key of `serve-keys.json`; where that has none, one is made for this service alone. Without
+    `keys` nobody needs one. `ready` hears the address, and that key, once pictures can be drawn; `made` makes what
+    draws.
+
+    Raises: BespokeError when there is no such model, it cannot be drawn with, or the address cannot be listened at.
+    """
+    from bespoke.serving.server import listening
+    from bespoke.serving.server import serve as run
+
+    folder = Path()
+    settings, names = settings_of(folder, overrides), Names(folder)
+    models = list(dict.fromkeys(models)) or names.champions()
+    with listening(settings.host, settings.port) as socket:
+        service, app, key = _assembled(models, settings, names, made, keys=keys)
+        run(service, app, socket, lambda address: ready(address, key))
+
+
+def _assembled(
+    models: Sequence[str], settings: Serve, names: Names, made: Callable[[int, Serve], Engine], *, keys: bool
+) -> tuple[Any, Any, str]:
+    """The service, what answers for it over HTTP, and the key that was made where there was none."""
+    raise NotImplementedError
