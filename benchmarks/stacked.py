@@ -28,6 +28,7 @@ class Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, down: Tensor, up: Tensor) -> Tensor:  # noqa: ANN401 - autograd's
+        """The answer."""
         inner = x @ down.T
         answer = x @ weight.T
         answer.addmm_(inner, up.T)
@@ -36,6 +37,7 @@ class Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401 - autograd's # pyright: ignore[reportIncompatibleMethodOverride]
+        """The gradients of what takes part."""
         (out,) = gradients
         x, weight, down, up, inner = ctx.saved_tensors
         within = out @ up
@@ -47,6 +49,7 @@ class Stacked(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, down: Tensor, up: Tensor) -> Tensor:  # noqa: ANN401 - autograd's
+        """The answer."""
         inner = x @ down.T
         answer = x @ weight.T
         for part, small, large in zip(answer.chunk(3, 1), inner.chunk(3, 1), up, strict=True):
@@ -56,6 +59,7 @@ class Stacked(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401 - autograd's # pyright: ignore[reportIncompatibleMethodOverride]
+        """The gradients of what takes part."""
         (out,) = gradients
         x, weight, down, up, inner = ctx.saved_tensors
         outs = out.chunk(3, 1)
