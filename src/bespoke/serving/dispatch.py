@@ -1,4 +1,4 @@
-"""Waiting pictures handed to workers in batches, and what goes wrong there kept from those it does not concern."""
+"""Queue pictures handed to workers in batches, and what goes wrong there kept from those it does not concern."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from bespoke.errors import BespokeError
 from bespoke.recipe.service import Serve
 from bespoke.serving.jobs import Cancelled, Facts, Failure, Held, Lost, Outcome, OutOfMemory, Progress, Worker
-from bespoke.serving.waiting import Ticket, Waiting
+from bespoke.serving.queue import Queue, Ticket
 
 LOG = logging.getLogger("bespoke.serving")
 STRIKES = 2
@@ -72,10 +72,10 @@ class _Place:
 class Dispatcher:
     """Workers, each of which draws one batch after the other."""
 
-    def __init__(self, workers: Sequence[Worker], waiting: Waiting, settings: Serve, meter: Meter) -> None:
+    def __init__(self, workers: Sequence[Worker], queue: Queue, settings: Serve, meter: Meter) -> None:
         """Nothing is drawn before `start`."""
         self._places = [_Place(worker) for worker in workers]
-        self._waiting, self._settings, self._meter = waiting, settings, meter
+        self._queue, self._settings, self._meter = queue, settings, meter
         self._limits: dict[Any, int] = {}
         """Kinds of pictures of which fewer fit into memory at once than a batch may have."""
         self._seconds = 0.0
@@ -90,7 +90,7 @@ class Dispatcher:
     @property
     def seconds_to_wait(self) -> float:
         """What those who wait now will take, by the time that pictures took lately; at least 1."""
-        return max(1.0, math.ceil(self._seconds * self._waiting.unanswered / len(self._places)))
+        return max(1.0, math.ceil(self._seconds * self._queue.unanswered / len(self._places)))
 
     async def start(self, models: Sequence[str]) -> Mapping[str, Facts]:
         """Lets every worker read these models, and begins to draw. Raises: BespokeError or Lost where one cannot."""
@@ -120,7 +120,7 @@ class Dispatcher:
         """Forgets pictures that nobody waits for; a batch of such alone is left off."""
         for ticket in tickets:
             ticket.answer.cancel()
-        self._waiting.leave(tickets)
+        self._queue.leave(tickets)
         for place in self._places:
             if place.batch and not any(ticket.wanted for ticket in place.batch):
                 place.worker.cancel()
@@ -151,11 +151,11 @@ class Dispatcher:
         while True:
             if not place.up:
                 await self._bring_up(place)
-            await self._waiting.some()
-            if self._settings.batch_wait_ms and len(self._waiting) < self._settings.batch_size:
+            await self._queue.some()
+            if self._settings.batch_wait_ms and len(self._queue) < self._settings.batch_size:
                 await asyncio.sleep(self._settings.batch_wait_ms / 1000)
             async with place.lock:
-                if place.up and (tickets := self._waiting.take(self._room)):
+                if place.up and (tickets := self._queue.take(self._room)):
                     await self._draw(place, tickets)
 
     def _room(self, kind: Any) -> int:  # noqa: ANN401 - what a kind is made of is the job's affair
@@ -177,7 +177,7 @@ class Dispatcher:
             outcomes = await place.worker.draw([ticket.job for ticket in tickets], told)
             self._settle(tickets, outcomes, time.perf_counter() - began)
         except Cancelled:
-            self._waiting.put_back(tickets)  # whoever is wanted after all
+            self._queue.put_back(tickets)  # whoever is wanted after all
         except OutOfMemory:
             self._too_large(tickets)
         except Lost as error:
@@ -208,7 +208,7 @@ class Dispatcher:
             self._meter.drawn(outcome.model)
         if ticket.wanted:
             ticket.answer.set_result(outcome)
-        self._waiting.leave([ticket])
+        self._queue.leave([ticket])
 
     def _apart(self, tickets: Sequence[Ticket], failure: Failure) -> None:
         """Each of several is drawn by itself, so that the one that is to blame fails alone; one alone has failed."""
@@ -217,14 +217,14 @@ class Dispatcher:
             return
         for ticket in tickets:
             ticket.alone = True
-        self._waiting.put_back(tickets)
+        self._queue.put_back(tickets)
 
     def _strike(self, tickets: Sequence[Ticket], failure: Failure) -> None:
         for ticket in tickets:
             ticket.strikes, ticket.alone = ticket.strikes + 1, True
             if ticket.strikes >= STRIKES:
                 self._answer(ticket, failure)
-        self._waiting.put_back([ticket for ticket in tickets if ticket.strikes < STRIKES])
+        self._queue.put_back([ticket for ticket in tickets if ticket.strikes < STRIKES])
 
     def _too_large(self, tickets: Sequence[Ticket]) -> None:
         """Half as many at once from now on; one that does not fit alone, with all memory given back, never will."""
@@ -232,7 +232,7 @@ class Dispatcher:
             if len(self._limits) >= MOST_LIMITS:
                 self._limits.clear()
             self._limits[tickets[0].job.kind] = len(tickets) // 2
-            self._waiting.put_back(tickets)
+            self._queue.put_back(tickets)
             return
         self._strike(tickets, Failure("out_of_memory", "There is not enough memory for a picture of this size here."))
 
@@ -261,4 +261,4 @@ class Dispatcher:
                     self._rise(place)
 
     def _count(self) -> None:
-        self._meter.queued(len(self._waiting), self._waiting.unanswered - len(self._waiting))
+        self._meter.queued(len(self._queue), self._queue.unanswered - len(self._queue))

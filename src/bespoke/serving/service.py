@@ -13,7 +13,7 @@ from bespoke.errors import BespokeError
 from bespoke.recipe.service import Serve
 from bespoke.serving.dispatch import Dispatcher, Meter
 from bespoke.serving.jobs import FAILURES, Facts, Failure, Job, Lost, Outcome, OutOfMemory, Picture, Worker
-from bespoke.serving.waiting import Ticket, Waiting
+from bespoke.serving.queue import Queue, Ticket
 from bespoke.serving.wishes import Refusal, Told, Wish
 
 LOG = logging.getLogger("bespoke.serving")
@@ -67,8 +67,8 @@ class Service:
         """Why a version that a name means is not in use, by name."""
         self._names, self._settings, self._means = tuple(names), settings, means
         self._adapters, self._share = adapters, share
-        self._waiting = Waiting(settings.most_waiting)
-        self._dispatcher = Dispatcher(workers, self._waiting, settings, meter)
+        self._queue = Queue(settings.most_waiting)
+        self._dispatcher = Dispatcher(workers, self._queue, settings, meter)
         self._titles: dict[str, str] = {}
         self._facts: dict[str, Facts] = {}
         self._tried: dict[str, tuple[str, float]] = {}
@@ -123,12 +123,12 @@ class Service:
         """Accepts nothing any more, goes on with what was accepted for as long as it may, and answers the rest."""
         self.state = "draining"
         ends = time.monotonic() + self._settings.drain_s
-        while self._waiting.unanswered and time.monotonic() < ends:
+        while self._queue.unanswered and time.monotonic() < ends:
             await asyncio.sleep(0.05)
-        for ticket in self._waiting.everyone():
+        for ticket in self._queue.everyone():
             if ticket.wanted:
                 ticket.answer.set_result(Failure("shutting_down", "The service is ending."))
-            self._waiting.leave([ticket])
+            self._queue.leave([ticket])
 
     async def close(self) -> None:
         """Ends the workers, whatever they do."""
@@ -157,7 +157,7 @@ class Service:
             Ticket(each, owner, loop.create_future(), partial(told, number) if told else None)
             for number, each in enumerate(_seeds(job, wish.count))
         ]
-        self._waiting.add(tickets)
+        self._queue.add(tickets)
         return tickets
 
     def _title(self, name: str) -> str:
@@ -172,13 +172,13 @@ class Service:
         """Nothing, if there is room for a wish. Raises: Refusal."""
         wait = self._dispatcher.seconds_to_wait
         share = self._share(owner) or self._settings.most_per_key
-        if wish.count > min(self._waiting.most, share):
+        if wish.count > min(self._queue.most, share):
             message = f"{wish.count} pictures are more than may wait at once."
             raise Refusal(400, "too_many_pictures", message, param="n")
-        if self._waiting.of(owner) + wish.count > share:
+        if self._queue.of(owner) + wish.count > share:
             message = f"Of one key at most {share} pictures may wait."
             raise Refusal(429, "too_many_waiting", message, retry_after=wait)
-        if not self._waiting.has_room(wish.count):
+        if not self._queue.has_room(wish.count):
             raise Refusal(429, "queue_full", "Too many pictures wait already.", retry_after=wait)
 
     async def _look(self) -> None:
@@ -218,7 +218,7 @@ class Service:
         """Forgets a version once no name means it and all that was accepted for it is answered."""
         if title in self._titles.values():
             return
-        while self._waiting.uses(title):
+        while self._queue.uses(title):
             await asyncio.sleep(0.05)
         del self._facts[title]
         await self._dispatcher.release(title)

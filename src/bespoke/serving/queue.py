@@ -29,7 +29,7 @@ class Ticket:
 
 
 @dataclass
-class Waiting:
+class Queue:
     """The queue: oldest first, no longer than it may be, those being drawn included."""
 
     most: int
