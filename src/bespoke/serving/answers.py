@@ -36,7 +36,8 @@ class Images(BaseModel):
     model: str
     """Ours: the title of the version that drew it."""
     size: str
-    output_format: Literal["png", "jpeg", "webp"]
+    output_format: str
+    """`png`, `jpeg` or `webp`."""
     background: Literal["opaque"] = "opaque"
 
 

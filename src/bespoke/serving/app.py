@@ -45,7 +45,8 @@ def application(
     """
     metrics, access = metrics or Metrics(), Access(keys, loopback=settings.host in LOOPBACK)
     desk = Desk(drawing, settings, keys, Buckets(clock))
-    kept, replies = (kind(settings.keep_pictures_s, settings.keep_pictures_mb * MIB, clock) for kind in (Kept, Replies))
+    keeping = (settings.keep_pictures_s, settings.keep_pictures_mb * MIB, clock)
+    kept, replies = Kept(*keeping), Replies(*keeping)
     # The pages of a documentation would come from another site; the document itself is enough for clients.
     app = FastAPI(
         title="bespoke", version=metadata.version("bespoke"), docs_url=None, redoc_url=None, redirect_slashes=False

@@ -132,9 +132,10 @@ class Asked(BaseModel):
         prompt, adapters = _called(self.prompt)
         for lora in self.lora or ():
             adapters[lora.id] = adapters.get(lora.id, 0.0) + lora.scale
+        previews = (self.partial_images or 0) if self.stream else 0
         return Wish(
             model=model, prompt=prompt, count=self.n or 1, seed=self.seed, settings=self._settings(), adapters=adapters,
-            image=image, mask=mask, previews=(self.partial_images or 0) if self.stream else 0, deadline_s=self.deadline_s,
+            image=image, mask=mask, previews=previews, deadline_s=self.deadline_s,
         )  # fmt: skip
 
     def _settings(self) -> dict[str, Any]:
@@ -156,10 +157,21 @@ class Generation(Asked):
     style: Annotated[None, _only("style")] = None
 
 
+def _one_image(schema: dict[str, Any]) -> None:
+    """Describes what the form has to have: the list is for OpenAI's client alone."""
+    schema["properties"].pop("image[]", None)
+    schema["properties"]["image"] = {
+        "type": "string",
+        "format": "binary",
+        "description": "The picture to begin with: PNG, JPEG or WebP.",
+    }
+    schema["required"] = [*schema.get("required", []), "image"]
+
+
 class Edit(Asked):
     """A picture, or a part of it, drawn anew."""
 
-    model_config = ConfigDict(strict=False, json_schema_extra=lambda schema: _one_image(schema))
+    model_config = ConfigDict(strict=False, json_schema_extra=_one_image)
     form_of: ClassVar[str] = "image_edit"
 
     image: UploadFile | None = None
@@ -174,17 +186,6 @@ class Edit(Asked):
     """Ours: how much is drawn anew: 0 is nothing, 1 everything."""
     lora: Json[Annotated[list[Lora], Field(max_length=16)]] | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     """Ours: adapters to wear, as JSON."""
-
-
-def _one_image(schema: dict[str, Any]) -> None:
-    """Describes what the form has to have: the list is for OpenAI's client alone."""
-    schema["properties"].pop("image[]", None)
-    schema["properties"]["image"] = {
-        "type": "string",
-        "format": "binary",
-        "description": Edit.model_fields["image"].description,
-    }
-    schema["required"] = [*schema.get("required", []), "image"]
 
 
 def _called(prompt: str) -> tuple[str, dict[str, float]]:

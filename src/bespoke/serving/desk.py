@@ -15,7 +15,7 @@ UNDRAWN = frozenset((429, 503))
 """Statuses of wishes that were refused before anything was done for them: they do not count to a key's rate."""
 
 
-class Desk:
+class Desk(Drawing):
     """A drawing that takes no more than `[serve]` allows, whatever protocol the wishes came by."""
 
     def __init__(self, drawing: Drawing, settings: Serve, keys: Keys | None, buckets: Buckets) -> None:

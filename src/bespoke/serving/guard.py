@@ -14,7 +14,7 @@ from bespoke.serving.access import CALLER, Access
 from bespoke.serving.envelope import enveloped, refusal
 from bespoke.serving.logs import Log, noting
 from bespoke.serving.metrics import Metrics
-from bespoke.serving.waiting import GONE
+from bespoke.serving.attending import GONE
 from bespoke.serving.wishes import Refusal
 
 LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1"))
@@ -39,6 +39,7 @@ class Guard:
         self._metrics, self._log = metrics, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request, and never raises."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -183,8 +183,8 @@ def _changing(path: Path) -> Generator[list[Key], None, None]:
         yield keys
         content = {"keys": [key.model_dump(mode="json", exclude_none=True) for key in keys]}
         with atomic_file(path) as temporary:
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123 - a path cannot be opened with a mode of its own
-                file.write(json.dumps(content, indent=1) + "\n")
+            temporary.touch(0o600, exist_ok=False)
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:

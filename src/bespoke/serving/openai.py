@@ -22,13 +22,14 @@ from bespoke.serving.replies import Replies
 from bespoke.serving.service import Drawing
 from bespoke.serving.streams import streamed
 from bespoke.serving.uploads import begun
-from bespoke.serving.waiting import attended
+from bespoke.serving.attending import attended
 from bespoke.serving.wishes import Refusal, Told, Wish
 
 OnceOnly = Annotated[
     str | None,
     Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[!-~]+$", description="Ask again safely."),
 ]
+Sent = Annotated[Edit, Form(media_type="multipart/form-data")]
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "model": Images,
@@ -42,19 +43,19 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 def router(drawing: Drawing, needs: Needs, kept: Kept, replies: Replies) -> APIRouter:
     """The routes of the protocol."""
     made, since = APIRouter(responses=REFUSALS), int(time.time())
-    Owner = Annotated[str, Depends(needs("draw"))]
     pictures = _Pictures(drawing, kept, replies)
 
     @made.post("/v1/images/generations", responses=ANSWERS, response_class=JSONResponse, tags=["openai"])
-    async def generations(request: Request, owner: Owner, asked: Generation, once: OnceOnly = None) -> Response:
+    async def generations(
+        request: Request, asked: Generation, owner: Annotated[str, Depends(needs("draw"))], once: OnceOnly = None
+    ) -> Response:
         """Pictures from words."""
         return await pictures.answer(request, owner, asked, once)
 
     @made.post("/v1/images/edits", responses=ANSWERS, response_class=JSONResponse, tags=["openai"])
     async def edits(
-        request: Request, owner: Owner, asked: Annotated[Edit, Form(media_type="multipart/form-data")],
-        once: OnceOnly = None,
-    ) -> Response:  # fmt: skip
+        request: Request, asked: Sent, owner: Annotated[str, Depends(needs("draw"))], once: OnceOnly = None
+    ) -> Response:
         """A picture drawn anew, or what of it a mask leaves open."""
         sent = [*([asked.image] if asked.image else []), *asked.images]
         if len(sent) != 1:

@@ -10,7 +10,6 @@ from typing import Any
 
 from bespoke.serving.wishes import Refusal
 
-
 LEAST = 4096
 """What an answer counts for at least, in bytes: its keeping takes memory, too."""
 

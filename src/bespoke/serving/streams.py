@@ -13,7 +13,7 @@ from bespoke.serving.answers import Address, completed, partial, progressed
 from bespoke.serving.asks import Asked
 from bespoke.serving.envelope import envelope, refusal
 from bespoke.serving.jobs import Picture, Progress
-from bespoke.serving.waiting import attended
+from bespoke.serving.attending import attended
 from bespoke.serving.wishes import Told
 
 QUIET_S = 15.0
