@@ -1,0 +1,58 @@
+"""Files that were sent turned into a picture to begin with, and a mask in which white is drawn anew."""
+
+import io
+
+from PIL import Image, ImageOps
+
+from bespoke.serving.envelope import INVALID
+from bespoke.serving.wishes import Refusal
+
+FORMS = ("PNG", "JPEG", "WEBP")
+MOST_PIXELS = 64_000_000
+"""Pixels of a picture that is sent; a file of a few kilobytes can claim any number."""
+
+
+def begun(picture: bytes, mask: bytes | None) -> tuple[bytes, bytes | None]:
+    """The picture as it came, and its mask: white where the mask's file, or else the picture itself, is transparent.
+
+    Without transparency in the picture there is no mask: all of it is drawn anew.
+
+    Raises: Refusal of 400 when a file is no picture, the mask has another size, or nothing transparent.
+    """
+    image = _read(picture, "image")
+    if mask is None:
+        return picture, _masked(image)
+    over = _read(mask, "mask")
+    if over.size != image.size:
+        sizes = f"{over.width}x{over.height}, the picture {image.width}x{image.height}"
+        raise Refusal(400, INVALID, f"mask: It has {sizes}; they must be the same.", param="mask")
+    found = _masked(over)
+    if found is None:
+        message = "mask: Nothing of it is transparent; what is to be drawn anew must be."
+        raise Refusal(400, INVALID, message, param="mask")
+    return picture, found
+
+
+def _masked(image: Image.Image) -> bytes | None:
+    """A PNG that is white where an image is transparent; None where nothing of it is."""
+    if not image.has_transparency_data:
+        return None
+    alpha = image.convert("RGBA").getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return None
+    file = io.BytesIO()
+    ImageOps.invert(alpha).save(file, format="PNG")
+    return file.getvalue()
+
+
+def _read(content: bytes, param: str) -> Image.Image:
+    """A whole picture, upright."""
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMS)
+        if image.width * image.height > MOST_PIXELS:
+            message = f"{param}: {image.width}x{image.height} are more than {MOST_PIXELS} pixels."
+            raise Refusal(400, "limit_exceeded", message, param=param)
+        image.load()
+        return ImageOps.exif_transpose(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise Refusal(400, INVALID, f"{param}: It is no PNG, JPEG or WebP, or damaged.", param=param) from None
