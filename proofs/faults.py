@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from bespoke.errors import BespokeError
+from bespoke.recipe.service import Serve
 from bespoke.serving.jobs import NOTHING, Facts, Failure, Held, Job, Outcome, OutOfMemory, Picture, Step
 
 SIDE, STEPS = 8, 4
@@ -70,6 +71,11 @@ class Faulty:
             return Failure("not_a_picture", "What came out is not a number.")
         data = _file(colour(job.model, job.prompt, job.seed))
         return Picture(data, "png", SIDE, SIDE, job.seed, job.model, batch=size)
+
+
+def faulty(_number: int, _settings: Serve) -> Faulty:
+    """The engine of each worker of a proof."""
+    return Faulty(0.001, most=6)
 
 
 def colour(model: str, prompt: str, seed: int) -> tuple[int, int, int]:

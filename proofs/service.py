@@ -26,9 +26,8 @@ import httpx
 import numpy as np
 import psutil
 
-from bespoke.recipe.service import Serve
 from proofs import results
-from proofs.faults import Faulty, colour, colour_of
+from proofs.faults import colour, colour_of, faulty
 
 MODEL = "squares"
 MOST_WAITING, CALLERS = 24, 40
@@ -43,11 +42,6 @@ EXPECTED = {
 }  # fmt: skip
 KILLS_EVERY = 500
 """Requests between two kills of a worker from outside."""
-
-
-def faulty(_number: int, _settings: Serve) -> Faulty:
-    """The engine of each worker."""
-    return Faulty(0.001, most=6)
 
 
 @dataclass
@@ -110,7 +104,7 @@ async def watch(client: httpx.AsyncClient, process: psutil.Process, seen: Seen) 
     """Looks at queue and memory until it is cancelled."""
     while True:
         text = (await client.get("/metrics")).text
-        counts = re.findall(r"^bespoke_pictures_(?:waiting|drawing)(?:\{[^}]*\})? ([\d.e+]+)$", text, re.MULTILINE)
+        counts = re.findall(r"^bespoke_(?:queued|drawing)_pictures ([\d.e+]+)$", text, re.MULTILINE)
         assert counts, "the metrics do not tell how long the queue is"
         seen.queue.append(sum(map(float, counts)))
         seen.memory.append((seen.done, process.memory_info().rss / 2**20))

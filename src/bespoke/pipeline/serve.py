@@ -5,19 +5,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
 from bespoke.pipeline import versioned
 from bespoke.recipe.service import Serve
 from bespoke.registry import CHAMPION, Catalogue, place
-from bespoke.serving.jobs import Engine, Factory, Worker
+from bespoke.serving.jobs import Engine, Worker
+from bespoke.serving.keys import Keys
 from bespoke.workspace import Project
-
-KEYS = "serve-keys.json"
-"""Beside the recipe: who may ask, and for what; of the keys themselves it has hashes."""
-LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -77,39 +73,67 @@ def engine(number: int, settings: Serve) -> Engine:
     return Easel(folder, settings.memory_gb, safety_checker=settings.safety_checker)
 
 
-def workers(settings: Serve, made: Callable[[int, Serve], Engine] = engine) -> list[Worker]:
-    """The processes of this machine that draw, none of which is started yet."""
+def workers(
+    settings: Serve, made: Callable[[int, Serve], Engine] = engine, replicas: tuple[int, int] | None = None
+) -> list[Worker]:
+    """What draws, none of which is started yet: processes of this machine or, with `replicas`, those of a Ray cluster.
+
+    Of replicas there are at least and at most so many.
+    """
+    if replicas:
+        from bespoke.serving.deploy import ray_workers
+
+        return ray_workers(partial(made, 0, settings), settings, replicas=replicas)
     from bespoke.serving.process import Process
 
-    factories: list[Factory] = [partial(made, number, settings) for number in range(settings.workers)]
-    return [Process(factory, settings) for factory in factories]
+    return [Process(partial(made, number, settings), settings) for number in range(settings.workers)]
 
 
 def serve(
     models: Sequence[str] = (), *, overrides: Sequence[str] = (), keys: bool = True,
-    ready: Callable[[str, str], None], made: Callable[[int, Serve], Engine] = engine,
+    replicas: tuple[int, int] | None = None, ready: Callable[[str, str], None],
+    made: Callable[[int, Serve], Engine] = engine,
 ) -> None:  # fmt: skip
     """Serves models over HTTP until a signal comes: those named or, without a name, every champion of the registry.
 
     Whoever asks needs a key of `serve-keys.json`; where that has none, one is made for this service alone. Without
-    `keys` nobody needs one. `ready` hears the address, and that key, once pictures can be drawn; `made` makes what
-    draws.
+    `keys` nobody needs one. With `replicas` pictures are drawn on a Ray cluster. `ready` hears the address, and that
+    key, once pictures can be drawn; `made` makes what draws.
 
     Raises: BespokeError when there is no such model, it cannot be drawn with, or the address cannot be listened at.
     """
+    from bespoke.serving import keys as keyring
+    from bespoke.serving.app import application
+    from bespoke.serving.logs import Events, Log
+    from bespoke.serving.metrics import Metrics
     from bespoke.serving.server import listening
     from bespoke.serving.server import serve as run
+    from bespoke.serving.service import LOG, Service
 
-    folder = Path()
-    settings, names = settings_of(folder, overrides), Names(folder)
+    settings, names, metrics, log = settings_of(Path(), overrides), Names(), Metrics(), Log()
     models = list(dict.fromkeys(models)) or names.champions()
+    known = keyring.Keys(Path(keyring.FILE)) if keys else None
+    passing = known.passing("local") if known is not None and not len(known) else ""
+    LOG.addHandler(Events(log))
+    LOG.propagate = False
+    LOG.setLevel("INFO")
     with listening(settings.host, settings.port) as socket:
-        service, app, key = _assembled(models, settings, names, made, keys=keys)
-        run(service, app, socket, lambda address: ready(address, key))
+        service = Service(
+            models, workers(settings, made, replicas), settings, metrics,
+            means=names.means, adapters=partial(adapters, settings), share=partial(_share, known),
+        )  # fmt: skip
+        app = application(service, settings, known, metrics, log=log)
+        run(service, app, socket, lambda address: ready(address, passing))
 
 
-def _assembled(
-    models: Sequence[str], settings: Serve, names: Names, made: Callable[[int, Serve], Engine], *, keys: bool
-) -> tuple[Any, Any, str]:
-    """The service, what answers for it over HTTP, and the key that was made where there was none."""
-    raise NotImplementedError
+def adapters(settings: Serve) -> list[str]:
+    """The names of the adapters that requests may have: files below a folder, and runs in it, by their paths there."""
+    from bespoke.pipeline.easel import adapter_names
+
+    return adapter_names(Path(settings.adapters)) if settings.adapters else []
+
+
+def _share(keys: Keys | None, owner: str) -> int | None:
+    """How many pictures an owner's key says that it may have unanswered."""
+    key = keys.named(owner) if keys is not None else None
+    return key.most_per_key if key else None

@@ -90,7 +90,7 @@ class Dispatcher:
     @property
     def seconds_to_wait(self) -> float:
         """What those who wait now will take, by the time that pictures took lately; at least 1."""
-        return max(1.0, math.ceil(self._seconds * self._queue.unanswered / len(self._places)))
+        return max(1.0, float(math.ceil(self._seconds * self._queue.unanswered / len(self._places))))
 
     async def start(self, models: Sequence[str]) -> Mapping[str, Facts]:
         """Lets every worker read these models, and begins to draw. Raises: BespokeError or Lost where one cannot."""

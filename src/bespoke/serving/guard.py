@@ -11,10 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bespoke.serving.access import CALLER, Access
+from bespoke.serving.attending import GONE
 from bespoke.serving.envelope import enveloped, refusal
 from bespoke.serving.logs import Log, noting
 from bespoke.serving.metrics import Metrics
-from bespoke.serving.attending import GONE
 from bespoke.serving.wishes import Refusal
 
 LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1"))

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -68,6 +68,17 @@ class Keys:
         self._path, self._clock = path, clock
         self._state = _state(path)
         self._keys = listed(path)
+        self._passing: list[Key] = []
+
+    def __len__(self) -> int:
+        """How many hold."""
+        return sum(key.holds(self._clock()) for key in self._current())
+
+    def passing(self, name: str) -> str:
+        """A new key that draws, and is known to this object alone: it is gone when the process ends."""
+        secret, key = _made(name, ("draw",))
+        self._passing.append(key)
+        return secret
 
     def find(self, secret: str) -> Key | None:
         """What is kept of a key; None when there is none such, or it is revoked.
@@ -86,11 +97,10 @@ class Keys:
     def _current(self) -> Sequence[Key]:
         state = _state(self._path)
         if state != self._state:
-            try:
+            # Somebody may be editing it by hand: what held before holds until it can be read again.
+            with suppress(BespokeError):
                 self._keys, self._state = listed(self._path), state
-            except BespokeError:  # somebody edits it by hand: what held before holds until it can be read again
-                return self._keys
-        return self._keys
+        return [*self._keys, *self._passing]
 
 
 def hashed(secret: str) -> str:
@@ -125,16 +135,7 @@ def make(
 
     Raises: BespokeError when the name is taken or cannot be one.
     """
-    secret = MARK + secrets.token_urlsafe(32)
-    try:
-        key = Key(
-            name=name, hash=hashed(secret), scopes=tuple(scopes), created=now(), rate_per_minute=rate_per_minute,
-            most_per_key=most_per_key,
-        )  # fmt: skip
-    except ValidationError as error:
-        first = error.errors()[0]
-        hint = "Names are letters, digits, dots, dashes and underscores; scopes: draw, metrics, admin."
-        raise BespokeError(f"{first['loc'][0]}: {first['msg']}.", hint) from None
+    secret, key = _made(name, scopes, rate_per_minute=rate_per_minute, most_per_key=most_per_key)
     with _changing(path) as keys:
         if any(other.name == name and other.holds(key.created) for other in keys):
             raise BespokeError(
@@ -142,6 +143,22 @@ def make(
             )
         keys.append(key)
     return secret
+
+
+def _made(
+    name: str, scopes: Sequence[Scope], *, rate_per_minute: float | None = None, most_per_key: int | None = None
+) -> tuple[str, Key]:
+    """A new key, and what is kept of it. Raises: BespokeError when the name cannot be one."""
+    secret = MARK + secrets.token_urlsafe(32)
+    try:
+        return secret, Key(
+            name=name, hash=hashed(secret), scopes=tuple(scopes), created=now(), rate_per_minute=rate_per_minute,
+            most_per_key=most_per_key,
+        )  # fmt: skip
+    except ValidationError as error:
+        first = error.errors()[0]
+        hint = "Names are letters, digits, dots, dashes and underscores; scopes: draw, metrics, admin."
+        raise BespokeError(f"{first['loc'][0]}: {first['msg']}.", hint) from None
 
 
 def revoke(path: Path, name: str) -> int:

@@ -1,6 +1,7 @@
 """What becomes of each request as a line of JSON; what was asked is said only where that is wanted."""
 
 import json
+import logging
 import sys
 import threading
 from contextvars import ContextVar
@@ -37,3 +38,19 @@ class Log:
         with self._lock:
             stream.write(line + "\n")
             stream.flush()
+
+
+class Events(logging.Handler):
+    """Lets what the service itself has to say, of workers and models, be lines of the same log."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a record with the facts that it was given as `extra`."""
+        facts = {key: value for key, value in record.__dict__.items() if key not in _PLAIN}
+        self._log.write(record.getMessage(), level=record.levelname.lower(), **facts)
+
+
+_PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}

@@ -10,6 +10,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from bespoke.serving.jobs import Held
+
 SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 MOST_VALUES = 64
@@ -39,12 +41,14 @@ class Metrics:
             "bespoke_failed_pictures", "Pictures that failed, by code.", ("code",), registry=registry
         )
         self._queue = Gauge("bespoke_queued_pictures", "Pictures that wait now.", registry=registry)
+        self._drawing = Gauge("bespoke_drawing_pictures", "Pictures that are being drawn now.", registry=registry)
+        self._up = Gauge("bespoke_workers", "Workers that can draw.", registry=registry)
         self._sizes = Histogram(
             "bespoke_batch_pictures", "Pictures that were drawn at once.", buckets=SIZES, registry=registry
         )
         self._batches = Histogram("bespoke_batch_seconds", "How long a batch took.", buckets=SECONDS, registry=registry)
         self._steps = Counter("bespoke_steps", "Steps that workers made, one for each batch.", registry=registry)
-        self._restarts = Counter("bespoke_worker_restarts", "Workers that were started anew.", registry=registry)
+        self._restarts = Counter("bespoke_worker_restarts", "Workers that were lost.", registry=registry)
         self._models = Gauge("bespoke_models_loaded", "Models in a worker's memory.", ("worker",), registry=registry)
         self._adapters = Gauge(
             "bespoke_adapters_loaded", "Adapters in a worker's memory.", ("worker",), registry=registry
@@ -60,37 +64,42 @@ class Metrics:
         if code:
             self._errors.labels(self._known("code", code)).inc()
 
-    def queued(self, pictures: int) -> None:
-        """So many pictures wait now."""
-        self._queue.set(pictures)
+    def queued(self, waiting: int, drawn: int) -> None:
+        """So many pictures wait now, and so many are being drawn."""
+        self._queue.set(waiting)
+        self._drawing.set(drawn)
 
-    def batch(self, pictures: int, seconds: float) -> None:
+    def batch(self, size: int, seconds: float) -> None:
         """A batch of so many pictures was drawn."""
-        self._sizes.observe(pictures)
+        self._sizes.observe(size)
         self._batches.observe(seconds)
 
-    def stepped(self, steps: int = 1) -> None:
-        """A worker made so many steps of a batch."""
-        self._steps.inc(steps)
+    def stepped(self) -> None:
+        """A worker made a step of a batch."""
+        self._steps.inc()
 
-    def drawn(self, model: str, pictures: int = 1) -> None:
-        """Pictures were drawn by the version with that title."""
-        self._pictures.labels(self._known("model", model)).inc(pictures)
+    def drawn(self, model: str) -> None:
+        """The version with that title drew a picture."""
+        self._pictures.labels(self._known("model", model)).inc()
 
-    def failed(self, code: str, pictures: int = 1) -> None:
-        """Pictures failed, for a reason of `jobs.FAILURES`."""
-        self._failures.labels(self._known("code", code)).inc(pictures)
+    def failed(self, code: str) -> None:
+        """A picture failed, for a reason of `jobs.FAILURES`."""
+        self._failures.labels(self._known("code", code)).inc()
 
     def restarted(self) -> None:
-        """A worker was started anew."""
+        """A worker was lost."""
         self._restarts.inc()
 
-    def held(self, worker: str, *, models: int = 0, adapters: int = 0, memory: int = 0) -> None:
-        """What a worker has in memory now; `memory` in bytes."""
-        name = self._known("worker", worker)
-        self._models.labels(name).set(models)
-        self._adapters.labels(name).set(adapters)
-        self._memory.labels(name).set(memory)
+    def workers(self, up: int) -> None:
+        """So many workers can draw."""
+        self._up.set(up)
+
+    def held(self, worker: int, held: Held) -> None:
+        """What the worker of that number has in memory."""
+        name = self._known("worker", str(worker))
+        self._models.labels(name).set(held.models)
+        self._adapters.labels(name).set(held.adapters)
+        self._memory.labels(name).set(held.size)
 
     def text(self) -> bytes:
         """All figures in Prometheus' own form (`text/plain; version=0.0.4`)."""

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from bespoke.serving.access import Needs
 from bespoke.serving.answers import Address, Images, Listed, Served, images, served
 from bespoke.serving.asks import Asked, Edit, Generation, fingerprint
+from bespoke.serving.attending import attended
 from bespoke.serving.desk import unknown
 from bespoke.serving.envelope import INVALID, MISSING, REFUSALS
 from bespoke.serving.jobs import Picture
@@ -22,7 +23,6 @@ from bespoke.serving.replies import Replies
 from bespoke.serving.service import Drawing
 from bespoke.serving.streams import streamed
 from bespoke.serving.uploads import begun
-from bespoke.serving.attending import attended
 from bespoke.serving.wishes import Refusal, Told, Wish
 
 OnceOnly = Annotated[

@@ -6,6 +6,7 @@ import pickle
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import Any, BinaryIO
@@ -37,8 +38,11 @@ def work() -> None:
         engine = pickle.load(asked)()  # noqa: S301 - who asks is our own parent
         with contextlib.suppress(OSError):  # who asked is gone
             _Desk(engine, asked, answers).work()
-    finally:
-        os._exit(0)  # closing pipes in the usual way would complain of an end that is gone
+    except BaseException:  # noqa: BLE001 - whatever it is, it is for the log of whoever runs the service
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    os._exit(0)  # closing pipes in the usual way would complain of an end that is gone
 
 
 class _Desk:
