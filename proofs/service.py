@@ -26,7 +26,6 @@ import httpx
 import numpy as np
 import psutil
 
-from proofs import results
 from proofs.faults import colour, colour_of, faulty
 
 MODEL = "squares"
@@ -42,6 +41,7 @@ EXPECTED = {
 }  # fmt: skip
 KILLS_EVERY = 500
 """Requests between two kills of a worker from outside."""
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass
@@ -169,6 +169,7 @@ def figures_of(seen: Seen, code: int) -> dict[str, Any]:
         "longest queue": max(seen.queue), "queue may be": MOST_WAITING,
         "median seconds": round(float(np.median(seen.seconds)), 4),
         "99 % within seconds": round(float(np.percentile(seen.seconds, 99)), 3),
+        "MB at the beginning": round(seen.memory[0][1], 1),
         "MB at the end": round(seen.memory[-1][1], 1), "MB more in 1,000 requests": round(growth(seen.memory), 3),
         "exit code after SIGTERM": code,
     }  # fmt: skip
@@ -177,7 +178,7 @@ def figures_of(seen: Seen, code: int) -> dict[str, Any]:
 def run(count: int) -> tuple[dict[str, Any], Seen]:
     """The figures of so many requests to a server of this machine, which is then told to end."""
     program = [sys.executable, "-m", "proofs.service", "--serve"]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, cwd=results.ROOT) as server:
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
         assert server.stdout
         try:
             address = server.stdout.readline().strip()
@@ -217,6 +218,8 @@ def main() -> None:
         settings = [f"serve.{key}={value}" for key, value in SETTINGS.items()]
         serve([MODEL], overrides=settings, keys=False, made=faulty, ready=_tell)
         return
+    from proofs import results  # it loads torch, which the server does without
+
     figures, seen = run(asked.requests)
     for line in seen.wrong[:10]:
         sys.stderr.write(f"{line}\n")

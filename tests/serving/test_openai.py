@@ -37,7 +37,7 @@ async def test_a_picture_for_each_seed():
     async with asking(quiet(painter)) as client:
         answer = (await client.post(GENERATIONS, json={"prompt": "a cat", "n": 3, "seed": 7})).json()
     assert [one["seed"] for one in answer["data"]] == [7, 8, 9]
-    (wish, owner), = painter.wishes
+    ((wish, owner),) = painter.wishes
     for one in answer["data"]:
         file = base64.b64decode(one["b64_json"])
         assert file == painted(wish, one["seed"]).data
@@ -60,7 +60,7 @@ async def test_every_field_becomes_part_of_the_wish():
     async with asking(quiet(painter)) as client:
         answer = await client.post(GENERATIONS, json=asked)
     assert answer.status_code == 200, answer.text
-    (wish, _), = painter.wishes
+    ((wish, _),) = painter.wishes
     assert (wish.model, wish.prompt, wish.count, wish.seed, wish.deadline_s) == (MODEL, "a cat", 2, 5, 3)
     assert wish.adapters == {"ink": 0.5, "style": 0.75}
     assert wish.settings == {
@@ -76,7 +76,7 @@ async def test_what_is_not_said_is_left_to_the_model():
     painter = Painter()
     async with asking(quiet(painter)) as client:
         await client.post(GENERATIONS, json={"prompt": "a cat", "size": "auto", "n": None, "model": None})
-    (wish, _), = painter.wishes
+    ((wish, _),) = painter.wishes
     assert (wish.settings, wish.seed, wish.count, wish.model) == ({}, None, 1, MODEL)
 
 
@@ -87,8 +87,9 @@ def test_settings_have_the_limits_of_the_recipe(kind):
         ours, theirs = ([m for m in model.model_fields[name].metadata if isinstance(m, Gt | Ge | Le)]
                         for model in (kind, Sample))  # fmt: skip
         if not ours:  # of a field that may be null they are within
-            ours = [m for part in kind.model_fields[name].annotation.__args__
-                    for m in getattr(part, "__metadata__", ())]
+            ours = [
+                m for part in kind.model_fields[name].annotation.__args__ for m in getattr(part, "__metadata__", ())
+            ]
             ours = [bound for m in ours for bound in getattr(m, "metadata", [m]) if isinstance(bound, Gt | Ge | Le)]
         assert set(theirs) <= set(ours), name
         assert name == "guidance_scale" or set(ours) == set(theirs), name
@@ -211,7 +212,7 @@ async def test_events_on_the_way():
     assert sum(map(len, kinds.values())) == len(told)
     assert [(e["index"], e["step"]) for e in kinds["progress"]] == [(n, s) for s in range(1, 5) for n in (0, 1)]
     assert [(e["index"], e["partial_image_index"]) for e in kinds["partial_image"]] == [(0, 0), (1, 0), (0, 1), (1, 1)]
-    (wish, _), = painter.wishes
+    ((wish, _),) = painter.wishes
     for kind in ("partial_image", "completed"):  # the pictures of one request are not mixed
         for event in kinds[kind]:
             assert base64.b64decode(event["b64_json"]) == painted(wish, 1 + event["index"]).data
@@ -281,7 +282,7 @@ async def test_a_picture_drawn_anew(field):
     async with asking(quiet(painter)) as client:
         answer = await client.post(EDITS, data=form, files={field: ("a.png", png(), "image/png")})
     assert answer.status_code == 200, answer.text
-    (wish, _), = painter.wishes
+    ((wish, _),) = painter.wishes
     assert (wish.image, wish.mask) == (png(), None)
     assert (wish.settings, wish.adapters, wish.count) == ({"strength": 0.4}, {"ink": 0.5, "style": 1.0}, 2)
 
