@@ -15,7 +15,6 @@ from fastapi import FastAPI
 
 from bespoke.recipe.service import Serve
 from bespoke.serving.app import application
-from bespoke.serving.logs import Log
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 Test = Callable[..., Coroutine[Any, Any, None]]
@@ -31,9 +30,9 @@ def awaited(test: Test) -> Callable[..., None]:
     return run
 
 
-def quiet(drawing: Any, settings: Serve | None = None, *given: Any, **named: Any) -> FastAPI:
-    """An application whose log nobody reads."""
-    return application(drawing, settings or Serve(), *given, **({"log": Log(io.StringIO())} | named))
+def app_of(drawing: Any, settings: Serve | None = None, *given: Any, **named: Any) -> FastAPI:
+    """An application, with the default settings unless it is given others."""
+    return application(drawing, settings or Serve(), *given, **named)
 
 
 @asynccontextmanager

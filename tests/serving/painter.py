@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import io
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,13 +39,17 @@ class Painter:
     steps: int = 4
     fault: Callable[[Wish], None] = lambda _: None
     """May raise in the middle of a drawing."""
-    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    gate: threading.Event = field(default_factory=threading.Event)
     wishes: list[tuple[Wish, str]] = field(default_factory=list)
     left: list[Wish] = field(default_factory=list)
     """Wishes for which nobody waited any more."""
 
+    shut: bool = False
+    """Whether the gate is shut at first."""
+
     def __post_init__(self) -> None:
-        self.gate.set()
+        if not self.shut:
+            self.gate.set()
 
     async def draw(self, wish: Wish, owner: str, told: Told | None = None) -> list[Picture]:
         self.wishes.append((wish, owner))
@@ -60,7 +65,8 @@ class Painter:
                         shown = (picture.data,) if step <= wish.previews else ()
                         told(number, Progress(step, self.steps, shown))
                 if step == self.steps // 2:
-                    await self.gate.wait()
+                    while not self.gate.is_set():  # whichever thread opens it
+                        await asyncio.sleep(0.002)
                     self.fault(wish)
         except asyncio.CancelledError:
             self.left.append(wish)

@@ -1,5 +1,6 @@
 """OpenAI's protocol, field by field."""
 
+import asyncio
 import base64
 import io
 import json
@@ -11,7 +12,7 @@ from PIL import Image
 from bespoke.recipe.service import Serve
 from bespoke.recipe.tree import Sample
 from bespoke.serving.asks import SETTINGS, Edit, Generation
-from tests.serving.listening import EDITS, GENERATIONS, asking, awaited, quiet
+from tests.serving.listening import EDITS, GENERATIONS, app_of, asking, awaited
 from tests.serving.painter import FACTS, MODEL, Painter, painted, pixel
 
 
@@ -34,7 +35,7 @@ def png(size: tuple[int, int] = (40, 30), mode: str = "RGB", colour: object = "r
 @awaited
 async def test_a_picture_for_each_seed():
     painter = Painter()
-    async with asking(quiet(painter)) as client:
+    async with asking(app_of(painter)) as client:
         answer = (await client.post(GENERATIONS, json={"prompt": "a cat", "n": 3, "seed": 7})).json()
     assert [one["seed"] for one in answer["data"]] == [7, 8, 9]
     ((wish, owner),) = painter.wishes
@@ -57,7 +58,7 @@ async def test_every_field_becomes_part_of_the_wish():
         "hires_scale": 2.0, "hires_strength": 0.3, "deep_cache": 2, "brackets": "letters",
         "lora": [{"id": "style", "scale": -0.25}], "deadline_s": 3,
     }  # fmt: skip
-    async with asking(quiet(painter)) as client:
+    async with asking(app_of(painter)) as client:
         answer = await client.post(GENERATIONS, json=asked)
     assert answer.status_code == 200, answer.text
     ((wish, _),) = painter.wishes
@@ -74,7 +75,7 @@ async def test_every_field_becomes_part_of_the_wish():
 @awaited
 async def test_what_is_not_said_is_left_to_the_model():
     painter = Painter()
-    async with asking(quiet(painter)) as client:
+    async with asking(app_of(painter)) as client:
         await client.post(GENERATIONS, json={"prompt": "a cat", "size": "auto", "n": None, "model": None})
     ((wish, _),) = painter.wishes
     assert (wish.settings, wish.seed, wish.count, wish.model) == ({}, None, 1, MODEL)
@@ -123,7 +124,7 @@ def test_settings_have_the_limits_of_the_recipe(kind):
 @awaited
 async def test_what_cannot_be_had_is_refused_with_its_reason(field, value, said):
     painter = Painter()
-    async with asking(quiet(painter)) as client:
+    async with asking(app_of(painter)) as client:
         answer = await client.post(GENERATIONS, json={"prompt": "a cat", field: value})
     error = answer.json()["error"]
     assert answer.status_code == 400
@@ -146,7 +147,7 @@ async def test_what_cannot_be_had_is_refused_with_its_reason(field, value, said)
 @awaited
 async def test_limits_are_named(asked, param, limit):
     painter = Painter()
-    async with asking(quiet(painter)) as client:
+    async with asking(app_of(painter)) as client:
         error = (await client.post(GENERATIONS, json={"prompt": "a cat", **asked})).json()["error"]
         assert (error["code"], error["param"]) == ("limit_exceeded", param)
         assert limit in error["message"] and str(getattr(Serve(), limit)) in error["message"]
@@ -158,7 +159,7 @@ async def test_limits_are_named(asked, param, limit):
 @awaited
 async def test_models():
     two = {"my-style@champion": FACTS, "my-style@challenger": FACTS, "team/other@champion": FACTS}
-    async with asking(quiet(Painter(models=two))) as client:
+    async with asking(app_of(Painter(models=two))) as client:
         listed = (await client.get("/v1/models")).json()
         assert [one["id"] for one in listed["data"]] == sorted(two)
         assert listed["adapters"] == ["ink", "style"]
@@ -177,7 +178,7 @@ async def test_models():
 
 @awaited
 async def test_a_service_that_starts_says_so():
-    async with asking(quiet(Painter(models={}, state="starting"))) as client:
+    async with asking(app_of(Painter(models={}, state="starting"))) as client:
         answer = await client.post(GENERATIONS, json={"prompt": "a cat", "model": MODEL})
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")
         assert (await client.get("/readyz")).status_code == 503
@@ -186,7 +187,7 @@ async def test_a_service_that_starts_says_so():
 
 @awaited
 async def test_what_the_drawing_refuses_is_told_as_it_says():
-    async with asking(quiet(Painter())) as client:
+    async with asking(app_of(Painter())) as client:
         answer = await client.post(GENERATIONS, json={"prompt": "too full"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
     assert (answer.headers["retry-after"], answer.headers["retry-after-ms"]) == ("3", "2500")
@@ -194,7 +195,7 @@ async def test_what_the_drawing_refuses_is_told_as_it_says():
 
 @awaited
 async def test_a_flagged_picture_is_answered():
-    async with asking(quiet(Painter())) as client:
+    async with asking(app_of(Painter())) as client:
         answer = await client.post(GENERATIONS, json={"prompt": "unsafe"})
     assert answer.status_code == 200 and answer.json()["data"][0]["flagged"] is True
 
@@ -203,7 +204,7 @@ async def test_a_flagged_picture_is_answered():
 async def test_events_on_the_way():
     painter = Painter()
     asked = {"prompt": "a cat", "n": 2, "seed": 1, "stream": True, "partial_images": 2, "progress": True}
-    async with asking(quiet(painter)) as client:
+    async with asking(app_of(painter)) as client:
         answer = await client.post(GENERATIONS, json=asked)
     assert answer.headers["content-type"].startswith("text/event-stream")
     told = events(answer.text)
@@ -223,7 +224,7 @@ async def test_events_on_the_way():
 
 @awaited
 async def test_a_stream_that_is_refused_has_a_status():
-    async with asking(quiet(Painter())) as client:
+    async with asking(app_of(Painter())) as client:
         answer = await client.post(GENERATIONS, json={"prompt": "too full", "stream": True})
     assert answer.status_code == 429 and answer.json()["error"]["code"] == "queue_full"
 
@@ -233,7 +234,7 @@ async def test_a_stream_that_breaks_says_why_and_nothing_more():
     def fault(_):
         raise RuntimeError("secret at line 3 of secret.py")
 
-    async with asking(quiet(Painter(fault=fault))) as client:
+    async with asking(app_of(Painter(fault=fault))) as client:
         answer = await client.post(GENERATIONS, json={"prompt": "a cat", "stream": True, "progress": True})
     (*_, last) = events(answer.text)
     assert (last["type"], last["error"]["type"]) == ("error", "server_error")
@@ -243,12 +244,9 @@ async def test_a_stream_that_breaks_says_why_and_nothing_more():
 @awaited
 async def test_a_quiet_stream_shows_that_it_lives(monkeypatch):
     monkeypatch.setattr("bespoke.serving.streams.QUIET_S", 0.001)
-    painter = Painter()
-    painter.gate.clear()
-    app = quiet(painter)
+    painter = Painter(shut=True)
+    app = app_of(painter)
     async with asking(app) as client:
-        import asyncio
-
         asking_for = asyncio.ensure_future(client.post(GENERATIONS, json={"prompt": "a cat", "stream": True}))
         await asyncio.sleep(0.05)
         painter.gate.set()
@@ -260,7 +258,7 @@ async def test_a_quiet_stream_shows_that_it_lives(monkeypatch):
 @awaited
 async def test_pictures_by_address():
     now = [0.0]
-    app = quiet(Painter(), Serve(keep_pictures_s=10), clock=lambda: now[0])
+    app = app_of(Painter(), Serve(keep_pictures_s=10), clock=lambda: now[0])
     async with asking(app) as client:
         asked = {"prompt": "a cat", "seed": 3, "response_format": "url", "output_format": "webp"}
         (one,) = (await client.post(GENERATIONS, json=asked)).json()["data"]
@@ -279,7 +277,7 @@ async def test_pictures_by_address():
 async def test_a_picture_drawn_anew(field):
     painter = Painter()
     form = {"prompt": "a cat <lora:ink:0.5>", "n": "2", "strength": "0.4", "lora": '[{"id": "style"}]', "seed": "3"}
-    async with asking(quiet(painter)) as client:
+    async with asking(app_of(painter)) as client:
         answer = await client.post(EDITS, data=form, files={field: ("a.png", png(), "image/png")})
     assert answer.status_code == 200, answer.text
     ((wish, _),) = painter.wishes
@@ -296,7 +294,7 @@ async def test_transparent_is_drawn_anew(own):
     file = io.BytesIO()
     hole.save(file, format="PNG")
     files = {"image": file.getvalue()} if own else {"image": png(), "mask": file.getvalue()}
-    async with asking(quiet(painter)) as client:
+    async with asking(app_of(painter)) as client:
         answer = await client.post(EDITS, data={"prompt": "a cat"}, files=files)
     assert answer.status_code == 200, answer.text
     mask = Image.open(io.BytesIO(painter.wishes[0][0].mask))
@@ -322,7 +320,7 @@ LARGE = png((1, 1)).replace((1).to_bytes(4) * 2, (20_000).to_bytes(4) * 2)
 @awaited
 async def test_wrong_files(files, param, said):
     painter = Painter()
-    async with asking(quiet(painter)) as client:
+    async with asking(app_of(painter)) as client:
         answer = await client.post(EDITS, data={"prompt": "a cat"}, files=files)
         assert answer.status_code == 400
         assert answer.json()["error"]["param"] == param and said in answer.json()["error"]["message"]

@@ -2,12 +2,12 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bespoke.cli.display import result
-from bespoke.cli.options import Debug, Json, working
+from bespoke.cli.display import explained, result
+from bespoke.cli.options import Debug, Json
 from bespoke.workspace import relative
 
 if TYPE_CHECKING:
@@ -41,18 +41,17 @@ def new_key(
     debug: Debug = False,
 ) -> None:
     """A new key. It is shown this once: the file has only its hash."""
-    with working(debug=debug):
+    with explained(debug=debug):
         from bespoke.serving.keys import make
 
-        named: Any = scopes or ["draw"]
-        secret = make(file, name, named, rate_per_minute=rate, most_per_key=most)
+        secret = make(file, name, scopes or ["draw"], rate_per_minute=rate, most_per_key=most)
     _shown(name, secret, file, as_json=as_json)
 
 
 @keys_app.command("list")
 def list_keys(file: KeyFile = HERE, as_json: Json = False, debug: Debug = False) -> None:
     """The keys, oldest first, and which were revoked."""
-    with working(debug=debug):
+    with explained(debug=debug):
         from bespoke.serving.keys import listed
 
         found = listed(file)
@@ -64,7 +63,7 @@ def list_keys(file: KeyFile = HERE, as_json: Json = False, debug: Debug = False)
 @keys_app.command("revoke")
 def revoke_key(name: Name, file: KeyFile = HERE, as_json: Json = False, debug: Debug = False) -> None:
     """Lets a key open nothing any more; a service that runs heeds it with its next request."""
-    with working(debug=debug):
+    with explained(debug=debug):
         from bespoke.serving.keys import revoke
 
         count = revoke(file, name)
@@ -80,7 +79,7 @@ def rotate_key(
     debug: Debug = False,
 ) -> None:
     """A new key in place of an old one, with its scopes and limits."""
-    with working(debug=debug):
+    with explained(debug=debug):
         from bespoke.serving.keys import rotate
 
         secret = rotate(file, name, timedelta(hours=overlap))

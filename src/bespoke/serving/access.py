@@ -59,7 +59,7 @@ class Access:
             request: Request,
             _bearer: Annotated[object, Security(HTTPBearer(auto_error=False))],
             _header: Annotated[object, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
-            _basic: Annotated[object, Security(HTTPBasic(auto_error=False))],
+            _basic: Annotated[object, Security(_Basic())],
         ) -> str:
             key: Key | None = getattr(request.state, CALLER, None) or self.caller(request.headers)
             if key is None:
@@ -70,6 +70,13 @@ class Access:
             return key.name
 
         return anyone if self.keys is None else caller
+
+
+class _Basic(HTTPBasic):
+    """HTTP's basic way, for the OpenAPI document; FastAPI's own refuses in its own words what is no base64."""
+
+    async def __call__(self, request: Request) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Nothing: `presented` reads all ways."""
 
 
 def presented(headers: Headers) -> str | None:

@@ -19,7 +19,6 @@ from bespoke.serving.jobs import Picture
 from bespoke.serving.kept import Kept
 from bespoke.serving.keys import Keys
 from bespoke.serving.limits import Buckets
-from bespoke.serving.logs import Log
 from bespoke.serving.metrics import Metrics
 from bespoke.serving.replies import Replies
 from bespoke.serving.service import Drawing
@@ -35,7 +34,6 @@ def application(
     keys: Keys | None = None,
     metrics: Metrics | None = None,
     *,
-    log: Log | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> FastAPI:
     """What answers over HTTP with what `drawing` draws.
@@ -45,7 +43,7 @@ def application(
     """
     metrics, access = metrics or Metrics(), Access(keys, loopback=settings.host in LOOPBACK)
     desk = Desk(drawing, settings, keys, Buckets(clock))
-    keeping = (settings.keep_pictures_s, settings.keep_pictures_mb * MIB, clock)
+    keeping = (settings.keep_pictures_s, int(settings.keep_pictures_mb * MIB), clock)
     kept, replies = Kept(*keeping), Replies(*keeping)
     # The pages of a documentation would come from another site; the document itself is enough for clients.
     app = FastAPI(
@@ -57,7 +55,7 @@ def application(
     if find_spec("bespoke.serving.a1111"):
         app.include_router(import_module("bespoke.serving.a1111").router(desk, settings, access.needs))
     most = int(settings.most_request_mb * MIB)
-    app.add_middleware(Guard, access=access, most_bytes=most, metrics=metrics, log=log or Log())
+    app.add_middleware(Guard, access=access, most_bytes=most, metrics=metrics)
     return app
 
 

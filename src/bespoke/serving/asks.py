@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from fastapi import UploadFile
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Json, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from bespoke.errors import BespokeError
@@ -157,6 +157,17 @@ class Generation(Asked):
     style: Annotated[None, _only("style")] = None
 
 
+def _parsed(value: object) -> object:
+    """What the fields of a form hold as JSON."""
+    if not isinstance(value, list):
+        return value
+    try:
+        found = [json.loads(part) if isinstance(part, str) else part for part in value]
+    except (ValueError, RecursionError):
+        raise PydanticCustomError("json", "It is no JSON") from None
+    return found[0] if len(found) == 1 and isinstance(found[0], list) else found
+
+
 def _one_image(schema: dict[str, Any]) -> None:
     """Describes what the form has to have: the list is for OpenAI's client alone."""
     schema["properties"].pop("image[]", None)
@@ -184,8 +195,8 @@ class Edit(Asked):
     """Accepted, and not used: `strength` says how much is drawn anew."""
     strength: Annotated[float, Field(ge=0, le=1)] | None = None
     """Ours: how much is drawn anew: 0 is nothing, 1 everything."""
-    lora: Json[Annotated[list[Lora], Field(max_length=16)]] | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Ours: adapters to wear, as JSON."""
+    lora: Annotated[list[Lora] | None, Field(max_length=16), BeforeValidator(_parsed)] = None
+    """Ours: adapters to wear; each as JSON in a field of its own, or all in one."""
 
 
 def _called(prompt: str) -> tuple[str, dict[str, float]]:

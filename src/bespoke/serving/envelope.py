@@ -51,7 +51,7 @@ def envelope(refusal: Refusal) -> dict[str, Any]:
     """A refusal in OpenAI's envelope; it is noted for the log."""
     # What is said of a request may quote its prompt; what is said of the service does not.
     ours = refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    note(code=refusal.code, param=refusal.param, message=refusal.message if ours else None)
+    note(code=refusal.code, param=refusal.param, why=refusal.message if ours else None)
     kind = TYPES.get(refusal.status, "server_error" if ours else "invalid_request_error")
     error = Error(message=refusal.message, type=kind, param=refusal.param, code=refusal.code)
     return Errors(error=error).model_dump()

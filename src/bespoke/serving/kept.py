@@ -18,7 +18,7 @@ class _Kept:
 class Kept:
     """Pictures in memory, for some seconds and up to some bytes; the oldest go first."""
 
-    def __init__(self, seconds: float, most_bytes: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, seconds: float, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds, self._most, self._clock = seconds, most_bytes, clock
         self._pictures: OrderedDict[str, _Kept] = OrderedDict()
         self._bytes = 0

@@ -32,7 +32,7 @@ class Replies:
     Those that failed are not kept: whoever asks again gets another try.
     """
 
-    def __init__(self, seconds: float, most_bytes: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, seconds: float, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds, self._most, self._clock = seconds, most_bytes, clock
         self._replies: OrderedDict[tuple[str, str], _Reply] = OrderedDict()
         self._bytes = 0
