@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from bespoke.recipe.service import Serve
 from bespoke.serving.app import application
+from bespoke.serving.logs import Log
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 Test = Callable[..., Coroutine[Any, Any, None]]
@@ -31,8 +32,8 @@ def awaited(test: Test) -> Callable[..., None]:
 
 
 def app_of(drawing: Any, settings: Serve | None = None, *given: Any, **named: Any) -> FastAPI:
-    """An application, with the default settings unless it is given others."""
-    return application(drawing, settings or Serve(), *given, **named)
+    """An application, with the default settings unless it is given others; its log goes nowhere unless it is said."""
+    return application(drawing, settings or Serve(), *given, **{"log": Log(io.StringIO())} | named)
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from bespoke.cli.commands import app as commands
 from bespoke.errors import BespokeError
 from bespoke.recipe.service import Serve
-from bespoke.serving.keys import Keys, fresh, listed, make, revoke, rotate
+from bespoke.serving.keys import Keys, listed, make, revoke, rotate
 from tests.serving.listening import GENERATIONS, app_of, asking, awaited
 from tests.serving.painter import Painter
 
@@ -90,9 +90,11 @@ def test_a_file_that_is_spoilt_while_it_is_used_changes_nothing(file):
 
 
 def test_a_key_of_one_process_alone(file):
-    secret, key = fresh("once")
-    assert Keys(file, also=[key]).find(secret) == key
-    assert not file.exists()
+    keys = Keys(file)
+    secret = keys.passing("once")
+    make(file, "alice")
+    assert keys.find(secret).name == "once" and len(keys) == 2
+    assert Keys(file).find(secret) is None and [key.name for key in listed(file)] == ["alice"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from bespoke.recipe.service import Serve
 from bespoke.serving.keys import Keys, make
-from bespoke.serving.logs import logged
+from bespoke.serving.logs import Log
 from bespoke.serving.wishes import Refusal
 from tests.serving.listening import EDITS, GENERATIONS, app_of, asking, awaited, lines
 from tests.serving.painter import Painter
@@ -141,9 +141,8 @@ async def test_nothing_of_the_inside_leaves():
         raise RuntimeError("a secret in secret.py")
 
     stream = io.StringIO()
-    with logged(stream):
-        async with asking(app_of(Painter(fault=fault))) as client:
-            answer = await client.post(GENERATIONS, json={"prompt": "a cat"}, headers={"x-request-id": "r1"})
+    async with asking(app_of(Painter(fault=fault), log=Log(stream))) as client:
+        answer = await client.post(GENERATIONS, json={"prompt": "a cat"}, headers={"x-request-id": "r1"})
     assert answer.status_code == 500
     assert answer.json()["error"] == {
         "message": "Something went wrong here; the service's log says what, by the request id.", "type": "server_error",
@@ -158,15 +157,14 @@ async def test_nothing_of_the_inside_leaves():
 async def test_the_log_has_a_line_for_each_request(tmp_path, prompts):
     secret = make(tmp_path / "keys.json", "alice")
     stream, settings = io.StringIO(), Serve(log_prompts=prompts)
-    app = app_of(Painter(), settings, Keys(tmp_path / "keys.json"))
-    with logged(stream):
-        async with asking(app, authorization=f"Bearer {secret}") as client:
-            await client.post(GENERATIONS, json={"prompt": "a private\ncat", "n": 2})
-            await client.post(GENERATIONS, json={"prompt": "a private <lora:cat:x>"})
-            await client.post(GENERATIONS, json={"prompt": "private, full"})
-            await client.get("/v1/models/private")
+    app = app_of(Painter(), settings, Keys(tmp_path / "keys.json"), log=Log(stream))
+    async with asking(app, authorization=f"Bearer {secret}") as client:
+        await client.post(GENERATIONS, json={"prompt": "a private\ncat", "n": 2})
+        await client.post(GENERATIONS, json={"prompt": "a private <lora:cat:x>"})
+        await client.post(GENERATIONS, json={"prompt": "private, full"})
+        await client.get("/v1/models/private")
     drawn, wrong, full, lost = lines(stream)
-    common = {"level": "info", "event": "request", "owner": "alice"}
+    common = {"event": "request", "owner": "alice"}
     post = common | {"method": "POST", "route": GENERATIONS}
     about = {"status": 200, "model": "my-style@7", "pictures": 2, "wanted": 2}
     assert drawn.items() >= (post | about).items()

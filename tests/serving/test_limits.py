@@ -118,10 +118,10 @@ def test_figures_say_what_happened():
     metrics.answered("/v1/models", "GET", 404, 0.02, "model_not_found")
     text = metrics.text().decode()
     for line in (
-        "bespoke_queued_pictures 3.0", "bespoke_pictures_underway 2.0", 'bespoke_batch_pictures_bucket{le="4.0"} 1.0',
+        "bespoke_queued_pictures 3.0", "bespoke_drawing_pictures 2.0", 'bespoke_batch_pictures_bucket{le="4.0"} 1.0',
         "bespoke_batch_seconds_sum 0.5", "bespoke_steps_total 1.0", 'bespoke_pictures_total{model="my-style@7"} 1.0',
         'bespoke_failed_pictures_total{code="worker_lost"} 1.0', "bespoke_worker_restarts_total 1.0",
-        "bespoke_workers_up 2.0", 'bespoke_models_loaded{worker="0"} 2.0', 'bespoke_adapters_loaded{worker="0"} 5.0',
+        "bespoke_workers 2.0", 'bespoke_models_loaded{worker="0"} 2.0', 'bespoke_adapters_loaded{worker="0"} 5.0',
         'bespoke_worker_memory_bytes{worker="0"} 1000.0', 'bespoke_errors_total{code="model_not_found"} 1.0',
         'bespoke_http_requests_total{method="GET",route="/v1/models",status="404"} 1.0',
         'bespoke_http_request_seconds_count{route="/v1/models"} 1.0',

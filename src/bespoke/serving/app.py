@@ -19,6 +19,7 @@ from bespoke.serving.jobs import Picture
 from bespoke.serving.kept import Kept
 from bespoke.serving.keys import Keys
 from bespoke.serving.limits import Buckets
+from bespoke.serving.logs import Log
 from bespoke.serving.metrics import Metrics
 from bespoke.serving.replies import Replies
 from bespoke.serving.service import Drawing
@@ -34,6 +35,7 @@ def application(
     keys: Keys | None = None,
     metrics: Metrics | None = None,
     *,
+    log: Log | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> FastAPI:
     """What answers over HTTP with what `drawing` draws.
@@ -55,7 +57,7 @@ def application(
     if find_spec("bespoke.serving.a1111"):
         app.include_router(import_module("bespoke.serving.a1111").router(desk, settings, access.needs))
     most = int(settings.most_request_mb * MIB)
-    app.add_middleware(Guard, access=access, most_bytes=most, metrics=metrics)
+    app.add_middleware(Guard, access=access, most_bytes=most, metrics=metrics, log=log or Log())
     return app
 
 

@@ -3,13 +3,14 @@
 import hashlib
 import hmac
 import json
+import logging
 import os
 import secrets
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import filelock
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -23,6 +24,7 @@ MARK = "bespoke_"
 """What keys begin with, so that programs that look for lost secrets know them."""
 Scope = Literal["draw", "metrics", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+LOG = logging.getLogger("bespoke.serving")
 Clock = Callable[[], datetime]
 
 
@@ -67,8 +69,7 @@ class Keys:
         """Raises: BespokeError when the file cannot be read."""
         self._path, self._clock = path, clock
         self._state = _state(path)
-        self._keys = listed(path)
-        self._passing: list[Key] = []
+        self._keys, self._passing = listed(path), list[Key]()
 
     def __len__(self) -> int:
         """How many hold."""
@@ -97,9 +98,11 @@ class Keys:
     def _current(self) -> Sequence[Key]:
         state = _state(self._path)
         if state != self._state:
-            # Somebody may be editing it by hand: what held before holds until it can be read again.
-            with suppress(BespokeError):
-                self._keys, self._state = listed(self._path), state
+            try:
+                self._keys = listed(self._path)
+            except BespokeError as error:  # what held before holds until it can be read again
+                LOG.error("keys not read", extra={"why": str(error)})
+            self._state = state
         return [*self._keys, *self._passing]
 
 
@@ -128,7 +131,7 @@ def listed(path: Path) -> list[Key]:
 
 
 def make(
-    path: Path, name: str, scopes: Sequence[Scope] = ("draw",), *, rate_per_minute: float | None = None,
+    path: Path, name: str, scopes: Sequence[str] = ("draw",), *, rate_per_minute: float | None = None,
     most_per_key: int | None = None,
 ) -> str:  # fmt: skip
     """A new key, which is nowhere else: the file has its hash.
@@ -146,15 +149,13 @@ def make(
 
 
 def _made(
-    name: str, scopes: Sequence[Scope], *, rate_per_minute: float | None = None, most_per_key: int | None = None
+    name: str, scopes: Sequence[str], *, rate_per_minute: float | None = None, most_per_key: int | None = None
 ) -> tuple[str, Key]:
     """A new key, and what is kept of it. Raises: BespokeError when the name cannot be one."""
     secret = MARK + secrets.token_urlsafe(32)
     try:
-        return secret, Key(
-            name=name, hash=hashed(secret), scopes=tuple(scopes), created=now(), rate_per_minute=rate_per_minute,
-            most_per_key=most_per_key,
-        )  # fmt: skip
+        said: dict[str, Any] = {"scopes": scopes, "rate_per_minute": rate_per_minute, "most_per_key": most_per_key}
+        return secret, Key(name=name, hash=hashed(secret), created=now(), **said)
     except ValidationError as error:
         first = error.errors()[0]
         hint = "Names are letters, digits, dots, dashes and underscores; scopes: draw, metrics, admin."

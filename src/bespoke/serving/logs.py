@@ -1,13 +1,16 @@
 """What becomes of each request as a line of JSON; what was asked is said only where that is wanted."""
 
+import io
 import json
 import logging
 import sys
 import threading
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any
 
+_PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+"""What every record has of itself."""
 _NOTES: ContextVar[dict[str, Any]] = ContextVar("notes")
 
 
@@ -26,7 +29,7 @@ def note(**facts: Any) -> None:  # noqa: ANN401 - whatever JSON holds
 class Log:
     """Lines of JSON, one for each event, on standard error unless it is told otherwise."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: io.TextIOBase | None = None) -> None:
         self._stream, self._lock = stream, threading.Lock()
 
     def write(self, event: str, **facts: Any) -> None:  # noqa: ANN401 - whatever JSON holds
@@ -51,6 +54,3 @@ class Events(logging.Handler):
         """Writes a record with the facts that it was given as `extra`."""
         facts = {key: value for key, value in record.__dict__.items() if key not in _PLAIN}
         self._log.write(record.getMessage(), level=record.levelname.lower(), **facts)
-
-
-_PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
