@@ -23,6 +23,6 @@ __all__ = [
     "Balanced", "Buckets", "Copies", "Facts", "Fitted", "Group", "Inspected", "Otherwise", "Pixels", "Reading",
     "Share", "Shrunk", "Size", "Transform", "Unreadable",
     "area_mean", "balance", "build", "check_enough", "clean", "decoded", "decoded_mask", "export", "fit", "grouped",
-    "here", "inspect", "is_table", "kept", "least_part", "load", "mask_of", "plain", "preview", "read", "read_mask", "restore", "shown", "shrink",
-    "split_up", "tags_of", "unbalance", "variants", "varied",
+    "here", "inspect", "is_table", "kept", "least_part", "load", "mask_of", "plain", "preview", "read", "read_mask",
+    "restore", "shown", "shrink", "split_up", "tags_of", "unbalance", "variants", "varied",
 ]  # fmt: skip

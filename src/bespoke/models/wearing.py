@@ -133,7 +133,7 @@ class Wardrobe:
         if self._own and not _is_scaled(self._pipeline):
             hint = "Draw with it alone: take sample.adapters and what prompts call out."
             raise BespokeError(f"{self._model} has an OFT or BOFT, which is worn alone.", hint)
-        names = {path: _name_of(path) for path in weights}
+        names = {path: name_of(path) for path in weights}
         for path, name in names.items():
             if name not in self.names:
                 self._read(path, name)
@@ -211,6 +211,18 @@ def worked_in(pipeline: Any) -> Generator[None, None, None]:
             weight.data.copy_(own)
 
 
+def name_of(path: Path) -> str:
+    """What a pipeline calls a file; one that is changed is another."""
+    facts = path.stat() if path.is_file() else None
+    told = f"{path.resolve()} {facts and (facts.st_size, facts.st_mtime_ns)}"
+    return f"worn_{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+
+
+def joins_others(adapter: Path) -> bool:
+    """Whether a file is of a kind that a pipeline wears beside others and keeps when it is taken off: LoRA or DoRA."""
+    return not _is_alone(adapter) and not _is_lycoris(adapter)
+
+
 def bytes_of(pipeline: Any) -> int:
     """How much memory a pipeline's numbers take: weights, adapters, and weights kept as they were without these."""
     networks = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
@@ -235,13 +247,6 @@ def _mergeable(part: Any) -> list[Any]:
     if any(weight.dtype not in (torch.float32, torch.float16) for weight in weights):
         return []
     return [layer for layer in layers if not layer.disable_adapters and not layer.merged_adapters]
-
-
-def _name_of(path: Path) -> str:
-    """What a pipeline calls a file; one that is changed is another."""
-    facts = path.stat() if path.is_file() else None
-    told = f"{path.resolve()} {facts and (facts.st_size, facts.st_mtime_ns)}"
-    return f"worn_{hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
 
 def _names(pipeline: Any) -> list[str]:

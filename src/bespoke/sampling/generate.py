@@ -1,7 +1,7 @@
 """Prompts and seeds turned into pictures by a diffusers pipeline."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
 import warnings
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
