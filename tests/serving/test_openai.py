@@ -51,12 +51,12 @@ async def test_a_picture_for_each_seed():
 async def test_every_field_becomes_part_of_the_wish():
     painter = Painter()
     asked = {
-        "prompt": "a <lora:ink:0.5> cat <lora:style>", "model": MODEL, "n": 2, "size": "32x16", "output_format": "jpeg",
-        "output_compression": 80, "quality": "auto", "background": "opaque", "moderation": "auto", "user": "u",
-        "safety_identifier": "s", "style": None, "negative_prompt": "dogs", "seed": 5, "num_inference_steps": 9,
-        "guidance_scale": 3, "scheduler": "euler_a", "guidance_rescale": 0.7, "guidance_end": 0.5, "clip_skip": 1,
-        "hires_scale": 2.0, "hires_strength": 0.3, "deep_cache": 2, "brackets": "letters",
-        "lora": [{"id": "style", "scale": -0.25}], "deadline_s": 3,
+        "prompt": "a <lora:ink:0.5> cat <lora:style>", "model": MODEL, "n": 2.0, "size": "32x16",
+        "output_format": "jpeg", "output_compression": 80, "quality": "auto", "background": "opaque", "user": "u",
+        "moderation": "auto", "safety_identifier": "s", "style": None, "negative_prompt": "dogs", "seed": 5,
+        "num_inference_steps": 9, "guidance_scale": 3, "scheduler": "euler_a", "guidance_rescale": 0.7,
+        "guidance_end": 0.5, "clip_skip": 1, "hires_scale": 2.0, "hires_strength": 0.3, "deep_cache": 2,
+        "brackets": "letters", "lora": [{"id": "style", "scale": -0.25}], "deadline_s": 3,
     }  # fmt: skip
     async with asking(app_of(painter)) as client:
         answer = await client.post(GENERATIONS, json=asked)

@@ -29,11 +29,16 @@ OnceOnly = Annotated[
     str | None,
     Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[!-~]+$", description="Ask again safely."),
 ]
+EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string", "description": "JSON, as docs say."}},
+    "required": ["event", "data"],
+}
 Sent = Annotated[Edit, Form(media_type="multipart/form-data")]
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "model": Images,
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": EVENT}},
         "description": "Pictures.",
     },
     **REFUSALS,
