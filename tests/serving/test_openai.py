@@ -302,6 +302,21 @@ async def test_transparent_is_drawn_anew(own):
     assert [mask.getpixel((x, 15)) for x in (0, 19, 20, 39)] == [255, 255, 0, 0]
 
 
+@awaited
+async def test_a_picture_to_begin_with_counts_by_its_own_size():
+    painter = Painter()
+    async with asking(app_of(painter, Serve(most_pixels=5000))) as client:
+
+        async def ask(own: tuple[int, int], **form: str):
+            return await client.post(EDITS, data={"prompt": "a cat", **form}, files={"image": png(own)})
+
+        assert (await ask((50, 100))).status_code == 200
+        refused = await ask((51, 100))
+        assert refused.json()["error"]["code"] == "limit_exceeded" and "serve.most_pixels" in refused.text
+        assert (await ask((51, 100), size="64x48")).status_code == 200
+        assert (await ask((50, 100), hires_scale="1.5")).status_code == 400
+
+
 LARGE = png((1, 1)).replace((1).to_bytes(4) * 2, (20_000).to_bytes(4) * 2)
 """A file that claims to have more pixels than anyone can hold."""
 

@@ -11,6 +11,7 @@ from bespoke.serving.keys import Keys
 from bespoke.serving.limits import Buckets
 from bespoke.serving.logs import note
 from bespoke.serving.service import Drawing
+from bespoke.serving.uploads import size_of
 from bespoke.serving.wishes import Refusal, Told, Wish
 
 UNDRAWN = frozenset((429, 503))
@@ -78,7 +79,9 @@ def within(wish: Wish, facts: Facts, settings: Serve) -> None:
     """Raises: Refusal of 400 when a wish asks for more than `[serve]` allows, naming the limit."""
     drawn = {**dict(facts.settings), **wish.settings}
     scale = float(drawn.get("hires_scale") or 1.0)
-    across, down = (drawn.get(side) or own for side, own in (("width", facts.width), ("height", facts.height)))
+    # Of a picture to begin with the size is kept, unless another one is asked for.
+    own = size_of(wish.image) if wish.image else (facts.width, facts.height)
+    across, down = (wish.settings.get(side) or size for side, size in zip(("width", "height"), own, strict=True))
     pixels = round(across * scale) * round(down * scale)
     if wish.count > settings.most_images:
         raise _too_much("n", f"{wish.count} pictures are", settings.most_images, "most_images")
