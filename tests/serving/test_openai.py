@@ -170,6 +170,8 @@ async def test_models():
         assert lost.status_code == 404 and lost.json()["error"]["code"] == "model_not_found"
         unsaid = (await client.post(GENERATIONS, json={"prompt": "a cat"})).json()["error"]
         assert unsaid["param"] == "model" and "my-style@challenger" in unsaid["message"]
+        titled = await client.post(GENERATIONS, json={"prompt": "a cat", "model": "my-style@7"})
+        assert titled.status_code == 200
         wrong = await client.post(GENERATIONS, json={"prompt": "a cat", "model": "my-style"})
         assert wrong.status_code == 404 and "my-style@ch" in wrong.json()["error"]["message"]
         worn = (await client.post(GENERATIONS, json={"prompt": "<lora:inc>", "model": "my-style@champion"})).json()
@@ -181,6 +183,7 @@ async def test_a_service_that_starts_says_so():
     async with asking(app_of(Painter(models={}, state="starting"))) as client:
         answer = await client.post(GENERATIONS, json={"prompt": "a cat", "model": MODEL})
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")
+        assert answer.headers["retry-after"] == "10"
         assert (await client.get("/readyz")).status_code == 503
         assert (await client.get("/livez")).json() == {"state": "starting"}
 

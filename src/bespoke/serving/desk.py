@@ -14,6 +14,8 @@ from bespoke.serving.service import Drawing
 from bespoke.serving.uploads import size_of
 from bespoke.serving.wishes import Refusal, Told, Wish
 
+AGAIN_S = 10.0
+"""Seconds after which to ask a service again that is not ready."""
 UNDRAWN = frozenset((429, 503))
 """Statuses of wishes that were refused before anything was done for them: they do not count to a key's rate."""
 
@@ -64,10 +66,13 @@ class Desk(Drawing):
         return pictures
 
     def _facts(self, model: str) -> Facts:
-        if model in self.models:
-            return self.models[model]
+        """What is known of a model, by its name or by the title of the version that it means."""
+        titles = {facts.title: facts for facts in self.models.values()}
+        if found := self.models.get(model) or titles.get(model):
+            return found
         if self.state != "ready":
-            raise Refusal(503, "not_ready", f"The service is {self.state}; ask again when /readyz answers 200.")
+            message = f"The service is {self.state}; ask again when /readyz answers 200."
+            raise Refusal(503, "not_ready", message, retry_after=AGAIN_S)
         raise unknown("model", model, self.models, param="model", status=404)
 
     def _rate(self, owner: str) -> float:

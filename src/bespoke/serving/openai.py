@@ -77,9 +77,10 @@ def router(drawing: Drawing, needs: Needs, kept: Kept, replies: Replies) -> APIR
     @made.get("/v1/models/{name:path}", tags=["openai"], dependencies=[Depends(needs("draw"))])
     async def model(name: str) -> Served:
         """What a name means now."""
-        if name not in drawing.models:
-            raise unknown("model", name, drawing.models, param="model", status=404)
-        return served(name, drawing.models[name], since)
+        known = drawing.models
+        if name not in known:
+            raise unknown("model", name, known, param="model", status=404)
+        return served(name, known[name], since)
 
     return made
 
