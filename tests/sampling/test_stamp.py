@@ -78,10 +78,14 @@ def test_pictures_of_a1111_are_understood(tmp_path):
     assert not found.begun
 
 
-@pytest.mark.parametrize("text", ["", "hello", "Steps: many"])
+@pytest.mark.parametrize("text", ["", "hello", "Steps: many", "a cat\nSteps: many, Seed: 5"])
 def test_a_picture_that_says_nothing_and_a_file_that_is_none_are_told(tmp_path, text):
+    from PIL.PngImagePlugin import PngInfo
+
     save = tmp_path / "a.png"
-    Image.new("RGB", (8, 8)).save(save)
+    info = PngInfo()
+    info.add_text("parameters", text)
+    Image.new("RGB", (8, 8)).save(save, pnginfo=info)
     with pytest.raises(BespokeError, match="does not say how it was made"):
         made(save)
     (tmp_path / "b.png").write_text(text)
