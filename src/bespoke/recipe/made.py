@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from PIL import ExifTags, Image
 
 from bespoke.errors import BespokeError
-from bespoke.recipe.schedulers import SCHEDULERS, scheduler_title
+from bespoke.recipe.schedulers import AUTOMATIC, SCHEDULERS, scheduler_title
 from bespoke.recipe.tree import Sample
 
 OWN, SHARED = "bespoke", "parameters"
@@ -116,13 +116,15 @@ def read(parameters: str) -> Made | None:
 def _understood(facts: Mapping[str, str]) -> Made:
     width, _, height = facts.get("Size", "").partition("x")
     names = {one.title.lower(): name for name, one in SCHEDULERS.items()}
-    kind = facts.get("Schedule type", "").replace("Automatic", "")
-    sampler = " ".join(filter(None, (facts.get("Sampler", ""), kind)))
+    kind = facts.get("Schedule type", "")
+    sampler = names.get(f"{facts.get('Sampler', '')} {kind.replace('Automatic', '')}".strip().lower(), "default")
     found: dict[str, Any] = {
-        "num_inference_steps": int(facts["Steps"]), "negative_prompt": facts["Negative prompt"],
-        "guidance_scale": float(facts.get("CFG scale", 7)), "scheduler": names.get(sampler.lower(), "default"),
+        "num_inference_steps": int(facts["Steps"]),
+        "negative_prompt": facts["Negative prompt"],
+        "guidance_scale": float(facts.get("CFG scale", 7)),
+        "scheduler": AUTOMATIC.get(sampler, sampler) if kind == "Automatic" else sampler,
         "clip_skip": max(0, int(facts.get("Clip skip", 1)) - 1),
-    }  # fmt: skip
+    }
     found |= {"width": int(width), "height": int(height)} if height else {}
     if "Hires upscale" in facts:
         found |= {"hires_scale": float(facts["Hires upscale"])}

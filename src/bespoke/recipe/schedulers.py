@@ -78,6 +78,13 @@ FLOWING = {
     "unipc": Scheduler("UniPC", "UniPCMultistepScheduler", FLOW),
 }
 """Those for models that were trained by flow matching; the names are the same."""
+AUTOMATIC = {
+    "dpm2": "dpm2_karras", "dpm2_a": "dpm2_a_karras", "dpm++_2m": "dpm++_2m_karras", "dpm++_sde": "dpm++_sde_karras",
+}  # fmt: skip
+"""What A1111 since 1.9 takes where the schedule type of a sampler is `Automatic`; of others, the plain one.
+
+Its DPM++ 2M SDE then has exponential steps, which are none here.
+"""
 ELSEWHERE = {"plms": "pndm", "euler_ancestral": "euler_a", "uni_pc": "unipc", "own": OWN}
 
 

@@ -1,0 +1,62 @@
+"""Pictures that come in a request, to begin with or as masks: told from what is none, and made ready."""
+
+import base64
+import binascii
+import io
+import warnings
+
+from PIL import Image, ImageChops, ImageFilter, ImageOps
+
+from bespoke.serving.wishes import Refusal
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+WRONG = "invalid_value"
+
+
+def decoded(text: str, name: str) -> bytes:
+    """The bytes of a file that came as base64, bare or as a data URL; `name` is what the request calls it.
+
+    Raises: Refusal of 400 for anything else, URLs among it: nothing is fetched for others.
+    """
+    if text.startswith(("http://", "https://", "file:")):
+        raise Refusal(400, WRONG, f"{name} is a URL, and nothing is fetched here: send the picture itself.", param=name)
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise Refusal(400, WRONG, f"{name} is no picture in base64.", param=name) from None
+
+
+def size_of(file: bytes, name: str = "image") -> tuple[int, int]:
+    """The width and height in pixels of the picture in a file, the right way up; it is not decoded.
+
+    Raises: Refusal of 400 when the file is no picture.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large ones, for which there is a limit of our own
+            with Image.open(io.BytesIO(file), formats=FORMATS) as picture:
+                turned = picture.getexif().get(0x0112, 1) >= 5
+                return picture.size[::-1] if turned else picture.size
+    except Exception:  # noqa: BLE001 - a broken file provokes anything
+        message = f"The {name} is no picture that can be read; send PNG, JPEG or WebP."
+        raise Refusal(400, WRONG, message, param=name) from None
+
+
+def mask_of(file: bytes, *, blur: float = 0.0, inverted: bool = False) -> bytes:
+    """A mask as a grey PNG: how bright it is and, where it shows through, black; inverted, then blurred.
+
+    `blur` is in pixels of the mask, the standard deviation.
+    Raises: Refusal of 400 when it cannot be read.
+    """
+    try:
+        with Image.open(io.BytesIO(file), formats=FORMATS) as opened:
+            upright = ImageOps.exif_transpose(opened).convert("RGBA")
+    except Exception:  # noqa: BLE001 - a broken file provokes anything
+        raise Refusal(400, WRONG, "The mask cannot be read; send PNG, JPEG or WebP.", param="mask") from None
+    grey = ImageChops.multiply(upright.convert("RGB").convert("L"), upright.getchannel("A"))
+    grey = ImageOps.invert(grey) if inverted else grey
+    written = io.BytesIO()
+    grey.filter(ImageFilter.GaussianBlur(blur)).save(written, format="PNG")
+    return written.getvalue()
