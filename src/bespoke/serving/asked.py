@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
+
 from pydantic import ValidationError
 
 from bespoke.errors import BespokeError
