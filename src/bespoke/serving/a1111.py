@@ -4,7 +4,8 @@ import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
@@ -14,14 +15,13 @@ from bespoke.serving.a1111_answers import answered, picture_info, progressing
 from bespoke.serving.a1111_asking import softened, wish_of
 from bespoke.serving.a1111_options import Options
 from bespoke.serving.a1111_samplers import SAMPLERS, TYPES
+from bespoke.serving.access import Needs
 from bespoke.serving.asked import BEGUN, checked, known, settled
 from bespoke.serving.begun import decoded, size_of
 from bespoke.serving.service import Drawing
 from bespoke.serving.underway import Errand, Underway
 from bespoke.serving.wishes import Refusal
 
-Needs = Callable[[Literal["draw", "admin"]], Callable[..., Any]]
-"""What makes a dependency of a scope: it gives the caller's name, or refuses the request."""
 NONE = (
     "extensions", "face-restorers", "hypernetworks", "latent-upscale-modes", "prompt-styles", "realesrgan-models",
     "script-info", "sd-vae",
@@ -67,12 +67,12 @@ class Room:
             self.choose(owner, given)
         passes = 2 if drawn.hires_scale > 1 and drawn.hires_strength else 1
         errand = Errand(owner, name, wish.count, drawn.num_inference_steps, passes)
-        pictures = await self.underway.drawn(errand, request, self.drawing.draw(wish, owner, errand.told))
+        pictures = await self.underway.drawn(errand, request, partial(self.drawing.draw, wish, owner, errand.told))
         return answered(form, drawn, pictures, errand)
 
 
 def router(drawing: Drawing, settings: Serve, needs: Needs) -> APIRouter:
-    """The routes. `needs` makes the dependency that gives the caller's name, of a scope: `draw` or `admin`."""
+    """The routes; `needs` makes the dependency that gives the caller's name, or refuses the request."""
     routes = APIRouter(prefix="/sdapi/v1", tags=["A1111"], responses=REFUSALS)
     room = Room(drawing, settings)
     _drawing_routes(routes, room, needs)

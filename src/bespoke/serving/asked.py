@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -36,7 +37,7 @@ def known(models: Mapping[str, Facts], name: str) -> str:
     Raises: Refusal of 404, or of 503 when none is served yet.
     """
     if not models:
-        raise Refusal(503, "starting", "No model is ready yet.", retry_after=1.0)
+        raise Refusal(503, "not_ready", "No model is ready yet; ask again when /readyz answers 200.", retry_after=1.0)
     if name in models:
         return name
     for served, facts in models.items():
@@ -56,9 +57,9 @@ def settled(wish: Wish, facts: Facts) -> Sample:
         message = f"{shown(other[0])} is nothing to ask for. Known: {', '.join(sorted(ASKABLE))}."
         raise Refusal(400, WRONG, message, param=other[0])
     size = size_of(wish.image) if wish.image else (facts.width, facts.height)
-    own = dict(zip(("width", "height"), size, strict=True)) | dict(facts.settings)
+    said: dict[str, Any] = {"width": size[0], "height": size[1], **dict(facts.settings), **wish.settings}
     try:
-        settings = Sample(**{**own, **wish.settings})
+        settings = Sample(**said)
         return settings.model_copy(update={"scheduler": scheduler_name(settings.scheduler)})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

@@ -5,7 +5,7 @@ import binascii
 import io
 import warnings
 
-from PIL import Image, ImageChops, ImageFilter, ImageOps
+from PIL import ExifTags, Image, ImageChops, ImageFilter, ImageOps
 
 from bespoke.serving.wishes import Refusal
 
@@ -37,11 +37,18 @@ def size_of(file: bytes, name: str = "image") -> tuple[int, int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large ones, for which there is a limit of our own
             with Image.open(io.BytesIO(file), formats=FORMATS) as picture:
-                turned = picture.getexif().get(0x0112, 1) >= 5
-                return picture.size[::-1] if turned else picture.size
+                width, height = picture.size
+                return (height, width) if _lies(picture) else (width, height)
     except Exception:  # noqa: BLE001 - a broken file provokes anything
         message = f"The {name} is no picture that can be read; send PNG, JPEG or WebP."
         raise Refusal(400, WRONG, message, param=name) from None
+
+
+def _lies(picture: Image.Image) -> bool:
+    """Whether a picture is upright only once its sides are swapped, as its Exif says."""
+    # Pillow would decode a whole PNG to look for Exif behind its pixels.
+    found = picture.getexif().get(ExifTags.Base.Orientation, 1) if "exif" in picture.info else 1
+    return found >= 5
 
 
 def mask_of(file: bytes, *, blur: float = 0.0, inverted: bool = False) -> bytes:

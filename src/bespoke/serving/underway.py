@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from fastapi import Request
 
+from bespoke.serving.attending import attended
 from bespoke.serving.jobs import Picture, Progress
 from bespoke.serving.wishes import Refusal
 
@@ -71,7 +72,7 @@ class Underway:
     """The requests of everybody that wait for pictures, in the order in which they came."""
 
     def __init__(self) -> None:
-        self._errands: dict[Errand, asyncio.Task[list[Picture]]] = {}
+        self._errands: dict[Errand, asyncio.Task[Any]] = {}
 
     def of(self, owner: str) -> Sequence[Errand]:
         """The requests of one caller."""
@@ -86,30 +87,25 @@ class Underway:
         return len(found)
 
     async def drawn(
-        self, errand: Errand, request: Request, drawing: Coroutine[Any, Any, list[Picture]]
+        self, errand: Errand, request: Request, drawing: Callable[[], Coroutine[Any, Any, list[Picture]]]
     ) -> list[Picture]:
         """What the drawing gives; it is left off when it is interrupted, or when the caller hangs up.
 
         Raises: Refusal of 409 when it was interrupted, of 499 when nobody listens any more, or what the drawing raises.
         """
-        task = asyncio.ensure_future(drawing)
-        gone = asyncio.ensure_future(_hung_up(request))
-        self._errands[errand] = task
-        try:
-            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise Refusal(499, "client_closed_request", "Nobody waits for the pictures any more.")
-            if errand.interrupted and (task.cancelled() or task.exception()):
-                raise Refusal(409, "interrupted", "The drawing was interrupted before it was done.")
-            return task.result()
-        finally:
-            del self._errands[errand]
-            gone.cancel()
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
+        async def work() -> list[Picture]:
+            task = asyncio.current_task()
+            assert task is not None
+            self._errands[errand] = task
+            try:
+                return await drawing()
+            except asyncio.CancelledError:
+                if errand.interrupted:
+                    message = "The drawing was interrupted before it was done."
+                    raise Refusal(409, "interrupted", message) from None
+                raise
+            finally:
+                del self._errands[errand]
 
-async def _hung_up(request: Request) -> None:
-    """Comes back when the caller has closed the connection; the request's body must have been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        return await attended(request, work())
