@@ -10,10 +10,10 @@ import httpx
 import pytest
 import webuiapi
 from PIL import Image
+
+from bespoke.serving.keys import Keys, make
 from tests.serving.easelstand import OTHER, OWN, Easel, opened, png
 from tests.serving.listening import asking, awaited, quiet, served, until
-
-from bespoke.serving.keys import Keys
 
 BASE = "/sdapi/v1"
 INPAINT = {"inpainting_fill": 1, "inpaint_full_res": False}
@@ -30,6 +30,14 @@ def client(address, **more):
 @pytest.fixture
 def easel():
     return Easel()
+
+
+@pytest.fixture
+def pool(easel):
+    """Threads for what waits; whatever fails, nothing waits for ever."""
+    with ThreadPoolExecutor() as made:
+        yield made
+        easel.going.set()
 
 
 @pytest.fixture
@@ -99,16 +107,15 @@ def test_a_picture_is_begun_with_and_its_mask_is_softened_and_inverted(api, ease
     begun = Image.new("RGB", (64, 64), RED)
     mask = Image.new("L", (64, 64), 0)
     mask.paste(255, (0, 0, 32, 64))
-    done = api.img2img([begun], prompt="a cat", mask_image=mask, mask_blur=0, denoising_strength=0.5, width=64, height=64,
-                       seed=3, **INPAINT)  # fmt: skip
+    how = {"mask_image": mask, "mask_blur": 0, "width": 64, "height": 64, "seed": 3, **INPAINT}
+    done = api.img2img([begun], prompt="a cat", denoising_strength=0.5, **how)
     wish = asked(easel)
     assert opened(wish.image).getpixel((5, 5)) == RED and wish.settings["strength"] == 0.5
     assert done.info["denoising_strength"] == 0.5
     assert done.image.getpixel((5, 32))[0] == 3 and done.image.getpixel((60, 32)) == RED
-    turned = api.img2img([begun], mask_image=mask, mask_blur=0, inpainting_mask_invert=1, width=64, height=64, seed=3,
-                         **INPAINT)  # fmt: skip
+    turned = api.img2img([begun], inpainting_mask_invert=1, **how)
     assert turned.image.getpixel((5, 32)) == RED and turned.image.getpixel((60, 32))[0] == 3
-    api.img2img([begun], mask_image=mask, mask_blur=4, width=64, height=64, **INPAINT)
+    api.img2img([begun], **how | {"mask_blur": 4})
     soft = opened(asked(easel).mask).convert("L")
     assert soft.getpixel((0, 32)) > 250 > 140 > soft.getpixel((32, 32)) > 100 > 5 > soft.getpixel((63, 32))
 
@@ -122,31 +129,31 @@ def test_a_picture_alone_is_drawn_in_its_own_size(easel, address):
     assert asked(easel).mask is None
 
 
-def test_progress_is_told_to_the_caller_while_it_is_drawn(api, easel, address):
+def test_progress_is_told_to_the_caller_while_it_is_drawn(api, easel, address, pool):
     easel.hold()
     assert api.get_progress()["state"]["job_count"] == 0
     api.util_wait_for_ready()
-    with ThreadPoolExecutor() as pool, client(address) as other:
+    with client(address) as other:
         options = {"override_settings": {"show_progress_every_n_steps": 1}}
         drawing = pool.submit(other.txt2img, prompt="a cat", steps=4, n_iter=2, **options)
         assert easel.begun.wait(60)
         told = api.get_progress()
-        assert told["progress"] == 0.375 and told["eta_relative"] > 0, "2 of 4 steps of one picture, 1 of the other"
+        assert told["progress"] == 0.5 and told["eta_relative"] > 0, "2 of 4 steps of both"
         state = told["state"]
         assert (state["job"], state["job_count"], state["job_no"]) == ("txt2img", 2, 0)
         assert (state["sampling_step"], state["sampling_steps"]) == (2, 4)
         shown = opened(base64.b64decode(told["current_image"]))
         assert shown.getpixel((0, 0)) == (2, 0, 0)
         without = httpx.get(f"{address}{BASE}/progress", params={"skip_current_image": True}).json()
-        assert without["current_image"] is None and without["progress"] == 0.375
+        assert without["current_image"] is None and without["progress"] == 0.5
         easel.going.set()
         assert len(drawing.result(60).images) == 2
     assert api.get_progress()["progress"] == 0
 
 
-def test_interrupting_leaves_off_what_is_drawn(api, easel, address):
+def test_interrupting_leaves_off_what_is_drawn(api, easel, address, pool):
     easel.hold()
-    with ThreadPoolExecutor() as pool, client(address) as other:
+    with client(address) as other:
         drawing = pool.submit(other.txt2img, prompt="a cat")
         assert easel.begun.wait(60)
         assert api.interrupt() == {}
@@ -232,8 +239,10 @@ def test_a_picture_says_how_it_was_made_and_is_drawn_again_from_that(api, easel)
     facts = said.parameters
     assert (facts["Prompt"], facts["Negative prompt"], facts["Seed"]) == ("a cat", "blurry", "5")
     assert (facts["Sampler"], facts["Steps"], facts["Size-1"], facts["Size-2"]) == ("Euler", "8", "512", "512")
-    api.txt2img(prompt=facts["Prompt"], negative_prompt=facts["Negative prompt"], seed=int(facts["Seed"]),
-                sampler_name=facts["Sampler"], steps=int(facts["Steps"]), cfg_scale=float(facts["CFG scale"]))  # fmt: skip
+    api.txt2img(
+        prompt=facts["Prompt"], negative_prompt=facts["Negative prompt"], seed=int(facts["Seed"]),
+        sampler_name=facts["Sampler"], steps=int(facts["Steps"]), cfg_scale=float(facts["CFG scale"]),
+    )  # fmt: skip
     assert easel.wishes[0] == easel.wishes[1]
     silent = api.png_info(Image.new("RGB", (8, 8)))
     assert (silent.info, silent.parameters) == ("", {})
@@ -245,10 +254,10 @@ def test_pictures_are_sent_in_another_form_or_not_at_all(api, easel):
     assert api.txt2img(prompt="a cat", send_images=False, save_images=True).images == []
 
 
-def test_callers_know_nothing_of_one_another(tmp_path):
-    keys, easel = Keys(tmp_path / "keys.json"), Easel()
-    mine, yours, ruling = keys.add("me"), keys.add("you"), keys.add("boss", ("admin",))
-    with served(quiet(easel, None, keys)) as address, ThreadPoolExecutor() as pool:
+def test_callers_know_nothing_of_one_another(tmp_path, easel, pool):
+    file = tmp_path / "keys.json"
+    mine, yours, ruling = make(file, "me"), make(file, "you"), make(file, "boss", ("admin",))
+    with served(quiet(easel, None, Keys(file))) as address:
         with (
             client(address, username="any", password=mine) as me,
             client(address, username="any", password=yours) as you,

@@ -1,11 +1,12 @@
 """How a picture was made, as its file says it: in our own words and in A1111's, read and written; no torch here."""
 
+import io
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from PIL import ExifTags, Image
 
@@ -51,7 +52,7 @@ def made(path: Path) -> Made:
     return found
 
 
-def texts(file: Path | BinaryIO) -> dict[str, str]:
+def texts(file: Path | io.BytesIO) -> dict[str, str]:
     """What a picture's file says in words, by field; of JPEG and WebP, whose fields are Exif's, by the same names.
 
     Raises: ValueError when the file is no picture.

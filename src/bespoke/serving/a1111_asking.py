@@ -78,7 +78,8 @@ def _check(form: Words) -> None:
 
 def _noise(form: Words, name: str, value: object) -> bool:
     """Whether a field is the factor of the noise that is drawn afresh, of a sampler that draws none, or 1."""
-    return name == "s_noise" and (value == 1 or (isinstance(value, int | float) and steady(_sampler(form), value)))
+    number = float(value) if name == "s_noise" and isinstance(value, int | float) else None
+    return number == 1 or (number is not None and steady(_sampler(form), number))
 
 
 def _sampler(form: Words) -> str | None:

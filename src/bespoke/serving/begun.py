@@ -51,7 +51,7 @@ def _lies(picture: Image.Image) -> bool:
     return found >= 5
 
 
-def mask_of(file: bytes, *, blur: float = 0.0, inverted: bool = False) -> bytes:
+def mask_of(file: bytes, *, blur: int = 0, inverted: bool = False) -> bytes:
     """A mask as a grey PNG: how bright it is and, where it shows through, black; inverted, then blurred.
 
     `blur` is in pixels of the mask, the standard deviation.
