@@ -86,4 +86,6 @@ class Easel:
             file = io.BytesIO()
             picture.save(file, format=settings.format, quality=settings.quality)
             data = file.getvalue()
-        return Picture(data, settings.format, *size, seed, facts.title, flagged="unsafe" in wish.prompt)
+        return Picture(
+            data, settings.format, *size, seed, facts.title, flagged="unsafe" in wish.prompt, id=f"picture-{seed}"
+        )

@@ -13,7 +13,7 @@ from PIL import Image
 
 from bespoke.serving.keys import Keys, make
 from tests.serving.easelstand import OTHER, OWN, Easel, opened, png
-from tests.serving.listening import asking, awaited, quiet, served, until
+from tests.serving.listening import app_of, asking, awaited, served, until
 
 BASE = "/sdapi/v1"
 INPAINT = {"inpainting_fill": 1, "inpaint_full_res": False}
@@ -42,7 +42,7 @@ def pool(easel):
 
 @pytest.fixture
 def address(easel):
-    with served(quiet(easel)) as found:
+    with served(app_of(easel)) as found:
         yield found
 
 
@@ -78,6 +78,7 @@ def test_a_picture_from_words_comes_as_the_client_wants_it(api, easel):
     assert told["all_negative_prompts"] == ["blurry"] * 4 and told["batch_size"] == 2
     assert (told["sampler_name"], told["extra_generation_params"]) == ("DPM++ 2M", {"Schedule type": "Karras"})
     assert told["sd_model_name"] == "my-style@7" and told["flagged"] == [False] * 4
+    assert told["ids"] == ["picture-7", "picture-8", "picture-9", "picture-10"]
     assert told["infotexts"][1].startswith(
         "a (red:1.2) cat\nNegative prompt: blurry\nSteps: 6, Sampler: DPM++ 2M Karras"
     )
@@ -168,7 +169,7 @@ def test_interrupting_leaves_off_what_is_drawn(api, easel, address, pool):
 async def test_a_caller_that_hangs_up_lets_the_drawing_be_left_off():
     easel = Easel()
     easel.hold()
-    async with asking(quiet(easel)) as some:
+    async with asking(app_of(easel)) as some:
         asking_for = asyncio.create_task(some.post(f"{BASE}/txt2img", json={"prompt": "a cat"}))
         await until(easel.begun.is_set)
         asking_for.cancel()
@@ -257,7 +258,7 @@ def test_pictures_are_sent_in_another_form_or_not_at_all(api, easel):
 def test_callers_know_nothing_of_one_another(tmp_path, easel, pool):
     file = tmp_path / "keys.json"
     mine, yours, ruling = make(file, "me"), make(file, "you"), make(file, "boss", ("admin",))
-    with served(quiet(easel, None, Keys(file))) as address:
+    with served(app_of(easel, None, Keys(file))) as address:
         with (
             client(address, username="any", password=mine) as me,
             client(address, username="any", password=yours) as you,

@@ -63,7 +63,7 @@ def _echo(form: Words) -> dict[str, Any]:
 
 
 def _info(form: Words, drawn: Sample, pictures: Sequence[Picture], errand: Errand) -> dict[str, Any]:
-    """Source: A1111's `Processed.js`; `flagged` is ours."""
+    """Source: A1111's `Processed.js`; `ids` and `flagged` are ours."""
     count, first = len(pictures), pictures[0]
     prompt, negative = form.prompt or "", drawn.negative_prompt
     sampler, kind = as_a1111(drawn.scheduler)
@@ -82,7 +82,7 @@ def _info(form: Words, drawn: Sample, pictures: Sequence[Picture], errand: Erran
         "extra_generation_params": {"Schedule type": kind, **enlarged}, "index_of_first_image": 0,
         "infotexts": [_words(one) for one in pictures], "styles": [], "job_timestamp": _stamp(errand),
         "clip_skip": drawn.clip_skip + 1, "is_using_inpainting_conditioning": False, "version": "bespoke",
-        "flagged": [one.flagged for one in pictures],
+        "ids": [one.id for one in pictures], "flagged": [one.flagged for one in pictures],
     }  # fmt: skip
 
 
