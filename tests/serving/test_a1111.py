@@ -188,7 +188,7 @@ def test_models_are_listed_chosen_and_remembered(api, easel):
     assert api.util_get_model_names() == [OWN, OTHER]
     (first, _) = api.get_sd_models()
     assert first == {
-        "title": OWN, "model_name": "my-style@7", "filename": "my-style@7", "hash": "ab" * 5, "sha256": "ab" * 32,
+        "title": OWN, "model_name": OWN, "filename": "my-style@7", "hash": "ab" * 5, "sha256": "ab" * 32,
         "config": None,
     }  # fmt: skip
     assert api.util_get_current_model() == OWN

@@ -34,7 +34,7 @@ def asking(**more):
         (asking(count=5), "5 pictures: from 1 to 4"),
         (asking(count=0), "0 pictures"),
         (asking(settings={"num_inference_steps": 41}), "41 steps: from 1 to 40 .*serve.most_steps"),
-        (asking(settings={"hires_scale": 1.5, "hires_strength": 0.5}), "45 steps"),
+        (asking(settings={"hires_scale": 1.5, "num_inference_steps": 40}), None),
         (asking(settings={"width": 129, "height": 128}), "16512 pixels"),
         (asking(settings={"hires_scale": 3.0, "num_inference_steps": 2}), "27648 pixels"),
         (asking(settings={"width": 0}), "width: "),

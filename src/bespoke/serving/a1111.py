@@ -16,8 +16,9 @@ from bespoke.serving.a1111_asking import softened, wish_of
 from bespoke.serving.a1111_options import Options
 from bespoke.serving.a1111_samplers import SAMPLERS, TYPES
 from bespoke.serving.access import Needs
-from bespoke.serving.asked import BEGUN, checked, known, settled
+from bespoke.serving.asked import BEGUN, TOO_MUCH, checked, known, settled
 from bespoke.serving.begun import decoded, size_of
+from bespoke.serving.jobs import Facts
 from bespoke.serving.service import Drawing
 from bespoke.serving.underway import Errand, Underway
 from bespoke.serving.wishes import Refusal
@@ -115,7 +116,7 @@ def _drawing_routes(routes: APIRouter, room: Room, needs: Needs) -> None:
         """What a picture's file says of how it was made."""
         file = decoded(upload.image, "image")
         if math.prod(size_of(file)) > BEGUN * room.settings.most_pixels:
-            raise Refusal(400, "limit_exceeded", "The image has too many pixels.", param="image")
+            raise Refusal(400, TOO_MUCH, "The image has too many pixels.", param="image")
         return await asyncio.to_thread(picture_info, file)
 
 
@@ -168,15 +169,14 @@ def _schedulers(_: Drawing) -> list[forms.Schedule]:
 
 
 def _checkpoints(drawing: Drawing) -> list[forms.Checkpoint]:
-    """Models by the names that are served, and what those mean now; never by where they lie."""
-    digests = {name: dict(facts.facts).get("hash") for name, facts in drawing.models.items()}
-    return [
-        forms.Checkpoint(
-            title=name, model_name=facts.title, filename=facts.title,
-            sha256=digests[name], hash=(digests[name] or "")[:10] or None,
-        )
-        for name, facts in drawing.models.items()
-    ]  # fmt: skip
+    """Models by the names that are served; the file's is what a name means now, never where it lies."""
+    return [_checkpoint(name, facts) for name, facts in drawing.models.items()]
+
+
+def _checkpoint(name: str, facts: Facts) -> forms.Checkpoint:
+    digest = dict(facts.facts).get("hash")
+    short = digest[:10] if digest else None
+    return forms.Checkpoint(title=name, model_name=name, filename=facts.title, sha256=digest, hash=short)
 
 
 def _loras(drawing: Drawing) -> list[forms.Lora]:

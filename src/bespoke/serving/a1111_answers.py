@@ -11,6 +11,7 @@ from bespoke.recipe.tree import Sample
 from bespoke.serving.a1111_forms import ImageToImage, PictureInfo, Pictures, Progressing, State, Words
 from bespoke.serving.a1111_options import Options
 from bespoke.serving.a1111_samplers import as_a1111
+from bespoke.serving.envelope import INVALID
 from bespoke.serving.jobs import Picture
 from bespoke.serving.underway import Errand
 from bespoke.serving.wishes import Refusal
@@ -41,7 +42,7 @@ def picture_info(file: bytes) -> PictureInfo:
     try:
         said = texts(io.BytesIO(file))
     except ValueError:
-        raise Refusal(400, "invalid_value", "image: It is no picture that can be read.", param="image") from None
+        raise Refusal(400, INVALID, "image: It is no picture that can be read.", param="image") from None
     info = said.pop(SHARED, "")
     found = parts(info)
     width, _, height = found.pop("Size", "").partition("x")

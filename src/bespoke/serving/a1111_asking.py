@@ -9,6 +9,7 @@ from bespoke.serving.a1111_forms import ImageToImage, TextToImage, Words
 from bespoke.serving.a1111_options import Options
 from bespoke.serving.a1111_samplers import as_a1111, from_a1111, steady
 from bespoke.serving.begun import decoded, mask_of
+from bespoke.serving.envelope import INVALID
 from bespoke.serving.jobs import Facts
 from bespoke.serving.wishes import Refusal, Wish
 from bespoke.text.called import called
@@ -43,7 +44,7 @@ def wish_of(form: Words, model: str, facts: Facts, options: Options) -> Wish:
     prompt, adapters = _called(form.prompt or "")
     if dict(facts.settings).get("brackets") != "letters" and (found := _OTHERWISE.search(prompt)):
         message = f"{found[0][:80]!r} means something else in A1111, which is not done here; write it otherwise."
-        raise Refusal(400, "invalid_value", message, param="prompt")
+        raise Refusal(400, INVALID, message, param="prompt")
     asked = {
         "num_inference_steps": form.steps, "guidance_scale": form.cfg_scale, "negative_prompt": form.negative_prompt,
         "width": form.width, "height": form.height, "scheduler": _scheduler(form),
@@ -108,7 +109,7 @@ def _enlarged(form: TextToImage) -> dict[str, Any]:
 def _begun(form: ImageToImage) -> tuple[bytes, bytes | None]:
     """The picture to begin with, and its mask."""
     if not form.init_images:
-        raise Refusal(400, "invalid_value", "init_images must have a picture to begin with.", param="init_images")
+        raise Refusal(400, INVALID, "init_images must have a picture to begin with.", param="init_images")
     if len(form.init_images) > 1:
         raise _undone("init_images", "one picture can be begun with in a request")
     if form.resize_mode:
@@ -138,7 +139,7 @@ def _called(prompt: str) -> tuple[str, dict[str, float]]:
     try:
         return called(prompt)
     except BespokeError as error:
-        raise Refusal(400, "invalid_value", f"{error.problem} {error.hint}", param="prompt") from None
+        raise Refusal(400, INVALID, f"{error.problem} {error.hint}", param="prompt") from None
 
 
 def _undone(name: str, why: str) -> Refusal:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bespoke.serving.asked import known, shown
+from bespoke.serving.envelope import INVALID
 from bespoke.serving.jobs import Facts
 from bespoke.serving.wishes import Refusal
 
@@ -71,13 +72,13 @@ class Options(BaseModel):
         heeded = {key: value for key, value in given.items() if not _neutral(key, value)}
         if other := sorted(heeded.keys() - Options.model_fields.keys()):
             message = f"The option {shown(other[0])} is none here. Known: {', '.join(Options.model_fields)}."
-            raise Refusal(400, "invalid_value", message, param=other[0])
+            raise Refusal(400, INVALID, message, param=other[0])
         try:
             made = Options(**{**self.model_dump(), **heeded})
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             key = str(first["loc"][0])
-            raise Refusal(400, "invalid_value", f"{key}: {first['msg']}.", param=key) from None
+            raise Refusal(400, INVALID, f"{key}: {first['msg']}.", param=key) from None
         if "sd_model_checkpoint" in heeded and made.sd_model_checkpoint:
             made = made.model_copy(update={"sd_model_checkpoint": known(models, made.sd_model_checkpoint)})
         return made

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from bespoke.errors import BespokeError
 from bespoke.recipe.schedulers import AUTOMATIC, OWN, SCHEDULERS, scheduler_name
+from bespoke.serving.envelope import INVALID
 from bespoke.serving.wishes import Refusal
 
 # Source: A1111 1.10, modules/sd_schedulers.py; those of its types that diffusers' schedulers here have.
@@ -51,12 +52,12 @@ def from_a1111(sampler: str | None, kind: str | None) -> str | None:
     if not sampler:
         if wanted in (None, AUTO):
             return None
-        raise Refusal(400, "invalid_value", f"The schedule type {wanted} needs a sampler_name.", param="scheduler")
+        raise Refusal(400, INVALID, f"The schedule type {wanted} needs a sampler_name.", param="scheduler")
     try:
         name = scheduler_name(sampler)
     except BespokeError as error:
         message = f"There is no sampler {sampler[:80]!r}. Known: {', '.join(SAMPLERS)}."
-        raise Refusal(400, "invalid_value", message, param="sampler_name") from error
+        raise Refusal(400, INVALID, message, param="sampler_name") from error
     if wanted is None or (wanted == AUTO and name not in AUTOMATIC):
         return name
     base, own = as_a1111(name)
@@ -67,7 +68,7 @@ def from_a1111(sampler: str | None, kind: str | None) -> str | None:
         return found
     there = [each for one, each in _NAMES if one == base]
     message = f"The sampler {base} has no schedule of the type {wanted} here. It has: {', '.join(there) or AUTO}."
-    raise Refusal(400, "invalid_value", message, param="scheduler")
+    raise Refusal(400, INVALID, message, param="scheduler")
 
 
 def steady(sampler: str | None, eta: float | None) -> bool:
@@ -85,5 +86,5 @@ def _type(kind: str | None) -> str | None:
     plain = "_".join(kind.lower().split()).replace("sgmuniform", "sgm_uniform")
     if plain not in TYPES:
         message = f"There is no schedule of the type {kind[:80]!r}. Known: {', '.join(TYPES.values())}."
-        raise Refusal(400, "invalid_value", message, param="scheduler")
+        raise Refusal(400, INVALID, message, param="scheduler")
     return TYPES[plain]

@@ -11,6 +11,8 @@ from bespoke.recipe.schedulers import scheduler_name
 from bespoke.recipe.service import Serve
 from bespoke.recipe.tree import Sample
 from bespoke.serving.begun import size_of
+from bespoke.serving.desk import unknown
+from bespoke.serving.envelope import INVALID
 from bespoke.serving.jobs import Facts
 from bespoke.serving.wishes import Refusal, Wish
 from bespoke.text import checked as read_prompt
@@ -26,9 +28,9 @@ MOST_LETTERS = 32_000
 LARGEST_SEED = 2**63 - 1
 BEGUN = 16
 """A picture to begin with may have so many times the pixels of one that is drawn: more is lost anyway."""
-WRONG, TOO_MUCH = "invalid_value", "limit_exceeded"
-STEPS, PIXELS = {"num_inference_steps", "hires_scale", "hires_strength"}, {"width", "height", "hires_scale"}
-"""What decides how many there are; that of which a wish says nothing was chosen by who runs the service."""
+TOO_MUCH = "limit_exceeded"
+SIZES = frozenset(("width", "height", "hires_scale"))
+"""What decides how large pictures are; where a wish says nothing of it, who runs the service has chosen that."""
 
 
 def known(models: Mapping[str, Facts], name: str) -> str:
@@ -43,8 +45,7 @@ def known(models: Mapping[str, Facts], name: str) -> str:
     for served, facts in models.items():
         if facts.title == name:
             return served
-    message = f"There is no model {shown(name)} here. There are: {', '.join(models)}."
-    raise Refusal(404, "model_not_found", message, param="model")
+    raise unknown("model", name, models, param="model", status=404)
 
 
 def settled(wish: Wish, facts: Facts) -> Sample:
@@ -55,7 +56,7 @@ def settled(wish: Wish, facts: Facts) -> Sample:
     """
     if other := sorted(wish.settings.keys() - ASKABLE):
         message = f"{shown(other[0])} is nothing to ask for. Known: {', '.join(sorted(ASKABLE))}."
-        raise Refusal(400, WRONG, message, param=other[0])
+        raise Refusal(400, INVALID, message, param=other[0])
     size = size_of(wish.image) if wish.image else (facts.width, facts.height)
     said: dict[str, Any] = {"width": size[0], "height": size[1], **dict(facts.settings), **wish.settings}
     try:
@@ -64,9 +65,9 @@ def settled(wish: Wish, facts: Facts) -> Sample:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(map(str, first["loc"]))
-        raise Refusal(400, WRONG, f"{key}: {first['msg']}.", param=key) from None
+        raise Refusal(400, INVALID, f"{key}: {first['msg']}.", param=key) from None
     except BespokeError as error:
-        raise Refusal(400, WRONG, f"{error.problem} {error.hint}", param="scheduler") from None
+        raise Refusal(400, INVALID, f"{error.problem} {error.hint}", param="scheduler") from None
 
 
 def checked(wish: Wish, settings: Serve, facts: Facts, adapters: Collection[str] = ()) -> None:
@@ -75,21 +76,20 @@ def checked(wish: Wish, settings: Serve, facts: Facts, adapters: Collection[str]
     Raises: Refusal of 400 saying what is too much, or wrong.
     """
     if not 1 <= wish.count <= settings.most_images:
-        raise _too_much(wish.count, "pictures", settings.most_images, "most_images", "count")
+        raise _too_much(wish.count, "pictures", settings.most_images, "most_images", "n")
     if wish.mask and not wish.image:
-        raise Refusal(400, WRONG, "There is a mask, and no picture that it belongs to.", param="mask")
+        raise Refusal(400, INVALID, "There is a mask, and no picture that it belongs to.", param="mask")
     if wish.image:
         _begun(wish, BEGUN * settings.most_pixels)
     drawn = settled(wish, facts)
-    again = round(drawn.num_inference_steps * drawn.hires_strength) if drawn.hires_scale > 1 else 0
-    steps = drawn.num_inference_steps + again
-    if steps > settings.most_steps and wish.settings.keys() & STEPS:
+    steps = drawn.num_inference_steps
+    if steps > settings.most_steps and "num_inference_steps" in wish.settings:
         raise _too_much(steps, "steps", settings.most_steps, "most_steps", "num_inference_steps")
     pixels = math.prod(round((side or 0) * drawn.hires_scale) for side in (drawn.width, drawn.height))
-    if pixels > settings.most_pixels and (wish.image or wish.settings.keys() & PIXELS):
-        raise _too_much(pixels, "pixels", settings.most_pixels, "most_pixels", "width")
+    if pixels > settings.most_pixels and (wish.image or wish.settings.keys() & SIZES):
+        raise _too_much(pixels, "pixels", settings.most_pixels, "most_pixels", "size")
     if wish.seed is not None and not 0 <= wish.seed <= LARGEST_SEED + 1 - wish.count:
-        raise Refusal(400, WRONG, f"Seeds are from 0 to {LARGEST_SEED}.", param="seed")
+        raise Refusal(400, INVALID, f"Seeds are from 0 to {LARGEST_SEED}.", param="seed")
     for name, text in (("prompt", wish.prompt), ("negative_prompt", drawn.negative_prompt)):
         _readable(name, text, letters=drawn.brackets == "letters")
     _worn(wish.adapters, adapters)
@@ -119,16 +119,14 @@ def _readable(name: str, text: str, *, letters: bool) -> None:
         if not letters:
             read_prompt(text)
     except UnicodeEncodeError:
-        raise Refusal(400, WRONG, f"The {name} has a letter that is none: half of a pair.", param=name) from None
+        raise Refusal(400, INVALID, f"The {name} has a letter that is none: half of a pair.", param=name) from None
     except BespokeError as error:
-        raise Refusal(400, WRONG, f"{error.problem} {error.hint}", param=name) from None
+        raise Refusal(400, INVALID, f"{error.problem} {error.hint}", param=name) from None
 
 
 def _worn(asked: Mapping[str, float], there: Collection[str]) -> None:
     for name, weight in asked.items():
         if name not in there:
-            listed = f"There are: {', '.join(sorted(there))}." if there else "There is none."
-            message = f"There is no adapter {shown(name)} here. {listed}"
-            raise Refusal(400, "adapter_not_found", message, param="adapters")
+            raise unknown("adapter", name, there, param="lora")
         if not math.isfinite(weight):
-            raise Refusal(400, WRONG, f"The weight of the adapter {name} is no number.", param="adapters")
+            raise Refusal(400, INVALID, f"The weight of the adapter {name} is no number.", param="lora")
