@@ -1,0 +1,282 @@
+"""Engines in replicas of Ray Serve, on a cluster of this machine: batches, kills, hangs, a second model, and the end."""
+
+import asyncio
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from bespoke.errors import BespokeError
+from bespoke.recipe.service import Serve
+from bespoke.serving.deploy import RayWorker, ray_workers
+from bespoke.serving.jobs import Cancelled, Facts, Failure, Job, Lost, Outcome, OutOfMemory, Picture, Progress
+from bespoke.serving.replica import shows
+
+ENGINE = """
+import os, time
+from functools import partial
+from pathlib import Path
+
+from bespoke.errors import BespokeError
+from bespoke.serving.jobs import Facts, Failure, OutOfMemory, Picture, Step
+
+class Small:
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def log(self, *words):
+        with open(self.folder / "log", "a") as file:
+            file.write(" ".join(map(str, (os.getpid(), *words))) + "\\n")
+
+    def prepare(self, model):
+        if model == "none@1":
+            raise BespokeError("There is no none@1.", "Promote one.")
+        self.log("prepare", model)
+        return Facts(model, 8, 8)
+
+    def release(self, model):
+        self.log("release", model)
+
+    def draw(self, jobs, watch):
+        first = jobs[0].prompt
+        self.log("draw", *(job.id for job in jobs))
+        if first == "too many" and len(jobs) > 1:
+            raise OutOfMemory
+        if first == "wrong":
+            raise ValueError("a wrong batch")
+        if first == "hangs once" and self.first("hung"):
+            time.sleep(600)
+        if first == "dies once" and self.first("dead"):
+            os._exit(9)
+        steps = 4
+        for number in range(1, steps + 1):
+            while first == "waits" and number == 2 and not (self.folder / "gate").exists():
+                watch(Step(number, steps))
+                time.sleep(0.02)
+            watch(Step(number, steps, lambda: [f"{job.id} at {number}".encode() for job in jobs]))
+        return [self.drawn(job, len(jobs)) for job in jobs]
+
+    def drawn(self, job, batch):
+        if job.prompt == "bad":
+            return Failure("not_a_picture", "It is none.")
+        return Picture(job.id.encode(), "png", 8, 8, job.seed, job.model, batch=batch)
+
+    def first(self, mark):
+        try:
+            (self.folder / mark).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+def small(folder):
+    return partial(Small, folder)
+"""
+SETTINGS = Serve(step_timeout_s=6.0, load_timeout_s=120.0, drain_s=2.0)
+
+
+@dataclass
+class Service:
+    """Workers, and where their engines leave traces."""
+
+    workers: list[RayWorker]
+    folder: Path
+
+    def traces(self, *words: str) -> list[tuple[int, list[str]]]:
+        """The processes, each with what it said, of the engines that said some words first."""
+        lines = (self.folder / "log").read_text().splitlines() if (self.folder / "log").exists() else []
+        split = [line.split() for line in lines]
+        return [(int(pid), said) for pid, *said in split if said[: len(words)] == list(words)]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """A module with an engine that replicas can import, since they get this process's path."""
+    folder = tmp_path_factory.mktemp("path")
+    (folder / "engine_of_a_test.py").write_text(ENGINE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield importlib.import_module("engine_of_a_test")
+    del sys.modules["engine_of_a_test"]
+
+
+@pytest.fixture(scope="module")
+def service(work: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service of two replicas, three if need be, on a cluster of its own with room for two."""
+    import ray
+
+    folder = tmp_path_factory.mktemp("service")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    workers: list[Any] = ray_workers(work.small(str(folder)), SETTINGS, replicas=(2, 3))
+    yield Service(workers, folder)
+    asyncio.run(ended(workers))
+    ray.shutdown()
+
+
+async def ended(workers: Sequence[RayWorker]) -> None:
+    for worker in workers:
+        await worker.close()
+
+
+def job(name: str, prompt: str = "a cat", model: str = "style@1", **more: Any) -> Job:
+    return Job(name, model, prompt, seed=len(name), **more)
+
+
+async def soon(true: Callable[[], object]) -> None:
+    """Waits until something is true; no limit but the test's."""
+    while not true():
+        await asyncio.sleep(0.02)
+
+
+def unheard(progress: Progress) -> None:
+    pass
+
+
+async def dispatched(workers: Sequence[RayWorker], batches: Sequence[list[Job]]) -> dict[str, list[Outcome]]:
+    """Every answer that each job got: batches go to whichever worker is free, again when they are lost."""
+    waiting: asyncio.Queue[list[Job]] = asyncio.Queue()
+    for batch in batches:
+        waiting.put_nowait(batch)
+    answers: dict[str, list[Outcome]] = {job.id: [] for batch in batches for job in batch}
+
+    async def works(worker: RayWorker) -> None:
+        while not all(answers.values()):
+            try:
+                batch = await asyncio.wait_for(waiting.get(), 0.2)
+            except TimeoutError:
+                continue
+            try:
+                outcomes = await worker.draw(batch, unheard)
+            except Lost:
+                waiting.put_nowait(batch)
+                continue
+            for job, outcome in zip(batch, outcomes, strict=True):
+                answers[job.id].append(outcome)
+
+    await asyncio.gather(*map(works, workers))
+    return answers
+
+
+def test_there_is_a_worker_for_each_replica_that_may_be_and_ray_knows_what_was_asked(service: Service):
+    from ray.serve.context import _get_global_client
+
+    assert len(service.workers) == 3
+    details: Any = _get_global_client().get_serve_details()
+    (application,) = details["applications"].values()
+    asked = application["deployments"]["engine"]["deployment_config"]
+    scaling = asked["autoscaling_config"]
+    assert (scaling["min_replicas"], scaling["max_replicas"], scaling["target_ongoing_requests"]) == (2, 3, 1.0)
+    assert (asked["max_ongoing_requests"], asked["max_queued_requests"]) == (1, 6)
+    assert (asked["graceful_shutdown_timeout_s"], asked["health_check_period_s"]) == (2.0, 1.5)
+    assert not details["proxies"]
+
+
+def test_preparing_reaches_every_replica_and_so_does_letting_go(service: Service):
+    async def asks() -> list[Facts]:
+        facts = await asyncio.gather(*(worker.prepare("style@1") for worker in service.workers))
+        await service.workers[0].prepare("other@2")
+        await service.workers[1].release("other@2")
+        return facts
+
+    assert asyncio.run(asks()) == [Facts("style@1", 8, 8)] * 3
+    assert len({pid for pid, _ in service.traces("prepare", "style@1")}) == 2
+    assert len(service.traces("prepare", "style@1")) == 2
+    assert len({pid for pid, _ in service.traces("release", "other@2")}) == 2
+    with pytest.raises(BespokeError, match=r"There is no none@1\.") as caught:
+        asyncio.run(service.workers[0].prepare("none@1"))
+    assert caught.value.hint == "Promote one."
+
+
+def test_a_batch_comes_back_whole_in_order_with_its_progress(service: Service):
+    heard: list[Progress] = []
+    jobs = [job("a", previews=1), job("bb"), job("ccc", "bad")]
+    outcomes = asyncio.run(service.workers[0].draw(jobs, heard.append))
+    first = Picture(b"a", "png", 8, 8, 1, "style@1", batch=3)
+    assert outcomes == [first, replace(first, data=b"bb", seed=2), Failure("not_a_picture", "It is none.")]
+    shown = (b"a at 2", b"bb at 2", b"ccc at 2")
+    assert heard == [Progress(n, 4, shown if n == 2 else ()) for n in (1, 2, 3, 4)]
+
+
+def test_what_goes_wrong_comes_as_what_it_is(service: Service):
+    async def asks(*jobs: Job) -> Sequence[Outcome]:
+        return await service.workers[0].draw(jobs, unheard)
+
+    with pytest.raises(OutOfMemory):
+        asyncio.run(asks(job("1", "too many"), job("2", "too many")))
+    with pytest.raises(RuntimeError, match="ValueError: a wrong batch"):
+        asyncio.run(asks(job("3", "wrong")))
+    with pytest.raises(RuntimeError, match=r"There is no none@1\."):
+        asyncio.run(asks(job("4", model="none@1")))
+    assert isinstance(asyncio.run(asks(job("5")))[0], Picture)
+
+
+def test_what_is_cancelled_ends_at_its_next_step_whether_it_has_begun_or_waits(service: Service):
+    async def asks() -> list[Any]:
+        names = ["one", "two", "three"]
+        tasks = [
+            asyncio.create_task(worker.draw([job(name, "waits")], unheard))
+            for name, worker in zip(names, service.workers, strict=True)
+        ]
+        await soon(lambda: len(service.traces("draw")) >= before + 2)  # both replicas are at one, the third waits
+        for worker in service.workers:
+            worker.cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    before = len(service.traces("draw"))
+    assert [type(error) for error in asyncio.run(asks())] == [Cancelled] * 3
+    assert len(asyncio.run(dispatched(service.workers, [[job("next")], [job("after")]]))) == 2
+    assert len(service.traces("draw")) == before + 4
+
+
+def test_a_killed_a_dying_and_a_hanging_replica_cost_no_job_its_one_answer(service: Service):
+    async def asks() -> dict[str, list[Outcome]]:
+        batches = [[job(f"job{n}-{m}") for m in range(3)] for n in range(12)]
+        batches[0] = [job("killed", "waits")]
+        batches[4] = [job("dies", "dies once")]
+        batches[8] = [job("hangs", "hangs once")]
+        task = asyncio.create_task(dispatched(service.workers, batches))
+        await soon(lambda: service.traces("draw", "killed"))
+        os.kill(service.traces("draw", "killed")[0][0], signal.SIGKILL)
+        await soon(lambda: len(service.traces("draw", "killed")) > 1)
+        (service.folder / "gate").touch()
+        return await task
+
+    answers = asyncio.run(asks())
+    assert len(answers) == 3 + 9 * 3
+    assert all(len(got) == 1 and isinstance(got[0], Picture) for got in answers.values())
+    for name in ("killed", "dies", "hangs"):
+        assert len({pid for pid, _ in service.traces("draw", name)}) >= 2
+    hung = service.traces("draw", "hangs")[0][0]
+    asyncio.run(soon(lambda: not Path(f"/proc/{hung}").exists()))
+
+
+def test_a_second_model_is_read_by_the_replica_that_gets_a_batch_for_it(service: Service):
+    wearing = job("dressed", model="late@3", adapters=(("hat", 0.5),))
+    answers = asyncio.run(dispatched(service.workers, [[wearing], [job("bare", model="late@3")]]))
+    assert [got.model for (got,) in answers.values() if isinstance(got, Picture)] == ["late@3"] * 2
+    assert {pid for pid, _ in service.traces("draw", "dressed")} <= {
+        pid for pid, _ in service.traces("prepare", "late@3")
+    }
+
+
+def test_impossible_numbers_of_replicas_and_a_missing_ray_are_told(work: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    for replicas in ((0, 1), (3, 2)):
+        with pytest.raises(BespokeError, match="There cannot be"):
+            ray_workers(work.small("."), SETTINGS, replicas=replicas)
+    monkeypatch.setitem(sys.modules, "ray.serve", None)
+    with pytest.raises(BespokeError, match="needs Ray Serve") as caught:
+        ray_workers(work.small("."), SETTINGS, replicas=(1, 1))
+    assert "bespoke[ray]" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("steps", "previews", "shown"), [(4, 1, [2]), (20, 3, [5, 10, 15]), (3, 9, [1, 2]), (5, 0, [])]
+)
+def test_previews_are_spread_evenly_and_never_the_last_step(steps: int, previews: int, shown: list[int]):
+    assert [number for number in range(1, steps + 1) if shows(number, steps, previews)] == shown
