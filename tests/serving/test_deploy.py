@@ -1,9 +1,10 @@
-"""Engines in replicas of Ray Serve, on a cluster of this machine: batches, kills, hangs, a second model, and the end."""
+"""Engines in replicas of Ray Serve, on a cluster of this machine: batches, kills, hangs, another model, the end."""
 
 import asyncio
 import importlib
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +17,10 @@ import pytest
 from bespoke.errors import BespokeError
 from bespoke.recipe.service import Serve
 from bespoke.serving.deploy import RayWorker, ray_workers
-from bespoke.serving.jobs import Cancelled, Facts, Failure, Job, Lost, Outcome, OutOfMemory, Picture, Progress
-from bespoke.serving.replica import shows
+from bespoke.serving.dispatch import Dispatcher
+from bespoke.serving.jobs import Cancelled, Facts, Failure, Job, Outcome, OutOfMemory, Picture, Progress
+from bespoke.serving.replica import tag
+from bespoke.serving.waiting import Ticket, Waiting
 
 ENGINE = """
 import os, time
@@ -25,6 +28,7 @@ from functools import partial
 from pathlib import Path
 
 from bespoke.errors import BespokeError
+from bespoke.serving.dispatch import Dispatcher
 from bespoke.serving.jobs import Facts, Failure, OutOfMemory, Picture, Step
 
 class Small:
@@ -77,6 +81,15 @@ class Small:
 
 def small(folder):
     return partial(Small, folder)
+"""
+ORPHAN = """
+from engine_of_a_test import small
+from bespoke.recipe.service import Serve
+from bespoke.serving.deploy import ray_workers
+
+workers = ray_workers(small({folder!r}), Serve(step_timeout_s=2.0), replicas=(1, 1), address={address!r})
+print("up", flush=True)
+input()
 """
 SETTINGS = Serve(step_timeout_s=6.0, load_timeout_s=120.0, drain_s=2.0)
 
@@ -138,29 +151,22 @@ def unheard(progress: Progress) -> None:
     pass
 
 
-async def dispatched(workers: Sequence[RayWorker], batches: Sequence[list[Job]]) -> dict[str, list[Outcome]]:
-    """Every answer that each job got: batches go to whichever worker is free, again when they are lost."""
-    waiting: asyncio.Queue[list[Job]] = asyncio.Queue()
-    for batch in batches:
-        waiting.put_nowait(batch)
-    answers: dict[str, list[Outcome]] = {job.id: [] for batch in batches for job in batch}
+class Counted:
+    """A meter that keeps how often a worker was lost."""
 
-    async def works(worker: RayWorker) -> None:
-        while not all(answers.values()):
-            try:
-                batch = await asyncio.wait_for(waiting.get(), 0.2)
-            except TimeoutError:
-                continue
-            try:
-                outcomes = await worker.draw(batch, unheard)
-            except Lost:
-                waiting.put_nowait(batch)
-                continue
-            for job, outcome in zip(batch, outcomes, strict=True):
-                answers[job.id].append(outcome)
+    lost = 0
 
-    await asyncio.gather(*map(works, workers))
-    return answers
+    def queued(self, waiting: int, drawn: int) -> None:
+        pass
+
+    def batch(self, size: int, seconds: float) -> None:
+        pass
+
+    def restarted(self) -> None:
+        self.lost += 1
+
+    def workers(self, up: int) -> None:
+        pass
 
 
 def test_there_is_a_worker_for_each_replica_that_may_be_and_ray_knows_what_was_asked(service: Service):
@@ -230,39 +236,21 @@ def test_what_is_cancelled_ends_at_its_next_step_whether_it_has_begun_or_waits(s
 
     before = len(service.traces("draw"))
     assert [type(error) for error in asyncio.run(asks())] == [Cancelled] * 3
-    assert len(asyncio.run(dispatched(service.workers, [[job("next")], [job("after")]]))) == 2
-    assert len(service.traces("draw")) == before + 4
-
-
-def test_a_killed_a_dying_and_a_hanging_replica_cost_no_job_its_one_answer(service: Service):
-    async def asks() -> dict[str, list[Outcome]]:
-        batches = [[job(f"job{n}-{m}") for m in range(3)] for n in range(12)]
-        batches[0] = [job("killed", "waits")]
-        batches[4] = [job("dies", "dies once")]
-        batches[8] = [job("hangs", "hangs once")]
-        task = asyncio.create_task(dispatched(service.workers, batches))
-        await soon(lambda: service.traces("draw", "killed"))
-        os.kill(service.traces("draw", "killed")[0][0], signal.SIGKILL)
-        await soon(lambda: len(service.traces("draw", "killed")) > 1)
-        (service.folder / "gate").touch()
-        return await task
-
-    answers = asyncio.run(asks())
-    assert len(answers) == 3 + 9 * 3
-    assert all(len(got) == 1 and isinstance(got[0], Picture) for got in answers.values())
-    for name in ("killed", "dies", "hangs"):
-        assert len({pid for pid, _ in service.traces("draw", name)}) >= 2
-    hung = service.traces("draw", "hangs")[0][0]
-    asyncio.run(soon(lambda: not Path(f"/proc/{hung}").exists()))
+    assert isinstance(asyncio.run(service.workers[0].draw([job("next")], unheard))[0], Picture)
+    assert len(service.traces("draw")) == before + 3
 
 
 def test_a_second_model_is_read_by_the_replica_that_gets_a_batch_for_it(service: Service):
     wearing = job("dressed", model="late@3", adapters=(("hat", 0.5),))
-    answers = asyncio.run(dispatched(service.workers, [[wearing], [job("bare", model="late@3")]]))
-    assert [got.model for (got,) in answers.values() if isinstance(got, Picture)] == ["late@3"] * 2
-    assert {pid for pid, _ in service.traces("draw", "dressed")} <= {
-        pid for pid, _ in service.traces("prepare", "late@3")
-    }
+    [picture] = asyncio.run(service.workers[0].draw([wearing], unheard))
+    assert isinstance(picture, Picture) and picture.model == "late@3"
+    [(reader, _)], [(drawer, _)] = service.traces("prepare", "late@3"), service.traces("draw", "dressed")
+    assert reader == drawer
+    router: Any = service.workers[0]._fleet._handle._router._asyncio_router._request_router
+    asyncio.run(soon(lambda: any(tag(wearing) in each.multiplexed_model_ids for each in router.curr_replicas.values())))
+    for number in range(8):  # whoever has it gets what needs it
+        asyncio.run(service.workers[number % 3].draw([replace(wearing, id=f"again{number}")], unheard))
+        assert service.traces("draw", f"again{number}")[0][0] == reader
 
 
 def test_impossible_numbers_of_replicas_and_a_missing_ray_are_told(work: ModuleType, monkeypatch: pytest.MonkeyPatch):
@@ -275,8 +263,52 @@ def test_impossible_numbers_of_replicas_and_a_missing_ray_are_told(work: ModuleT
     assert "bespoke[ray]" in caught.value.hint
 
 
-@pytest.mark.parametrize(
-    ("steps", "previews", "shown"), [(4, 1, [2]), (20, 3, [5, 10, 15]), (3, 9, [1, 2]), (5, 0, [])]
-)
-def test_previews_are_spread_evenly_and_never_the_last_step(steps: int, previews: int, shown: list[int]):
-    assert [number for number in range(1, steps + 1) if shows(number, steps, previews)] == shown
+def test_a_killed_a_dying_and_a_hanging_replica_cost_no_picture_its_one_answer_and_the_end_leaves_nothing(
+    service: Service,
+):
+    from ray import serve
+
+    jobs = [job(f"job{number}") for number in range(30)]
+    jobs[3] = job("killed", "waits", settings=(("kind", 1),))
+    jobs[9] = job("dies", "dies once", settings=(("kind", 2),))
+    jobs[20] = job("hangs", "hangs once", settings=(("kind", 3),))
+
+    async def asks() -> list[Outcome]:
+        waiting, loop = Waiting(len(jobs)), asyncio.get_running_loop()
+        dispatcher = Dispatcher(service.workers, waiting, SETTINGS, meter)
+        await dispatcher.start(["style@1"])
+        tickets = [Ticket(job, "me", loop.create_future()) for job in jobs]
+        waiting.add(tickets)
+        await soon(lambda: service.traces("draw", "killed"))
+        os.kill(service.traces("draw", "killed")[0][0], signal.SIGKILL)
+        await soon(lambda: len(service.traces("draw", "killed")) > 1)
+        (service.folder / "gate").touch()
+        outcomes = await asyncio.gather(*(ticket.answer for ticket in tickets))
+        assert waiting.unanswered == 0
+        await dispatcher.close()
+        return outcomes
+
+    meter = Counted()
+    outcomes = asyncio.run(asks())
+    assert [got.data.decode() for got in outcomes if isinstance(got, Picture)] == [job.id for job in jobs]
+    assert meter.lost >= 3
+    for name in ("killed", "dies", "hangs"):
+        assert len({pid for pid, _ in service.traces("draw", name)}) >= 2
+        assert not Path(f"/proc/{service.traces('draw', name)[0][0]}").exists()
+    assert serve.status().applications == {}
+
+
+def test_what_a_killed_service_leaves_on_a_cluster_of_others_ends_itself(service: Service, work: ModuleType):
+    import ray
+    from ray import serve
+
+    address = ray.get_runtime_context().gcs_address
+    code = f"import sys; sys.path[:] = {sys.path!r}\n" + ORPHAN.format(folder=str(service.folder), address=address)
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert child.stdout
+    assert child.stdout.readline() == "up\n"
+    assert len(serve.status().applications) == 1
+    child.kill()
+    child.wait()
+    asyncio.run(soon(lambda: not serve.status().applications))
+    child.stdout.close()

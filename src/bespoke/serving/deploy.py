@@ -26,7 +26,7 @@ from bespoke.serving.replica import Home, Limits, News, Owner, Replica, Within, 
 
 QUIET = {"log_level": "ERROR", "enable_access_log": False}
 CHECK = 10.0
-"""At most so many seconds lie between two looks at whether a replica is well."""
+"""At most so many seconds lie between two looks at whether a replica is there."""
 LOOK = 0.2
 """Seconds between two looks at whether the replicas are up, or have nothing left to do."""
 HINT = "Ray's logs say more; try the same without --ray."
@@ -54,7 +54,7 @@ class RayWorker:
 
     def __init__(self, fleet: "Fleet") -> None:
         self._fleet, self._response, self._cancelled = fleet, None, False
-        fleet.workers += 1
+        fleet.workers.add(self)
 
     async def prepare(self, model: str) -> Facts:
         """What is known of a model once every replica has read it.
@@ -93,10 +93,10 @@ class RayWorker:
             try:
                 news: News = await asyncio.wait_for(anext(response), limit)
             except TimeoutError:
-                raise Lost(f"a replica was not heard of for {limit} s") from None
+                raise Lost(f"a replica was not heard of for {limit:g} s") from None
             match news:
                 case Within(seconds):
-                    limit = seconds
+                    limit = seconds + CHECK  # it ends itself before; but its machine may be gone, or stand still
                 case Progress():
                     told(news)
                 case outcomes, error:
@@ -113,7 +113,7 @@ class RayWorker:
     async def close(self) -> None:
         """Ends the worker, and with the last one the replicas."""
         self.cancel()
-        await self._fleet.leave()
+        await self._fleet.leave(self)
 
 
 class Fleet:
@@ -123,7 +123,7 @@ class Fleet:
         self._serve = _serve()
         self._ray, self._disconnect = connected("--ray", replicas[1], address)
         self._load, self._preparing = settings.load_timeout_s, dict[str, asyncio.Task[Facts]]()
-        self.name, self.workers = f"bespoke-{uuid.uuid4().hex[:8]}", 0
+        self.name, self.workers, self._at_work = f"bespoke-{uuid.uuid4().hex[:8]}", set[RayWorker](), False
         try:
             self._owner = self._ray.remote(num_cpus=0)(Owner).remote()
             self._handle = self._begun(factory, settings, replicas)
@@ -173,8 +173,7 @@ class Fleet:
 
     def draw(self, jobs: Sequence[Job]) -> Any:
         """What is heard of a batch, from a replica that has drawn with its model and adapters, if one is free."""
-        name = tag(jobs[0].model, *(adapter for adapter, _ in jobs[0].adapters))
-        return self._handle.options(stream=True, multiplexed_model_id=name).draw.remote(jobs)
+        return self._handle.options(stream=True, multiplexed_model_id=tag(jobs[0])).draw.remote(jobs)
 
     async def prepare(self, model: str) -> Facts:
         """What is known of a model once all replicas have read it, whichever worker asks first.
@@ -187,8 +186,10 @@ class Fleet:
         return await asyncio.shield(self._preparing[model])
 
     async def _prepared(self, model: str) -> Facts:
+        """As `prepare`; replicas that draw meanwhile read it one after the other, so that there is always who draws."""
         try:
-            answers = await self._all("prepare", model)
+            names = [name for name in await self._all("name") if isinstance(name, str)] if self._at_work else [None]
+            answers = [answer for name in names for answer in await self._all("prepare", model, name)]
         except Exception as error:
             raise self.meant(error) from error
         said = [answer for answer in answers if isinstance(answer, tuple)]
@@ -197,6 +198,7 @@ class Fleet:
                 raise error
         if not said:
             raise Lost(f"no replica lived through reading {model}")
+        self._at_work = True
         return said[0][0]
 
     async def release(self, model: str) -> None:
@@ -204,9 +206,9 @@ class Fleet:
         with contextlib.suppress(TimeoutError, *self._lost()):
             await self._all("release", model)
 
-    async def _all(self, method: str, model: str) -> list[Any]:
+    async def _all(self, method: str, *what: object) -> list[Any]:
         """What all replicas say; the error of one that is lost is its answer."""
-        response = self._handle.broadcast(method, model)
+        response = self._handle.broadcast(method, *what)
         return await response.results_async(timeout_s=self._load, return_exceptions=True)
 
     def meant(self, error: Exception) -> Exception:
@@ -219,11 +221,11 @@ class Fleet:
     def _lost(self) -> tuple[type[Exception], ...]:
         return self._ray.exceptions.RayError, self._serve.exceptions.RayServeException
 
-    async def leave(self) -> None:
-        """Lets one worker go; after the last nothing is left of the application."""
-        self.workers -= 1
-        if self.workers == 0:
+    async def leave(self, worker: RayWorker) -> None:
+        """Lets a worker go; after the last nothing is left of the application."""
+        if self.workers == {worker}:
             await asyncio.to_thread(self._end)
+        self.workers.discard(worker)
 
     def _end(self) -> None:
         with contextlib.suppress(TimeoutError, *self._lost()):

@@ -8,16 +8,20 @@ import os
 import pickle
 import threading
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from bespoke.scale.worker import Answer, at_home, portable
-from bespoke.serving.jobs import Cancelled, Engine, Facts, Job, Progress, Step
+from bespoke.serving.jobs import Cancelled, Engine, Facts, Job, OutOfMemory, Progress, Step
+from bespoke.serving.worker import previewed
 
 TAGS = 32
 """So many models, each with what it wears, a replica is known for: those that it drew with last."""
+LOOK = 0.5
+"""Seconds between two looks at whether the engine hangs."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +72,20 @@ class Replica:
         self._thread = ThreadPoolExecutor(1, "bespoke-engine")
         self._engine: Engine = self._thread.submit(pickle.loads(factory)).result()  # noqa: S301 - our service
         self._facts: dict[str, Facts] = {}
-        self._until = float("inf")
+        self._until, self._name = float("inf"), uuid.uuid4().hex
+        threading.Thread(target=self._guard, daemon=True, name="bespoke-guard").start()
         self._tag = serve.multiplexed(max_num_models_per_replica=TAGS)(_same)
 
-    async def prepare(self, model: str) -> tuple[Facts | None, Exception | None]:
-        """What is known of a model once it is read, or why it cannot be."""
-        answer = await asyncio.wrap_future(self._thread.submit(self._answered, self._prepared, model))
-        if answer[0] is not None:
-            await self._tag(tag(model))
-        return answer
+    async def name(self) -> str:
+        """What no other replica is called."""
+        return self._name
+
+    async def prepare(self, model: str, name: str | None = None) -> tuple[Facts | None, Exception | None] | None:
+        """What is known of a model once it is read, or why it cannot be; nothing from others than who is named."""
+        if name not in (None, self._name):
+            return None
+        await self._tag(model)
+        return await asyncio.wrap_future(self._thread.submit(self._answered, self._prepared, model))
 
     async def release(self, model: str) -> None:
         """Lets the engine forget a model."""
@@ -85,6 +94,7 @@ class Replica:
 
     async def draw(self, jobs: Sequence[Job]) -> AsyncIterator[News]:
         """What happens to a batch, up to its outcomes; whoever stops listening lets it end at its next step."""
+        await self._tag(tag(jobs[0]))
         news: asyncio.Queue[News] = asyncio.Queue()
         loop, stopped = asyncio.get_running_loop(), threading.Event()
         batch = Batch(jobs, stopped, lambda item: loop.call_soon_threadsafe(news.put_nowait, item))
@@ -94,8 +104,6 @@ class Replica:
             while not last:
                 item = await news.get()
                 last = isinstance(item, tuple)
-                if last:
-                    await self._tag(tag(jobs[0].model, *(name for name, _ in jobs[0].adapters)))
                 yield item
         finally:
             stopped.set()
@@ -129,25 +137,32 @@ class Replica:
         self._until = time.monotonic() + self._limits.load
         try:
             return function(argument), None
+        except MemoryError:
+            return None, OutOfMemory()
         except Exception as error:  # noqa: BLE001 - what it is, is told to who asked
             return None, portable(error)
         finally:
             self._until = float("inf")
 
-    async def check_health(self) -> None:
-        """Ends the process if the engine hangs, and the application if its service is gone; Ray Serve asks this.
+    def _guard(self) -> None:
+        """Ends the process when the engine hangs: Ray Serve then starts another at once.
 
-        A check that fails would be heard of only after three, and the batch that hangs be waited for.
+        A check of health that fails would count only when it has failed three times, and what hangs be waited for.
         """
-        if time.monotonic() > self._until:
-            os._exit(1)
+        while time.monotonic() <= self._until:
+            time.sleep(LOOK)
+        os._exit(1)
+
+    async def check_health(self) -> None:
+        """Ends the application if its service is gone; Ray Serve asks this again and again, and who is silent dies."""
         from ray import serve
-        from ray.exceptions import ActorDiedError
+        from ray.exceptions import ActorDiedError, RayError
 
         try:
             await self._owner.lives.remote()
-        except ActorDiedError:
-            serve.delete(serve.get_replica_context().app_name, _blocking=False)
+        except RayError as error:
+            if isinstance(error, ActorDiedError):
+                serve.delete(serve.get_replica_context().app_name, _blocking=False)
 
 
 @dataclass(frozen=True)
@@ -162,19 +177,14 @@ class Batch:
         """Tells of a step, with its unfinished pictures where a job wants one then. Raises: Cancelled."""
         if self.stopped.is_set():
             raise Cancelled
-        shown = any(shows(step.number, step.steps, job.previews) for job in self.jobs)
-        previews = tuple(step.previews()) if shown and step.previews else ()
-        self.tell(Progress(step.number, step.steps, previews))
+        shown = step.number in previewed(step.steps, max(job.previews for job in self.jobs))
+        files = step.previews() if shown and step.previews else ()
+        self.tell(Progress(step.number, step.steps, tuple(files)))
 
 
-def shows(number: int, steps: int, previews: int) -> bool:
-    """Whether one of so many unfinished pictures, evenly spread over the steps, is shown after this one."""
-    return number < steps and number * (previews + 1) // steps > (number - 1) * (previews + 1) // steps
-
-
-def tag(model: str, *adapters: str) -> str:
-    """What a replica is known for that has drawn with a model and adapters."""
-    return "\n".join((model, *sorted(adapters)))
+def tag(job: Job) -> str:
+    """What a replica is known for that has drawn such a job: its model, and what that wears."""
+    return "\n".join((job.model, *sorted(name for name, _ in job.adapters)))
 
 
 async def _same(tag: str) -> str:
