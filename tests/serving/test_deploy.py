@@ -142,9 +142,10 @@ def job(name: str, prompt: str = "a cat", model: str = "style@1", **more: Any) -
 
 
 async def soon(true: Callable[[], object]) -> None:
-    """Waits until something is true; no limit but the test's."""
-    while not true():
-        await asyncio.sleep(0.02)
+    """Waits until something is true that must come true, if not when."""
+    async with asyncio.timeout(120):
+        while not true():
+            await asyncio.sleep(0.02)
 
 
 def unheard(progress: Progress) -> None:
@@ -247,8 +248,14 @@ def test_a_second_model_is_read_by_the_replica_that_gets_a_batch_for_it(service:
     [(reader, _)], [(drawer, _)] = service.traces("prepare", "late@3"), service.traces("draw", "dressed")
     assert reader == drawer
     router: Any = service.workers[0]._fleet._handle._router._asyncio_router._request_router
-    asyncio.run(soon(lambda: any(tag(wearing) in each.multiplexed_model_ids for each in router.curr_replicas.values())))
-    for number in range(8):  # whoever has it gets what needs it
+
+    def known_and_free() -> bool:
+        replicas = router.curr_replicas
+        tagged = any(tag(wearing) in replica.multiplexed_model_ids for replica in replicas.values())
+        return tagged and not any(router.replica_queue_len_cache.get(name) for name in replicas)
+
+    for number in range(8):  # whoever has it gets what needs it, if free
+        asyncio.run(soon(known_and_free))
         asyncio.run(service.workers[number % 3].draw([replace(wearing, id=f"again{number}")], unheard))
         assert service.traces("draw", f"again{number}")[0][0] == reader
 
@@ -304,11 +311,14 @@ def test_what_a_killed_service_leaves_on_a_cluster_of_others_ends_itself(service
 
     address = ray.get_runtime_context().gcs_address
     code = f"import sys; sys.path[:] = {sys.path!r}\n" + ORPHAN.format(folder=str(service.folder), address=address)
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True)
+    assert child.stdin
     assert child.stdout
     assert child.stdout.readline() == "up\n"
     assert len(serve.status().applications) == 1
     child.kill()
     child.wait()
     asyncio.run(soon(lambda: not serve.status().applications))
+    child.stdin.close()
     child.stdout.close()

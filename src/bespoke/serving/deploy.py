@@ -124,6 +124,7 @@ class Fleet:
         self._ray, self._disconnect = connected("--ray", replicas[1], address)
         self._load, self._preparing = settings.load_timeout_s, dict[str, asyncio.Task[Facts]]()
         self.name, self.workers, self._at_work = f"bespoke-{uuid.uuid4().hex[:8]}", set[RayWorker](), False
+        self._handle: Any = None
         try:
             self._owner = self._ray.remote(num_cpus=0)(Owner).remote()
             self._handle = self._begun(factory, settings, replicas)
@@ -229,6 +230,8 @@ class Fleet:
 
     def _end(self) -> None:
         with contextlib.suppress(TimeoutError, *self._lost()):
+            if self._handle is not None:
+                self._handle.shutdown()  # or its thread would ask Ray later, which begins a cluster where there is none
             self._serve.delete(self.name)
         self._disconnect()
 
