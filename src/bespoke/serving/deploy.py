@@ -8,6 +8,7 @@ Source: Ray Serve's documentation, "Autoscaling", "Model multiplexing" and "Hand
 import asyncio
 import contextlib
 import importlib
+import itertools
 import logging
 import pickle
 import sys
@@ -166,11 +167,12 @@ class Fleet:
             if state.status == "RUNNING":
                 return
             if state.status == "DEPLOY_FAILED":
-                said = " ".join(deployment.message for deployment in state.deployments.values()) or state.message
-                raise BespokeError(f"The engine could not be made on the Ray cluster: {said}", HINT)
+                said = " ".join(_words(deployment.message) for deployment in state.deployments.values())
+                raise BespokeError(f"No engine could be made on the Ray cluster: {said or state.message}", HINT)
             time.sleep(LOOK)
-        problem = f"No replica was up after {self._load:g} s; the cluster has {self._ray.cluster_resources()}."
-        raise BespokeError(problem, "Each takes a core, and a GPU where the cluster has any: fewer --replicas?")
+        has = {kind: self._ray.cluster_resources().get(kind, 0) for kind in ("CPU", "GPU")}
+        problem = f"The first replicas were not up after {self._load:g} s; the cluster has {has}."
+        raise BespokeError(problem, "Each takes a CPU, and a GPU where the cluster has any: fewer --replicas?")
 
     def draw(self, jobs: Sequence[Job]) -> Any:
         """What is heard of a batch, from a replica that has drawn with its model and adapters, if one is free."""
@@ -234,6 +236,12 @@ class Fleet:
                 self._handle.shutdown()  # or its thread would ask Ray later, which begins a cluster where there is none
             self._serve.delete(self.name)
         self._disconnect()
+
+
+def _words(message: str) -> str:
+    """What a message says after the traces in it."""
+    lines = reversed(message.strip().splitlines())
+    return " ".join(reversed(list(itertools.takewhile(lambda line: not line.startswith(" "), lines))))
 
 
 def _serve() -> Any:

@@ -74,7 +74,7 @@ class Replica:
         self._facts: dict[str, Facts] = {}
         self._until, self._name = float("inf"), uuid.uuid4().hex
         threading.Thread(target=self._guard, daemon=True, name="bespoke-guard").start()
-        self._tag = serve.multiplexed(max_num_models_per_replica=TAGS)(_same)
+        self._tag: Any = serve.multiplexed(max_num_models_per_replica=TAGS)(_same)
 
     async def name(self) -> str:
         """What no other replica is called."""
