@@ -18,9 +18,10 @@ from bespoke.errors import BespokeError
 from bespoke.recipe.service import Serve
 from bespoke.serving.deploy import RayWorker, ray_workers
 from bespoke.serving.dispatch import Dispatcher
-from bespoke.serving.jobs import Cancelled, Facts, Failure, Job, Outcome, OutOfMemory, Picture, Progress
+from bespoke.serving.jobs import Cancelled, Facts, Failure, Held, Job, Outcome, OutOfMemory, Picture, Progress
+from bespoke.serving.metrics import Metrics
+from bespoke.serving.queue import Queue, Ticket
 from bespoke.serving.replica import tag
-from bespoke.serving.waiting import Ticket, Waiting
 
 ENGINE = """
 import os, time
@@ -29,7 +30,7 @@ from pathlib import Path
 
 from bespoke.errors import BespokeError
 from bespoke.serving.dispatch import Dispatcher
-from bespoke.serving.jobs import Facts, Failure, OutOfMemory, Picture, Step
+from bespoke.serving.jobs import Facts, Failure, Held, OutOfMemory, Picture, Step
 
 class Small:
     def __init__(self, folder):
@@ -42,11 +43,14 @@ class Small:
     def prepare(self, model):
         if model == "none@1":
             raise BespokeError("There is no none@1.", "Promote one.")
-        self.log("prepare", model)
+        self.log("prepare", model, os.environ.get("BESPOKE_STORE", ""))
         return Facts(model, 8, 8)
 
     def release(self, model):
         self.log("release", model)
+
+    def held(self):
+        return Held(models=1, size=os.getpid())
 
     def draw(self, jobs, watch):
         first = jobs[0].prompt
@@ -126,7 +130,9 @@ def service(work: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
     folder = tmp_path_factory.mktemp("service")
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    workers: list[Any] = ray_workers(work.small(str(folder)), SETTINGS, replicas=(2, 3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BESPOKE_STORE", "there")
+        workers: list[Any] = ray_workers(work.small(str(folder)), SETTINGS, replicas=(2, 3))
     yield Service(workers, folder)
     asyncio.run(ended(workers))
     ray.shutdown()
@@ -152,24 +158,6 @@ def unheard(progress: Progress) -> None:
     pass
 
 
-class Counted:
-    """A meter that keeps how often a worker was lost."""
-
-    lost = 0
-
-    def queued(self, waiting: int, drawn: int) -> None:
-        pass
-
-    def batch(self, size: int, seconds: float) -> None:
-        pass
-
-    def restarted(self) -> None:
-        self.lost += 1
-
-    def workers(self, up: int) -> None:
-        pass
-
-
 def test_there_is_a_worker_for_each_replica_that_may_be_and_ray_knows_what_was_asked(service: Service):
     from ray.serve.context import _get_global_client
 
@@ -193,7 +181,7 @@ def test_preparing_reaches_every_replica_and_so_does_letting_go(service: Service
 
     assert asyncio.run(asks()) == [Facts("style@1", 8, 8)] * 3
     assert len({pid for pid, _ in service.traces("prepare", "style@1")}) == 2
-    assert len(service.traces("prepare", "style@1")) == 2
+    assert len(service.traces("prepare", "style@1", "there")) == 2
     assert len({pid for pid, _ in service.traces("release", "other@2")}) == 2
     with pytest.raises(BespokeError, match=r"There is no none@1\.") as caught:
         asyncio.run(service.workers[0].prepare("none@1"))
@@ -207,6 +195,8 @@ def test_a_batch_comes_back_whole_in_order_with_its_progress(service: Service):
     first = Picture(b"a", "png", 8, 8, 1, "style@1", batch=3)
     assert outcomes == [first, replace(first, data=b"bb", seed=2), Failure("not_a_picture", "It is none.")]
     shown = (b"a at 2", b"bb at 2", b"ccc at 2")
+    [(pid, _)] = service.traces("draw", "a", "bb", "ccc")
+    assert service.workers[0].held == Held(models=1, size=pid)
     assert heard == [Progress(n, 4, shown if n == 2 else ()) for n in (1, 2, 3, 4)]
 
 
@@ -281,24 +271,24 @@ def test_a_killed_a_dying_and_a_hanging_replica_cost_no_picture_its_one_answer_a
     jobs[20] = job("hangs", "hangs once", settings=(("kind", 3),))
 
     async def asks() -> list[Outcome]:
-        waiting, loop = Waiting(len(jobs)), asyncio.get_running_loop()
-        dispatcher = Dispatcher(service.workers, waiting, SETTINGS, meter)
+        queue, loop = Queue(len(jobs)), asyncio.get_running_loop()
+        dispatcher = Dispatcher(service.workers, queue, SETTINGS, meter)
         await dispatcher.start(["style@1"])
         tickets = [Ticket(job, "me", loop.create_future()) for job in jobs]
-        waiting.add(tickets)
+        queue.add(tickets)
         await soon(lambda: service.traces("draw", "killed"))
         os.kill(service.traces("draw", "killed")[0][0], signal.SIGKILL)
         await soon(lambda: len(service.traces("draw", "killed")) > 1)
         (service.folder / "gate").touch()
-        outcomes = await asyncio.gather(*(ticket.answer for ticket in tickets))
-        assert waiting.unanswered == 0
+        outcomes = await asyncio.wait_for(asyncio.gather(*(ticket.answer for ticket in tickets)), 120)
+        assert queue.unanswered == 0
         await dispatcher.close()
         return outcomes
 
-    meter = Counted()
+    meter = Metrics()
     outcomes = asyncio.run(asks())
     assert [got.data.decode() for got in outcomes if isinstance(got, Picture)] == [job.id for job in jobs]
-    assert meter.lost >= 3
+    assert (meter.registry.get_sample_value("bespoke_worker_restarts_total") or 0) >= 3
     for name in ("killed", "dies", "hangs"):
         assert len({pid for pid, _ in service.traces("draw", name)}) >= 2
         assert not Path(f"/proc/{service.traces('draw', name)[0][0]}").exists()

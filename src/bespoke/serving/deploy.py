@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import itertools
 import logging
+import os
 import pickle
 import sys
 import time
@@ -22,14 +23,16 @@ from typing import Any
 from bespoke.errors import BespokeError
 from bespoke.recipe.service import Serve
 from bespoke.scale.connection import connected
-from bespoke.serving.jobs import Cancelled, Factory, Facts, Job, Lost, Outcome, OutOfMemory, Progress, Worker
-from bespoke.serving.replica import Home, Limits, News, Owner, Replica, Within, tag
+from bespoke.serving.jobs import NOTHING, Cancelled, Factory, Facts, Job, Lost, Outcome, OutOfMemory, Progress, Worker
+from bespoke.serving.replica import Answer, Home, Limits, News, Owner, Replica, Within, tag
 
 QUIET = {"log_level": "ERROR", "enable_access_log": False}
 CHECK = 10.0
 """At most so many seconds lie between two looks at whether a replica is there."""
 LOOK = 0.2
 """Seconds between two looks at whether the replicas are up, or have nothing left to do."""
+NAMES = ("BESPOKE_", "MLFLOW_")
+"""What the variables begin with that replicas get from the service."""
 HINT = "Ray's logs say more; try the same without --ray."
 
 
@@ -54,6 +57,7 @@ class RayWorker:
     """A place for one batch at a time in whichever replica Ray Serve chooses: one that has the model, if it is free."""
 
     def __init__(self, fleet: "Fleet") -> None:
+        self.held = NOTHING  # of the replica that drew the last batch
         self._fleet, self._response, self._cancelled = fleet, None, False
         fleet.workers.add(self)
 
@@ -100,7 +104,8 @@ class RayWorker:
                     limit = seconds + CHECK  # it ends itself before; but its machine may be gone, or stand still
                 case Progress():
                     told(news)
-                case outcomes, error:
+                case Answer(outcomes, error, held):
+                    self.held = held
                     if error is not None:
                         raise error
                     return outcomes
@@ -136,7 +141,8 @@ class Fleet:
 
     def _begun(self, factory: Factory, settings: Serve, replicas: tuple[int, int]) -> Any:
         """The handle of the application, whose replicas start now."""
-        home = Home(list(sys.path), str(Path.cwd()), self._owner)
+        names = {name: value for name, value in os.environ.items() if name.startswith(NAMES)}
+        home = Home(list(sys.path), str(Path.cwd()), names, self._owner)
         limits = Limits(settings.step_timeout_s, settings.load_timeout_s)
         gpus = bool(self._ray.cluster_resources().get("GPU"))
         made = self._serve.deployment(
@@ -195,14 +201,14 @@ class Fleet:
             answers = [answer for name in names for answer in await self._all("prepare", model, name)]
         except Exception as error:
             raise self.meant(error) from error
-        said = [answer for answer in answers if isinstance(answer, tuple)]
-        for _, error in said:
-            if error is not None:
-                raise error
+        said = [answer for answer in answers if isinstance(answer, Answer)]
+        for answer in said:
+            if answer.error is not None:
+                raise answer.error
         if not said:
             raise Lost(f"no replica lived through reading {model}")
         self._at_work = True
-        return said[0][0]
+        return said[0].result
 
     async def release(self, model: str) -> None:
         """Lets all replicas forget a model; one that is lost has forgotten it."""

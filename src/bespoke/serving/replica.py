@@ -9,13 +9,13 @@ import pickle
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from bespoke.scale.worker import Answer, at_home, portable
-from bespoke.serving.jobs import Cancelled, Engine, Facts, Job, OutOfMemory, Progress, Step
+from bespoke.scale.worker import at_home, portable
+from bespoke.serving.jobs import NOTHING, Cancelled, Engine, Facts, Held, Job, OutOfMemory, Progress, Step
 from bespoke.serving.worker import previewed
 
 TAGS = 32
@@ -39,8 +39,18 @@ class Within:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What an engine gave for what it was asked, or why it gave nothing."""
+
+    result: Any = None
+    error: Exception | None = None
+    held: Held = NOTHING
+    """What it has in memory since."""
+
+
 News = Within | Progress | Answer
-"""What is heard of a batch; its answer, outcomes or an error, is the last."""
+"""What is heard of a batch; the answer is the last."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,8 @@ class Home:
 
     path: Sequence[str]
     folder: str
+    names: Mapping[str, str]
+    """Variables that say where the registry is; a machine's own count for more."""
     owner: Any
     """The actor that lives as long as the service does."""
 
@@ -68,6 +80,8 @@ class Replica:
         from ray import serve
 
         at_home(home.path, home.folder)
+        for name, value in home.names.items():
+            os.environ.setdefault(name, value)
         self._limits, self._owner = limits, home.owner
         self._thread = ThreadPoolExecutor(1, "bespoke-engine")
         self._engine: Engine = self._thread.submit(pickle.loads(factory)).result()  # noqa: S301 - our service
@@ -80,7 +94,7 @@ class Replica:
         """What no other replica is called."""
         return self._name
 
-    async def prepare(self, model: str, name: str | None = None) -> tuple[Facts | None, Exception | None] | None:
+    async def prepare(self, model: str, name: str | None = None) -> Answer | None:
         """What is known of a model once it is read, or why it cannot be; nothing from others than who is named."""
         if name not in (None, self._name):
             return None
@@ -103,7 +117,7 @@ class Replica:
             last = False
             while not last:
                 item = await news.get()
-                last = isinstance(item, tuple)
+                last = isinstance(item, Answer)
                 yield item
         finally:
             stopped.set()
@@ -124,23 +138,22 @@ class Replica:
             return list(self._engine.draw(jobs, watch))
 
         if not batch.stopped.is_set():
-            outcomes, error = self._answered(drawn, batch.jobs)
-            batch.tell((outcomes or [], error))
+            batch.tell(self._answered(drawn, batch.jobs))
 
     def _prepared(self, model: str) -> Facts:
         if model not in self._facts:
             self._facts[model] = self._engine.prepare(model)
         return self._facts[model]
 
-    def _answered(self, function: Callable[[Any], Any], argument: object) -> tuple[Any, Exception | None]:
+    def _answered(self, function: Callable[[Any], Any], argument: object) -> Answer:
         """What a function of the engine's gives, or why it gives nothing; meanwhile the clock runs."""
         self._until = time.monotonic() + self._limits.load
         try:
-            return function(argument), None
+            return Answer(function(argument), held=self._engine.held())
         except MemoryError:
-            return None, OutOfMemory()
+            return Answer(error=OutOfMemory(), held=self._engine.held())
         except Exception as error:  # noqa: BLE001 - what it is, is told to who asked
-            return None, portable(error)
+            return Answer(error=portable(error), held=self._engine.held())
         finally:
             self._until = float("inf")
 
