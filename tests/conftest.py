@@ -19,8 +19,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-# Reading the libraries makes a million objects that stay. The collector, and trainings that give memory back, would look
-# through all of them again and again: that took a quarter of the tests' time.
+# Reading the libraries makes a million objects that stay. The collector, and trainings that give memory back, would
+# look through all of them again and again: that took a quarter of the tests' time.
 gc.disable()
 
 
