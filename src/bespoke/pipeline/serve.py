@@ -60,7 +60,7 @@ def settings_of(folder: Path, overrides: Sequence[str] = ()) -> Serve:
 def engine(number: int, settings: Serve) -> Engine:
     """What draws in the worker of that number: on a GPU of its own, or on its share of the cores."""
     from bespoke.hardware import cores
-    from bespoke.pipeline.easel import Easel
+    from bespoke.pipeline.easel import easel
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // settings.workers)))
     import torch
@@ -69,8 +69,7 @@ def engine(number: int, settings: Serve) -> Engine:
         torch.cuda.set_device(number % gpus)
     else:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    folder = Path(settings.adapters) if settings.adapters else None
-    return Easel(folder, settings.memory_gb, safety_checker=settings.safety_checker)
+    return easel(Path(), settings.adapters or None, settings.memory_gb, settings.safety_checker)
 
 
 def workers(
