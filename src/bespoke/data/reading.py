@@ -15,7 +15,6 @@ from PIL import Image, ImageChops, ImageCms, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from bespoke.data import damage
-from bespoke.data.damage import File
 
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
