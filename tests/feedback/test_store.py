@@ -27,7 +27,9 @@ WORDS = st.text(st.characters(blacklist_categories=()), max_size=30)
 
 def program(code: str, *arguments: object) -> subprocess.Popen[str]:
     """Another process, which says what goes wrong."""
-    begin = "import sys; from pathlib import Path; from bespoke.feedback import *; from bespoke.feedback.places import *\n"
+    begin = (
+        "import sys; from pathlib import Path; from bespoke.feedback import *; from bespoke.feedback.places import *\n"
+    )
     command = [sys.executable, "-c", begin + textwrap.dedent(code), *map(str, arguments)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -65,7 +67,9 @@ def test_any_text_and_any_seed_come_back(somewhere: Place) -> None:
         @settings(max_examples=40, database=None)
         @given(WORDS, WORDS, st.integers(0, 2**64 - 1), st.dictionaries(WORDS, WORDS | st.integers() | st.booleans()))
         def check(prompt: str, negative: str, seed: int, how: dict[str, object]) -> None:
-            given_ = replace(SAMPLE, id=f"s{len(seen)}", prompt=prompt, negative_prompt=negative, seed=seed, settings=how)
+            given_ = replace(
+                SAMPLE, id=f"s{len(seen)}", prompt=prompt, negative_prompt=negative, seed=seed, settings=how
+            )
             kept = store.add(given_, prompt.encode("utf-8", "replace"))
             seen.append(kept)
             assert (kept.seed, kept.settings) == (seed, how)
@@ -279,5 +283,3 @@ def test_the_nearest_store_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_service_that_writes_things_down_loads_nothing_heavy() -> None:
     heavy = ("torch", "scipy", "mlflow", "pandas")
     assert ended(program(f"print([name for name in {heavy} if name in sys.modules])")) == "[]\n"
-
-
