@@ -6,6 +6,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Split = Literal["train", "validation"]
+GENERATED = "generated_by"
+"""The label of pictures that a model of ours drew: the version that did."""
+MOST_GENERATED = 0.03
+"""The part of the training pictures that may be a model's own before people are warned.
+
+Stable Diffusion 2.1 that learnt again and again from sets of which 3.3 % were its own pictures drew worse after five
+rounds, and did not quite recover by learning from photographs. Source: Bohacek & Farid 2023, "Nepotistically Trained
+Generative-AI Models Collapse" (arXiv 2311.12202).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +100,12 @@ class Dataset:
     def part(self, split: Split) -> tuple[Picture, ...]:
         """The pictures of one split."""
         return tuple(p for p in self.pictures if p.split == split)
+
+    @property
+    def generated(self) -> float:
+        """The part of the training pictures that a model of ours drew, from 0 to 1."""
+        training = self.part("train")
+        return sum(GENERATED in p.labels for p in training) / len(training) if training else 0.0
 
     def reasons(self) -> dict[str, int]:
         """How many files were set aside for each reason, most frequent first."""

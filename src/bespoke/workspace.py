@@ -242,6 +242,16 @@ class Project:
         return self.root / "bespoke.db"
 
     @property
+    def feedback(self) -> Path:
+        """What people say of pictures that a service drew."""
+        return self.root / "feedback.db"
+
+    @property
+    def samples(self) -> Path:
+        """Pictures that the service was allowed to keep, by the hash of what they hold."""
+        return self.root / "samples"
+
+    @property
     def versions(self) -> Path:
         """The files of registered versions, by the hash of what they hold."""
         return self.root / "versions"

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from bespoke.evaluation.preference import Vote, strengths, win_rate
-from bespoke.feedback import COLUMNS, Comparison, Item, Rating, results, to_csv
+from bespoke.feedback import Comparison, Item, Rating
+from bespoke.feedback.results import COLUMNS, results, to_csv
 
 MODELS = ("z-base", "tuned", "a-other")
 

@@ -14,7 +14,7 @@ from bespoke.workspace import relative
 
 if TYPE_CHECKING:
     from bespoke.evaluation.preference import Agreement, WinRate
-    from bespoke.feedback import Results
+    from bespoke.feedback.results import Results
 
 OF_A_SERVER = {"fastapi", "starlette", "uvicorn"}
 

@@ -9,7 +9,7 @@ import typer
 from bespoke.cli.display import result
 from bespoke.cli.options import PREVIEW, Debug, Json, Previewing, RecipeFile, Set, working
 from bespoke.errors import BespokeError
-from bespoke.records import Dataset
+from bespoke.records import MOST_GENERATED, Dataset
 from bespoke.workspace import relative
 
 dataset_app = typer.Typer(help="Datasets: in, checked, cleaned, out.", no_args_is_help=True, rich_markup_mode=None)
@@ -19,7 +19,10 @@ Folder = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset's fol
 @dataset_app.command("import")
 def import_data(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A folder, archive, shards, table of URLs, URL or hub id.")
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A folder, archive, shards, table of URLs, URL, hub id or feedback:PATH."
+        ),
     ],
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder, new or begun.")],
     recipe: RecipeFile = None,
@@ -301,8 +304,9 @@ def export_data(
 
 
 def counts(dataset: Dataset) -> dict[str, object]:
-    """How many files came in, were kept and were set aside for each reason, for JSON."""
-    return {"files": dataset.files, "kept": len(dataset.pictures), "set_aside": dataset.reasons()}
+    """How many files came in, were kept and were set aside for each reason, and a model's own share, for JSON."""
+    came = {"files": dataset.files, "kept": len(dataset.pictures), "set_aside": dataset.reasons()}
+    return {**came, "generated": dataset.generated}
 
 
 def became(dataset: Dataset) -> str:
@@ -310,7 +314,17 @@ def became(dataset: Dataset) -> str:
     aside = "".join(f"\n  {count} {reason}" for reason, count in dataset.reasons().items())
     doubtful = sum(bool(picture.doubts) for picture in dataset.pictures)
     doubts = f"\n{doubtful} of those kept are doubtful: see bespoke data inspect" if doubtful else ""
-    return f"{dataset.files} files: {len(dataset.pictures)} kept, {len(dataset.set_aside)} set aside{aside}{doubts}"
+    own = f"\n{_own(dataset)}" if dataset.generated else ""
+    kept, gone = len(dataset.pictures), len(dataset.set_aside)
+    return f"{dataset.files} files: {kept} kept, {gone} set aside{aside}{doubts}{own}"
+
+
+def _own(dataset: Dataset) -> str:
+    """How much of the training a model's own pictures are, and that it is too much where it is."""
+    told = f"{dataset.generated:.1%} of the training pictures were drawn by a model of ours"
+    if dataset.generated <= MOST_GENERATED:
+        return f"{told}."
+    return f"{told}, more than {MOST_GENERATED:.0%}: models that learn from themselves get worse. Add others."
 
 
 def _asked(models: dict[str, str]) -> tuple[str, ...]:

@@ -39,6 +39,8 @@ class Otherwise:
     """The caption of those that come without one."""
     repeats: float = 1.0
     """How often they count, times what their own folder says."""
+    source: str = ""
+    """What the source is called, where that is not its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,8 @@ def build(
     what was imported before has changed in the source.
     """
     links = is_table(source)
-    with fetched(source, folder, recipe.download, arriving) if links else opened(source, folder, arriving) as inside:
+    with fetched(source, folder, recipe.download, arriving) if links else opened(source, folder, arriving) as came:
+        inside = replace(came, name=(otherwise.source if otherwise else "") or came.name)
         named = recipe.data.file_name_captions
         walked = find(inside.folder, file_names=named, samples=inside.samples) if inside.walk else ()
         before = _before(folder)

@@ -79,7 +79,7 @@ class Results:
             **asdict(self),
             "raters": [{**asdict(r), "finished": r.finished} for r in self.raters],
         }
-        return _finite(content)
+        return finite(content)
 
 
 def results(comparison: Comparison, ratings: Sequence[Rating], names: Mapping[str, str] | None = None) -> Results:
@@ -181,11 +181,12 @@ def _warnings(raters: Sequence[Rater]) -> tuple[str, ...]:
     )
 
 
-def _finite(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+def finite(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """The same for JSON, which knows no infinity: what is none or no number is null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}  # pyright: ignore[reportUnknownVariableType]
+        return {key: finite(part) for key, part in value.items()}  # pyright: ignore[reportUnknownVariableType]
     if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in value]  # pyright: ignore[reportUnknownVariableType]
+        return [finite(part) for part in value]  # pyright: ignore[reportUnknownVariableType]
     return value

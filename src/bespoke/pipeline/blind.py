@@ -10,7 +10,8 @@ from PIL import Image
 
 from bespoke.data.reading import SUFFIXES, Unreadable, read
 from bespoke.errors import BespokeError
-from bespoke.feedback import FILE, Comparison, Item, Ratings, Results, results, to_csv
+from bespoke.feedback import FILE, Comparison, Item, Ratings
+from bespoke.feedback.results import Results, results, to_csv
 from bespoke.pipeline.naming import Named, named
 from bespoke.pipeline.pictures import drawn, file_name, home
 from bespoke.pipeline.reporting import Reporter, silent

@@ -1,7 +1,7 @@
 """A source turned into a dataset with a recipe's settings, a dataset into a better one or into others' layouts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bespoke import data
@@ -13,6 +13,8 @@ from bespoke.records import Dataset, Picture
 from bespoke.workspace import Project, alone
 
 LOOK = "look at pictures"
+FEEDBACK = "feedback:"
+"""Before the path or URL of a store of feedback, whose accepted pictures are a source."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ def import_data(
     report: Reporter = silent,
 ) -> Dataset:
     """The dataset made in a folder from a source: a folder, archive, Parquet file, shards, links, a URL or hub id.
+
+    `feedback:PATH` or `feedback:URL` are the accepted pictures of a store of feedback.
 
     The settings are those of `recipe` or, where none is named, of the `recipe.toml` beside the dataset.
 
@@ -186,6 +190,11 @@ def built(
     source: str | Path, folder: Path, recipe: Recipe, report: Reporter, otherwise: data.Otherwise | None = None
 ) -> Dataset:
     """The dataset made in a folder with a recipe's settings; `otherwise` is what holds for all its pictures."""
+    if str(source).startswith(FEEDBACK):
+        from bespoke.pipeline.heard import accepted  # SQL takes a while to load
+
+        with accepted(str(source)) as (pictures, name):
+            return built(pictures, folder, recipe, report, replace(otherwise or data.Otherwise(), source=name))
     arriving = counting(report, "fetch pictures" if data.is_table(source) else "read sources")
     with alone(folder):
         return data.build(source, folder, recipe, counting(report, "check pictures"), arriving, otherwise)

@@ -57,6 +57,8 @@ class Shelf:
     """A folder of blobs, and beside them versions laid out as run folders."""
 
     root: Path
+    again: str = "Register the run again, which puts back what is the same; or use another version."
+    """What to do about a blob that is missing or was changed."""
 
     def path(self, digest: str) -> Path:
         """Where the content of that hash lies, or would."""
@@ -75,7 +77,7 @@ class Shelf:
         """
         found = sha256(source)
         if digest and digest != found:
-            raise BespokeError(f"{source} is not what it should be: its SHA-256 is {found}, not {digest}.", _AGAIN)
+            raise BespokeError(f"{source} is not what it should be: its SHA-256 is {found}, not {digest}.", self.again)
         if not self.holds(found):
             with atomic_file(self.path(found)) as temporary:
                 shutil.copyfile(source, temporary)
@@ -86,13 +88,23 @@ class Shelf:
 
     def put_text(self, text: str) -> Blob:
         """The text in UTF-8, kept."""
-        content = text.encode()
+        return self.put_bytes(text.encode())
+
+    def put_bytes(self, content: bytes) -> Blob:
+        """The content, kept."""
         digest = hashlib.sha256(content).hexdigest()
         if not self.holds(digest):
             with atomic_file(self.path(digest)) as temporary:
                 temporary.write_bytes(content)
             self.path(digest).chmod(READ_ONLY)
         return Blob(digest, len(content))
+
+    def remove(self, digest: str) -> None:
+        """Takes the content of that hash away, if it is here."""
+        path = self.path(digest)
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # others lie in the folder, too
+            path.parent.rmdir()
 
     def read(self, digest: str) -> str:
         """The text of that hash. Raises: BespokeError when it is not here, or was changed."""
@@ -103,9 +115,9 @@ class Shelf:
         path = self.path(digest)
         called = f"{what} ({path})" if what else str(path)
         if not path.is_file():
-            raise BespokeError(f"{called} is missing.", _AGAIN)
+            raise BespokeError(f"{called} is missing.", self.again)
         if (found := sha256(path)) != digest:
-            raise BespokeError(f"{called} was changed: its SHA-256 is {found}, not {digest}.", _AGAIN)
+            raise BespokeError(f"{called} was changed: its SHA-256 is {found}, not {digest}.", self.again)
         return path
 
     def lay_out(self, manifest: Manifest) -> Path:
@@ -134,6 +146,3 @@ class Shelf:
                 shutil.copyfile(blob, temporary)
         with contextlib.suppress(OSError):
             target.chmod(READ_ONLY)
-
-
-_AGAIN = "Register the run again, which puts back what is the same; or use another version."

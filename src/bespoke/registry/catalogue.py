@@ -144,7 +144,7 @@ class Catalogue:
         """
         checks = tuple(asdict(check) for check in decision.checks) if decision else ()
         record = Record(
-            kind, version.number, standing.seen, alias, version.manifest, scorecard, _now(), _who(), forced, checks
+            kind, version.number, standing.seen, alias, version.manifest, scorecard, _now(), who(), forced, checks
         )
         if kind == "scored":
             self._send(version.tracked, [scorecard])
@@ -308,7 +308,8 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _who() -> str:
+def who() -> str:
+    """The person and the machine that this command is given by."""
     try:
         person = getpass.getuser()
     except (KeyError, OSError):  # a container without users

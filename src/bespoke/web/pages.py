@@ -2,7 +2,7 @@
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from bespoke.feedback import Results
+from bespoke.feedback.results import Results
 from bespoke.page.wording import MINUS
 
 

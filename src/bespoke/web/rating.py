@@ -17,7 +17,8 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict
 
 from bespoke.errors import BespokeError
-from bespoke.feedback import Choice, Trial, rater_name, to_csv
+from bespoke.feedback import Choice, Trial, rater_name
+from bespoke.feedback.results import to_csv
 from bespoke.pipeline.blind import Blind
 from bespoke.web.pages import Pages
 

@@ -9,6 +9,7 @@ from bespoke.data.colours import MIXED
 from bespoke.page import SEVERITIES, Advice, Severity
 from bespoke.pipeline.describe.captions import usual_beginning, word_counts
 from bespoke.pipeline.describe.view import LOOK_ALIKE, View
+from bespoke.records import GENERATED, MOST_GENERATED
 
 FEWEST = 15
 """Training pictures below which a style is seldom learnt well."""
@@ -70,7 +71,7 @@ def advice(view: View) -> tuple[Advice, ...]:
     """All that follows from the facts, what matters most first."""
     alone: tuple[Callable[[View], Advice | None], ...] = (
         _few, _unvalidated, _smaller, _cut, _equal, _without_trigger, _one_word, _one_colour, _one_group, _divided,
-        _counting_often, _copies, _outdated, _uncaptioned, _unreadable,
+        _counting_often, _copies, _outdated, _uncaptioned, _unreadable, _generated,
     )  # fmt: skip
     found = [each for each in (ask(view) for ask in alone) if each is not None] + _doubts(view)
     return tuple(sorted(found, key=lambda each: (SEVERITIES.index(each.severity), -each.count)))
@@ -94,6 +95,16 @@ def _few(view: View) -> Advice | None:
     finding = f"There {'is' if count == 1 else 'are'} only {count} picture{'s' * (count != 1)} to learn from."
     why = "From so few the model learns the pictures by heart rather than what they have in common."
     return Advice("serious", count, finding, why, f"Add pictures until there are {FEWEST} or more; 50 are better.")
+
+
+def _generated(view: View) -> Advice | None:
+    part, training = view.dataset.generated, view.dataset.part("train")
+    if part <= MOST_GENERATED:
+        return None
+    count = sum(GENERATED in picture.labels for picture in training)
+    finding = f"{share(count, len(training))} drawn by a model of ours."
+    why = "A model that learns from itself repeats its faults, and draws less and less different things."
+    return Advice("worth a look", count, finding, why, "Add pictures that no model drew, or take in fewer of these.")
 
 
 def _unvalidated(view: View) -> Advice | None:
