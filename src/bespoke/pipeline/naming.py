@@ -85,15 +85,16 @@ class Named:
         return self.adapter is not None or (self.state is not None and not full and not words)
 
 
-def named(model: str) -> Named:
+def named(model: str, start: Path | None = None) -> Named:
     """The model called `pico`, a hub id, a folder, a .safetensors file, a run, `RUN@last`, `@epoch-27` or `@step-400`.
 
-    Folders and files may be behind a URL. `NAME@champion` and `NAME@7` are versions of the nearest registry.
+    Folders and files may be behind a URL. `NAME@champion` and `NAME@7` are versions of the registry nearest to the
+    folder `start`, by default the working directory.
 
     Raises: BespokeError when nothing is called so, or a version's files are not what was registered.
     """
     if versioned.is_registered(model):
-        return _of_version(model)
+        return _of_version(model, start)
     run = _run_of(model)
     if run is None:
         checkpoint = checkpoint_of(model)

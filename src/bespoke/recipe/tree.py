@@ -8,6 +8,7 @@ from bespoke.recipe.dataset import Balance, Caption, Clean, Data, Download
 from bespoke.recipe.section import BelowOne, Positive, Prompts, Section, Share
 from bespoke.recipe.service import Serve
 from bespoke.recipe.training import Augment, Model, Stage, Sweep, Text, Train, Validation, Words
+from bespoke.recipe.update import Update
 
 
 class Sample(Section):
@@ -160,6 +161,7 @@ class Recipe(Section):
     objective: Objective = Objective()
     evaluate: Evaluate = Evaluate()
     serve: Serve = Serve()
+    update: Update = Update()
 
     @property
     def trains_words(self) -> bool:
