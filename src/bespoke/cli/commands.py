@@ -15,6 +15,7 @@ from bespoke.cli.feedback import feedback_app
 from bespoke.cli.keys import keys_app
 from bespoke.cli.options import Debug, Json, Set, Store, working
 from bespoke.cli.plots import grid
+from bespoke.cli.propose import propose
 from bespoke.cli.scores import evaluate
 from bespoke.cli.serving import serve
 from bespoke.cli.sweeps import sweep
@@ -228,6 +229,7 @@ app.command()(evaluate)
 app.command()(sweep)
 app.command()(compare)
 app.command()(serve)
+feedback_app.command()(propose)
 
 
 @app.command()

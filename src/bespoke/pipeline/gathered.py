@@ -1,14 +1,15 @@
-"""A project looked over: its champion, what people and drift say of it, what is new to learn from, what a training costs."""
+"""A project looked over: its champion, what people and drift say of it, what is new, what a training costs."""
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from bespoke import data
 from bespoke import recipe as recipes
+from bespoke.data import dataset as datasets
 from bespoke.errors import BespokeError
 from bespoke.feedback import Place, Store
 from bespoke.feedback import place as place_of_feedback
@@ -60,7 +61,26 @@ class Scene:
     @property
     def there(self) -> Dataset:
         """The project's dataset as it is now."""
-        return data.captioned(self.folder, data.record(self.folder))
+        return datasets.captioned(self.folder, datasets.record(self.folder))
+
+    @property
+    def accepted(self) -> frozenset[str]:
+        """The hashes of the pictures that are accepted from feedback."""
+        if self.feedback is None:
+            return frozenset()
+        with Store(self.feedback) as store:
+            return frozenset(one.sample.sha256 for one in candidates(store, "accepted"))
+
+    def heard(self, title: str) -> Heard:
+        """What people say of a version."""
+        return self._heard.get(title, Heard(title))
+
+    @cached_property
+    def _heard(self) -> Mapping[str, Heard]:
+        if self.feedback is None:
+            return {}
+        with Store(self.feedback) as store:
+            return {one.model: _heard(one) for one in rated(store).versions}
 
 
 def scene(root: Path, name: str, feedback: str) -> Scene:
@@ -91,17 +111,13 @@ def gather(here: Scene) -> Facts:
         if one.alias == CHAMPION and one.version == here.champion.number and one.kind in ("promoted", "rolled back")
     )
     predecessor = here.standing.previous(CHAMPION)
-    champion, before = here.champion.title, f"{here.name}@{predecessor}" if predecessor else ""
-    heard, accepted = _said(here.feedback, {champion, before} - {""})
-    learnt, there = here.learnt, here.there
-    stale = here.recipe.stage or not here.recipe.train.max_train_steps
     return replace(
-        difference(learnt, there, accepted),
-        heard=heard.get(champion, Heard(champion)),
+        difference(here.learnt, here.there, here.accepted),
+        heard=here.heard(here.champion.title),
         days=days_since(took_over),
-        before=heard.get(before, Heard(before)) if before else None,
-        alarms=_alarms(here.project, champion, took_over[:10]),
-        steps=0 if stale else here.recipe.train.max_train_steps or 0,
+        before=here.heard(f"{here.name}@{predecessor}") if predecessor else None,
+        alarms=_alarms(here.project, here.champion.title, took_over[:10]),
+        steps=0 if here.recipe.stage else here.recipe.train.max_train_steps or 0,
         hours=_hours(here),
         spent=here.ledger.spent(here.settings.update.budget_days),
         idle=here.ledger.idle(),
@@ -145,15 +161,6 @@ def _feedback(project: Project, given: str) -> Place | None:
         if given:
             raise
         return None
-
-
-def _said(where: Place | None, titles: set[str]) -> tuple[dict[str, Heard], frozenset[str]]:
-    """What people say of versions, and the hashes of the pictures that are accepted to learn from."""
-    if where is None:
-        return {}, frozenset()
-    with Store(where) as store:
-        heard = {one.model: _heard(one) for one in rated(store).versions if one.model in titles}
-        return heard, frozenset(one.sample.sha256 for one in candidates(store, "accepted"))
 
 
 def _heard(one: Rated) -> Heard:

@@ -14,8 +14,17 @@ from bespoke.workspace import Journal, Project
 Stage = Literal["import", "train", "evaluate", "register", "challenge", "promote"]
 STAGES: tuple[Stage, ...] = ("import", "train", "evaluate", "register", "challenge", "promote")
 Outcome = Literal["promoted", "refused", "waiting", "nothing new", "failed"]
-DONE: tuple[Outcome, ...] = ("promoted", "refused", "nothing new", "failed")
 DAY = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What came of an update."""
+
+    outcome: Outcome
+    why: str
+    checks: tuple[Mapping[str, Any], ...] = ()
+    """What the gate found, where it was asked."""
 
 
 @dataclass
@@ -111,9 +120,10 @@ class Updates:
         """Keeps why a stage failed."""
         self._add("failed", update.id, {"stage": update.next, "why": why, "seconds": round(seconds, 2)}, update)
 
-    def ended(self, update: Update, outcome: Outcome, why: str) -> None:
+    def ended(self, update: Update, ending: "Ending") -> None:
         """Keeps what came of an update."""
-        self._add("ended", update.id, {"outcome": outcome, "why": why, "version": update.version}, update)
+        told = {"outcome": ending.outcome, "why": ending.why, "version": update.version, "checks": ending.checks}
+        self._add("ended", update.id, told, update)
 
     def _add(self, kind: str, update: str, told: Mapping[str, Any], of: Update | None = None) -> None:
         line = {"kind": kind, "name": self.name, "update": update, "at": now(), "by": who(), **told}
