@@ -1,4 +1,4 @@
-"""A champion in use turned into whether to train it anew and, if that is asked for, into a challenger that may follow."""
+"""A champion turned into whether to train it anew and, if that is asked for, into a challenger that may follow it."""
 
 import time
 from dataclasses import dataclass, replace
@@ -24,9 +24,9 @@ class Proposed:
     facts: Facts
     proposal: Proposal
     update: Update | None
-    ran: bool
-    """Whether this call carried the update out, or went on with it."""
     ledger: Path
+    ran: bool = False
+    """Whether this call carried the update out, or went on with it."""
 
     @property
     def command(self) -> str:
@@ -59,7 +59,7 @@ def propose(
         here = scene(root, name, feedback)
         facts, proposal = _judged(here)
         here.ledger.decided(facts, proposal, run=False, approve=approve)
-        return Proposed(here.name, here.champion.title, facts, proposal, here.ledger.last(), False, here.ledger.path)
+        return Proposed(here.name, here.champion.title, facts, proposal, here.ledger.last(), here.ledger.path)
     with locked(root / ".updates.lock", f"Another command is bringing the model of {root.name} up to date."):
         here = scene(root, name, feedback)
         facts, proposal = _judged(here)
@@ -71,7 +71,7 @@ def propose(
             if goes_on:
                 report("update", 0, 1, f"going on with {update} at its stage {last.next}")
             _carry_out(here, last, approved=approve or not here.settings.update.human_approval, report=report)
-    return Proposed(here.name, here.champion.title, facts, proposal, last, bool(update), here.ledger.path)
+    return Proposed(here.name, here.champion.title, facts, proposal, last, here.ledger.path, ran=bool(update))
 
 
 def _around(folder: Path) -> Path:
