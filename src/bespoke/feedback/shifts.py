@@ -1,6 +1,7 @@
 """Figures of pictures now and then turned into whether they moved, by how much, and what chance alone would do."""
 
-from typing import NamedTuple
+import warnings
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -37,14 +38,15 @@ def moved(reference: Values, now: Values) -> Moved:
     Ties make the latter's p larger than it need be, never smaller.
     """
     found, bins = psi(reference, now), len(edges(reference)) + 1
-    p = _p_of_shares(reference, now) if _is_share(reference, now) else float(stats.ks_2samp(reference, now)[1])
+    p = _p_of_shares(reference, now) if _is_share(reference, now) else _p_of_numbers(reference, now)
     chance = psi_by_chance(len(reference), len(now), bins)
     return Moved(float(now.mean()), float(reference.mean()), p, found, chance, rank_score(reference, now))
 
 
 def edges(reference: Values, bins: int = BINS) -> Float[np.ndarray, " _"]:
     """Where bins end that each hold as much of the reference, the outermost open; fewer where values are equal."""
-    inner = np.unique(np.quantile(reference, np.linspace(0, 1, bins + 1)[1:-1], method="inverted_cdf"))
+    last = [-(-len(reference) * part // bins) - 1 for part in range(1, bins)]
+    inner = np.unique(np.sort(reference)[last])
     # A bin ends after its edge, so an edge at the largest value would leave an empty one behind.
     return inner[inner < reference.max()]
 
@@ -94,7 +96,16 @@ def _is_share(reference: Values, now: Values) -> bool:
     return len(np.unique(np.concatenate([reference, now]))) <= TWO_VALUES
 
 
+def _p_of_numbers(reference: Values, now: Values) -> float:
+    with warnings.catch_warnings():
+        # Where nothing differs, rounding brings the exact p above 1, and another way to it is taken.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found: Any = stats.ks_2samp(reference, now)
+    return float(found.pvalue)
+
+
 def _p_of_shares(reference: Values, now: Values) -> float:
     high = max(float(reference.max()), float(now.max()))
     table = [[int((some == high).sum()), int((some != high).sum())] for some in (reference, now)]
-    return float(stats.fisher_exact(table)[1])
+    found: Any = stats.fisher_exact(table)
+    return float(found.pvalue)

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bespoke import seeds
 from bespoke.errors import BespokeError
 
 
+@runtime_checkable
 class Sampled(Protocol):
     """What a kept sample says of a served picture, as far as it is watched."""
 
@@ -109,14 +110,15 @@ def thinned(samples: Sequence[Sampled], most: int) -> list[Sampled]:
     return [sample for sample in samples if sample.id in chosen]
 
 
+def day_of(sample: Sampled) -> str:
+    """The day of a sample in UTC, as 2026-11-29."""
+    return datetime.fromisoformat(sample.at).astimezone(UTC).date().isoformat()
+
+
 def _by_day(samples: Iterable[Sampled], model: str) -> dict[str, list[Sampled]]:
     """The version's samples of each day in UTC, in order, one of each prompt; canaries are left out."""
     days: dict[str, dict[str, Sampled]] = {}
     ours = (sample for sample in samples if sample.model == model and not sample.canary)
-    for sample in sorted(ours, key=lambda sample: (sample.at, sample.id)):
-        days.setdefault(_day(sample.at), {}).setdefault(sample.prompt, sample)
+    for sample in sorted(ours, key=lambda sample: (datetime.fromisoformat(sample.at), sample.id)):
+        days.setdefault(day_of(sample), {}).setdefault(sample.prompt, sample)
     return {day: list(those.values()) for day, those in days.items()}
-
-
-def _day(at: str) -> str:
-    return datetime.fromisoformat(at).astimezone(UTC).date().isoformat()

@@ -13,6 +13,8 @@ from bespoke.records import Curve, Score
 WIDTH, HEIGHT = 360.0, 220.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 20.0, 24.0
 MOST_POINTS = 500
+FEW_DOTS = 60
+"""More points than these make no dots: only the line."""
 AVERAGED_PART = 15
 """The bold loss is averaged over this part of the curve: enough to see a trend of a tenth of the noise."""
 
@@ -165,6 +167,23 @@ def scatter(points: Sequence[tuple[float, float]], title: str, marks: Sequence[t
     return title, axes.svg()
 
 
+def watched(
+    values: Sequence[float], days: Sequence[str], title: str, level: float, words: str, rang: Sequence[int]
+) -> str:
+    """A figure over days as SVG, over a level with a name, with marks where it rang; empty without days."""
+    if not len(values):
+        return ""
+    places, table = np.arange(len(values), dtype=np.float64), np.array(values, dtype=np.float64)
+    told = sorted({round(part * (len(days) - 1)) for part in (0.0, 1 / 3, 2 / 3, 1.0)})
+    axes = _Axes(places, np.append(table, level), title, "", [(float(place), days[place]) for place in told])
+    axes.level(level, words)
+    axes.line(*_thinned(places, table), "curve")
+    if len(values) <= FEW_DOTS:
+        axes.dots(places, table)
+    axes.rung(places[list(rang)], table[list(rang)])
+    return axes.svg()
+
+
 class _Axes:
     """Axes over steps and values; what is drawn on them is kept until `svg`."""
 
@@ -236,6 +255,11 @@ class _Axes:
         # Beside its line, on the side that has room.
         shift, anchor = (-6, "end") if self.x(step) > WIDTH / 2 else (6, "start")
         self._text(self.x(step) + shift, TOP - 6, f"best: step {step:.0f}", "note best", anchor)
+
+    def rung(self, steps: Floats, values: Floats) -> None:
+        """Marks points at which an alarm rang."""
+        for step, value in zip(steps, values, strict=True):
+            SubElement(self.root, "circle", {"class": "rang", **self._centre(step, value), "r": "4.5"})
 
     def svg(self) -> str:
         """The drawing."""

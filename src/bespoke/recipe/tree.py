@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bespoke.recipe.dataset import Balance, Caption, Clean, Data, Download
+from bespoke.recipe.drift import Drift
 from bespoke.recipe.section import BelowOne, Positive, Prompts, Section, Share
 from bespoke.recipe.service import Serve
 from bespoke.recipe.training import Augment, Model, Stage, Sweep, Text, Train, Validation, Words
@@ -162,6 +163,7 @@ class Recipe(Section):
     evaluate: Evaluate = Evaluate()
     serve: Serve = Serve()
     update: Update = Update()
+    drift: Drift = Drift()
 
     @property
     def trains_words(self) -> bool:
