@@ -44,7 +44,7 @@ dtype = "fp32"
 seeds = 1
 most_prompts = 3
 [objective]
-keep_prompts = ["a red bus"]
+keep_prompts = ["a red bus", "a dog"]
 [serve]
 port = 0
 watch_s = 0.2

@@ -13,7 +13,7 @@ from bespoke.data.intake.remote import here, shown
 from bespoke.data.intake.sidecars import tags_of
 from bespoke.data.masks import area_mean
 from bespoke.data.masks import place as mask_of
-from bespoke.data.reading import Pixels, Reading, Unreadable, preview, read, read_mask
+from bespoke.data.reading import Pixels, Reading, Unreadable, decoded, decoded_mask, preview, read, read_mask
 from bespoke.data.sharding import SHARD_BYTES
 from bespoke.data.sorting import NO_CAPTION, Inspected, check_enough, clean, grouped, inspect, restore, split_up
 from bespoke.data.transforms import Fitted, Transform, fit, least_part, plain, variants, varied
@@ -22,7 +22,7 @@ __all__ = [
     "ASIDE", "NO_CAPTION", "SHARD_BYTES", "TRAIN",
     "Balanced", "Buckets", "Copies", "Facts", "Fitted", "Group", "Inspected", "Otherwise", "Pixels", "Reading",
     "Share", "Shrunk", "Size", "Transform", "Unreadable",
-    "area_mean", "balance", "build", "check_enough", "clean", "export", "fit", "grouped", "here", "inspect", "is_table",
-    "kept", "least_part", "load", "mask_of", "plain", "preview", "read", "read_mask", "restore", "shown", "shrink",
-    "split_up", "tags_of", "unbalance", "variants", "varied",
+    "area_mean", "balance", "build", "check_enough", "clean", "decoded", "decoded_mask", "export", "fit", "grouped",
+    "here", "inspect", "is_table", "kept", "least_part", "load", "mask_of", "plain", "preview", "read", "read_mask",
+    "restore", "shown", "shrink", "split_up", "tags_of", "unbalance", "variants", "varied",
 ]  # fmt: skip

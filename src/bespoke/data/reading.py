@@ -96,6 +96,18 @@ def read(path: Path, digest: str = "") -> Reading:
     return Reading(image, digest, pixel_hash(image), image.width, image.height, notes, kind, mode, size)
 
 
+def decoded(content: bytes) -> Image.Image:
+    """The picture in a file's bytes, as `read` gives it. Raises: Unreadable for anything else."""
+    with _explained(content):
+        return _decode(io.BytesIO(content))[0]
+
+
+def decoded_mask(content: bytes) -> Image.Image:
+    """The mask in a file's bytes, as `read_mask` gives it. Raises: Unreadable when they hold no picture."""
+    with _explained(content):
+        return _mask(io.BytesIO(content))
+
+
 def read_mask(path: Path, *, alpha: bool = False) -> Image.Image:
     """The mask in the file at `path`, upright, in 8-bit grey: how bright it is, and what shows through is black.
 
@@ -103,7 +115,12 @@ def read_mask(path: Path, *, alpha: bool = False) -> Image.Image:
 
     Raises: Unreadable when the file holds no picture.
     """
-    with _explained(path), path.open("rb") as file, warnings.catch_warnings():
+    with _explained(path), path.open("rb") as file:
+        return _mask(file, alpha=alpha)
+
+
+def _mask(file: BinaryIO, *, alpha: bool = False) -> Image.Image:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(file, formats=FORMATS) as opened:
@@ -116,19 +133,19 @@ def read_mask(path: Path, *, alpha: bool = False) -> Image.Image:
 
 
 @contextmanager
-def _explained(path: Path) -> Generator[None, None, None]:
-    """A block that decodes the file at `path`.
+def _explained(file: Path | bytes) -> Generator[None, None, None]:
+    """A block that decodes a file, or the bytes of one.
 
     Raises: Unreadable for whatever its bytes provoke.
     """
-    if not path.is_file():
+    if isinstance(file, Path) and not file.is_file():
         raise Unreadable("not a picture", "neither a file nor a link to one")
     try:
         yield
     except (Unreadable, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise _unknown(path) from None
+        raise _unknown(file) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large() from None
     except Exception as error:  # noqa: BLE001 - a broken file provokes anything: struct.error, SyntaxError, …
@@ -295,8 +312,10 @@ def _srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.
     return converted
 
 
-def _unknown(path: Path) -> Unreadable:
-    suffix = path.suffix.lower()
+def _unknown(file: Path | bytes) -> Unreadable:
+    if isinstance(file, bytes):
+        return Unreadable("not a picture", f"holds {_held(file[:64])}")
+    path, suffix = file, file.suffix.lower()
     if suffix in FOREIGN:
         return Unreadable("unreadable", f"{suffix} files are not read; save it as PNG or JPEG")
     if not any(suffix in endings for endings in SUFFIXES.values()):
@@ -309,7 +328,11 @@ def _unknown(path: Path) -> Unreadable:
 def _holds(path: Path) -> str:
     """What a file holds that is no picture of the formats that are read."""
     with path.open("rb") as file:
-        start = file.read(64)
+        return _held(file.read(64))
+
+
+def _held(start: bytes) -> str:
+    """What it is by its first bytes."""
     known = (what for pattern, what in _HOLDS.items() if re.match(pattern, start, re.DOTALL))
     return next(known, f"none of the formats {', '.join(FORMATS)}" if start else "nothing")
 

@@ -129,6 +129,11 @@ class Store:
         wanted += [] if canary is None else [samples.c.canary == canary]
         return (_sample(row) for row in self._pages(samples, since, *wanted))
 
+    def has(self, sample: str) -> bool:
+        """Whether a picture is kept."""
+        with self.reading() as connection:
+            return connection.execute(select(samples.c.id).where(samples.c.id == sample)).first() is not None
+
     def newest(self, count: int) -> list[Sample]:
         """So many of the pictures that are kept, newest first."""
         wanted = select(samples).order_by(samples.c.at.desc(), samples.c.id.desc()).limit(count)
@@ -149,7 +154,7 @@ class Store:
                 select(opinions.c.kind, func.count()).where(opinions.c.withdrawn == "").group_by(opinions.c.kind)
             )
             decided = connection.execute(select(reviews.c.accepted, func.count()).group_by(reviews.c.accepted))
-            said = dict(told.tuples().all())
+            said = {str(kind): int(count) for kind, count in told}
             judged = {bool(accepted): count for accepted, count in decided}
             return Counts(
                 samples=_one(connection, select(func.count()).select_from(samples)),

@@ -146,6 +146,13 @@ def free_gpu_memory() -> int:
     return torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
 
 
+def free_memory() -> int:
+    """The bytes that are free where networks compute: on the GPU, else of the machine's memory; loads torch."""
+    import psutil
+
+    return free_gpu_memory() or psutil.virtual_memory().available
+
+
 def peak_memory_gb() -> tuple[float, float]:
     """The most memory that this process has had so far, and the most of its GPU's; 0 where it cannot be known."""
     import torch

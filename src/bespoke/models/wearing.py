@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, kohyafile, workedin
@@ -61,30 +62,51 @@ class Wardrobe:
         self._pipeline, self._model = pipeline, model
         self._own, self._alone = _names(pipeline), False
         self._worked_in = workedin.worn(pipeline)
+        self.worn = frozenset[str]()
+        """The names of what is worn now, of what stays in the pipeline when it is taken off."""
 
     def __enter__(self) -> "Wardrobe":
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._alone:
-            unload_adapter(self._pipeline)
-            self._alone = False
-        more = [name for name in _names(self._pipeline) if name not in self._own]
-        if more and self._own:
+            self._take_out()
+        if self.names and self._own:
             self._together({})
-            self._pipeline.delete_adapters(more)
-        elif more:
-            unload_adapter(self._pipeline)
+        self.drop(*self.names)
         workedin.work_in(self._pipeline, self._worked_in)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the files are called that were read into the pipeline and stay in it, worn or not."""
+        return tuple(name for name in _names(self._pipeline) if name not in self._own and not self._alone)
+
+    def drop(self, *names: str) -> None:
+        """Takes files out of the pipeline that are not worn now, in place; it draws as before."""
+        if not names:
+            return
+        if not self._own and {*names} == {*self.names}:
+            self._take_out()
+        else:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Adapter .* was active which is now deleted")  # it was disabled
+                self._pipeline.delete_adapters(list(names))
+
+    def _take_out(self) -> None:
+        """Takes everything out that is no own adapter; what is worked into the weights stays."""
+        self._pipeline.unload_lora_weights()
+        self._alone, self.worn = False, frozenset()
 
     def wear(self, weights: Mapping[Path, float]) -> None:
         """Lets the pipeline wear exactly these files, each with its weight, in place.
 
+        A file that was changed since it was read is read anew.
+
         Raises: BespokeError as `load_adapter`, and when a kind that diffusers does not load is to be worn with others.
+            Nothing of a file that does not fit stays, but what is worn is open until the next call.
         """
         if self._alone:
-            unload_adapter(self._pipeline)
-            self._alone = False
+            self._take_out()
         added = {path: weight for path, weight in weights.items() if path.is_file() and _is_lycoris(path)}
         weights = {path: weight for path, weight in weights.items() if path not in added}
         alone = [path for path in weights if path.is_file() and _is_alone(path)]
@@ -93,31 +115,46 @@ class Wardrobe:
             raise BespokeError(f"{alone[0]} is of a kind that is worn alone.", hint)
         workedin.work_in(self._pipeline, {**self._worked_in, **added})
         if alone:
-            unload_adapter(self._pipeline)
-            load_adapter(self._pipeline, alone[0], self._model)
-            weigh_adapter(self._pipeline, weights[alone[0]])
+            self._take_out()
             self._alone = True
+            try:
+                load_adapter(self._pipeline, alone[0], self._model)
+                weigh_adapter(self._pipeline, weights[alone[0]])
+            except BaseException:
+                self._take_out()
+                raise
         else:
             self._together(weights)
 
     def _together(self, weights: Mapping[Path, float]) -> None:
-        if not weights and set(_names(self._pipeline)) == set(self._own):
+        self.worn = frozenset()
+        if not weights and not self.names:
             return
         if self._own and not _is_scaled(self._pipeline):
             hint = "Draw with it alone: take sample.adapters and what prompts call out."
             raise BespokeError(f"{self._model} has an OFT or BOFT, which is worn alone.", hint)
-        names = {path: f"worn_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}" for path in weights}
+        names = {path: name_of(path) for path in weights}
         for path, name in names.items():
-            if name not in _names(self._pipeline):
-                with quiet(), warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", "Already found a `peft_config`")  # there are to be several
-                    load_adapter(self._pipeline, path, self._model, name)
+            if name not in self.names:
+                self._read(path, name)
+        self.worn = frozenset(names.values())
         worn = {**dict.fromkeys(self._own, 1.0), **{names[path]: weight for path, weight in weights.items()}}
         if worn:
             self._pipeline.enable_lora()
             self._pipeline.set_adapters(list(worn), list(worn.values()))
         elif _names(self._pipeline):
             self._pipeline.disable_lora()
+
+    def _read(self, path: Path, name: str) -> None:
+        """Puts a file into the pipeline, beside others; one that does not fit leaves nothing there."""
+        try:
+            with quiet(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Already found a `peft_config`")  # there are to be several
+                load_adapter(self._pipeline, path, self._model, name)
+        except BaseException:
+            others = [other for other in self.names if other != name]
+            self.drop(name) if self._own or others else self._take_out()
+            raise
 
 
 def unload_adapter(pipeline: Any) -> None:
@@ -172,6 +209,35 @@ def worked_in(pipeline: Any) -> Generator[None, None, None]:
             layer.merged_adapters.clear()
         for weight, own in kept:
             weight.data.copy_(own)
+
+
+def name_of(path: Path) -> str:
+    """What a pipeline calls a file; one that is changed is another."""
+    facts = path.stat() if path.is_file() else None
+    told = f"{path.resolve()} {facts and (facts.st_size, facts.st_mtime_ns)}"
+    return f"worn_{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+
+
+def joins_others(adapter: Path) -> bool:
+    """Whether a file is of a kind that a pipeline wears beside others and keeps when it is taken off: LoRA or DoRA."""
+    return not _is_alone(adapter) and not _is_lycoris(adapter)
+
+
+def bytes_of(pipeline: Any) -> int:
+    """How much memory a pipeline's numbers take: weights, adapters, and weights kept as they were without these."""
+    networks = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
+    tensors = [one for part in networks for one in (*part.parameters(), *part.buffers())]
+    for part in networks_of(pipeline).values():
+        tensors += part.__dict__.get(workedin.KEPT, {}).values()
+    held = {one.data_ptr(): one.nbytes for one in tensors}
+    merged = [
+        weight
+        for part in networks_of(pipeline).values()
+        for _, layer in adapters.tuned_layers(part)
+        if layer.merged_adapters
+        for weight in layer.get_base_layer().parameters()
+    ]
+    return sum(held.values()) + sum(weight.nbytes for weight in merged)
 
 
 def _mergeable(part: Any) -> list[Any]:

@@ -17,7 +17,7 @@ from bespoke.pipeline.axes import Cell
 from bespoke.pipeline.naming import marks_of
 from bespoke.pipeline.reporting import Reporter
 from bespoke.pipeline.warm import HERE, shared
-from bespoke.sampling import READING, Drawn, choices, draw, save_picture
+from bespoke.sampling import NO_NUMBER, READING, Drawn, choices, draw, save_picture
 from bespoke.workspace import sha256
 
 CHECKER = "safety_checker"
@@ -100,9 +100,9 @@ class _Work:
         cell = batch[0][1]
         pipeline = self._ready(cell)
         with warnings.catch_warnings(), worked_in(pipeline):
-            # Otherwise what is not a number becomes a black picture.
-            warnings.filterwarnings("error", "invalid value encountered in cast", RuntimeWarning)
-            return list(draw(pipeline, [one.request for _, one in batch], cell.settings))
+            warnings.filterwarnings("ignore", NO_NUMBER, RuntimeWarning)
+            drawn = list(draw(pipeline, [one.request for _, one in batch], cell.settings))
+        return [NO_NUMBER if one.broken else one for one in drawn]
 
     def _forecast(self, batches: Sequence[Batch]) -> float:
         """Seconds for all: what a batch of 1 and of 3 steps takes, once the first has warmed up the machine."""
@@ -168,7 +168,5 @@ def _digest(cell: Cell, model: Mapping[str, Any]) -> str:
 
 def _message(error: Exception) -> str:
     """Why a picture could not be drawn, in a line."""
-    if isinstance(error, RuntimeWarning):
-        return "what came out is not a number"
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return first if len(first) <= LETTERS else first[: LETTERS - 1] + "…"

@@ -1,4 +1,4 @@
-"""Accepted pictures of a service as a source of datasets, and what must leave those when people take back their word."""
+"""Accepted pictures of a service as a source of datasets, and what must leave those when people think otherwise."""
 
 import tempfile
 from collections.abc import Generator, Iterable, Iterator

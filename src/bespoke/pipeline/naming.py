@@ -15,7 +15,7 @@ from bespoke.models.marks import fingerprint
 from bespoke.models.tuned import DTYPES
 from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.pipeline import versioned
-from bespoke.pipeline.fetching import checkpoint_of, path_of
+from bespoke.pipeline.fetching import checkpoint_of, is_url, path_of
 from bespoke.pipeline.inversions import knowing
 from bespoke.pipeline.origin import base_hash
 from bespoke.recipe.tree import Sample
@@ -40,8 +40,13 @@ class Named:
     """The recipe of the run that it comes from."""
     run: Run | None = None
     """That run."""
-    registered: bool = False
-    """Whether it is a version of the registry, whose folder nobody may write to."""
+    version: versioned.Found | None = None
+    """The version of the registry that it is, whose folder nobody may write to."""
+
+    @property
+    def registered(self) -> bool:
+        """Whether it is a version of the registry."""
+        return self.version is not None
 
     def pipeline(self, *, safety_checker: bool = True, settings: Sample = DRAWING) -> Any:
         """The model as a diffusers pipeline, on the best device here, in the number format that `settings` name.
@@ -85,19 +90,20 @@ class Named:
         return self.adapter is not None or (self.state is not None and not full and not words)
 
 
-def named(model: str, start: Path | None = None) -> Named:
+def named(model: str, folder: Path = Path()) -> Named:
     """The model called `pico`, a hub id, a folder, a .safetensors file, a run, `RUN@last`, `@epoch-27` or `@step-400`.
 
-    Folders and files may be behind a URL. `NAME@champion` and `NAME@7` are versions of the registry nearest to the
-    folder `start`, by default the working directory.
+    Folders and files may be behind a URL; others count from `folder`. `NAME@champion` and `NAME@7` are versions of the
+    registry that is nearest to it.
 
     Raises: BespokeError when nothing is called so, or a version's files are not what was registered.
     """
-    if versioned.is_registered(model):
-        return _of_version(model, start)
-    run = _run_of(model)
+    if versioned.is_registered(model, folder):
+        return _of_version(model, folder)
+    run = _run_of(model, folder)
     if run is None:
-        checkpoint = checkpoint_of(model)
+        local = model != "pico" and not is_url(model) and (folder / model).exists()
+        checkpoint = checkpoint_of(str(folder / model) if local else model)
         return Named(checkpoint.name, checkpoint)
     _, at, which = model.rpartition("@")
     return _of_run(run, model, which if at else "best")
@@ -108,9 +114,9 @@ def is_run(model: str) -> bool:
     return _run_of(model) is not None or versioned.is_registered(model)
 
 
-def _run_of(model: str) -> Run | None:
-    folder, at, _ = model.rpartition("@")
-    run = Run(Path(folder if at else model))
+def _run_of(model: str, folder: Path = Path()) -> Run | None:
+    name, at, _ = model.rpartition("@")
+    run = Run(folder / (name if at else model))
     return run if run.recipe.is_file() else None
 
 
@@ -205,7 +211,7 @@ def start_of(
     base = recipe.model.base
     path, at, which = base.rpartition("@")
     run = Run(folder / (path if at else base))
-    registered = versioned.is_registered(base) and not run.recipe.is_file()
+    registered = versioned.is_registered(base, folder)
     if base != "pico" and (run.recipe.is_file() or registered):
         start = _of_version(base, folder) if registered else _of_run(run, base, which if at else "best")
         if start.state:
@@ -298,7 +304,7 @@ def _of_version(model: str, start: Path | None = None) -> Named:
     if base_hash(begun.checkpoint) != version.base_hash:
         problem = f"{version.title} was trained on {begun.name}, and that is not what it was then: its hash is another."
         raise BespokeError(problem, "Bring its base back as it was, or use another version.")
-    return replace(found, registered=True)
+    return replace(found, version=version)
 
 
 def _there_are(kind: str, folders: Sequence[Path]) -> str:

@@ -5,10 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from bespoke.sampling import grid
-from bespoke.sampling.preview import Colours, Step
+from bespoke.sampling.preview import Glimpse, Step
 from bespoke.workspace import atomic_file
 
 FILE = "preview.png"
@@ -22,9 +20,8 @@ class Previews:
     def __init__(
         self, pipeline: Any, folder: Path | None, tell: Callable[[str], None], seconds: float = SECONDS
     ) -> None:
-        self._vae, self._factor = pipeline.vae, pipeline.vae_scale_factor
+        self._glimpse = Glimpse(pipeline)
         self._file, self._tell, self._seconds = folder and folder / FILE, tell, seconds
-        self._colours: Colours | None = None
         self._last = float("-inf")
 
     def __enter__(self) -> "Previews":
@@ -46,9 +43,5 @@ class Previews:
             self._show(self._file, step)
 
     def _show(self, file: Path, step: Step) -> None:
-        self._colours = self._colours or Colours(self._vae)
-        small = self._colours(step.estimate())
-        size = small[0].width * self._factor, small[0].height * self._factor
         with atomic_file(file) as temporary:
-            sheet = grid([one.resize(size, Image.Resampling.BICUBIC) for one in small], 4)
-            sheet.save(temporary, format="PNG")
+            grid(self._glimpse(step), 4).save(temporary, format="PNG")

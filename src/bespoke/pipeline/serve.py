@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
@@ -60,17 +61,14 @@ def settings_of(folder: Path, overrides: Sequence[str] = ()) -> Serve:
 def engine(number: int, settings: Serve) -> Engine:
     """What draws in the worker of that number: on a GPU of its own, or on its share of the cores."""
     from bespoke.hardware import cores
-    from bespoke.pipeline.easel import Easel
+    from bespoke.pipeline.easel import easel
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // settings.workers)))
     import torch
 
     if gpus := torch.cuda.device_count():
         torch.cuda.set_device(number % gpus)
-    else:
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    folder = Path(settings.adapters) if settings.adapters else None
-    return Easel(folder, settings.memory_gb, safety_checker=settings.safety_checker)
+    return easel(Path(), settings.adapters or None, settings.memory_gb, settings.safety_checker)
 
 
 def workers(
@@ -104,6 +102,7 @@ def serve(
     """
     from bespoke.serving import keys as keyring
     from bespoke.serving.app import application
+    from bespoke.serving.hearing import Hearing
     from bespoke.serving.logs import Events, Log
     from bespoke.serving.metrics import Metrics
     from bespoke.serving.server import listening
@@ -122,7 +121,8 @@ def serve(
             models, workers(settings, made, replicas), settings, metrics,
             means=names.means, adapters=partial(adapters, settings), share=partial(_share, known),
         )  # fmt: skip
-        app = application(service, settings, known, metrics, log=log)
+        hearing = Hearing(partial(_feedback, settings), settings)
+        app = application(service, settings, known, metrics, hearing=hearing, log=log)
         run(service, app, socket, lambda address: ready(address, passing))
 
 
@@ -131,6 +131,13 @@ def adapters(settings: Serve) -> list[str]:
     from bespoke.pipeline.easel import adapter_names
 
     return adapter_names(Path(settings.adapters)) if settings.adapters else []
+
+
+def _feedback(settings: Serve) -> Any:
+    """Where opinions and kept pictures go. Raises: BespokeError when it cannot be reached."""
+    from bespoke.feedback import Store
+
+    return Store(settings.feedback or Path.cwd())
 
 
 def _share(keys: Keys | None, owner: str) -> int | None:

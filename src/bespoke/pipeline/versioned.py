@@ -1,7 +1,9 @@
 """`NAME@champion` or `NAME@7` turned into a folder of files that were found to be those that were registered."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bespoke.errors import BespokeError
 from bespoke.registry import Catalogue, is_version, place
@@ -18,11 +20,17 @@ class Found:
     """Its files, laid out as a run; nothing may be written there."""
     base_hash: str
     """The hash of the base that it was trained on."""
+    manifest: str
+    """The hash of what it is."""
+    origin: Mapping[str, Any]
+    """What it came from, as it was registered."""
 
 
-def is_registered(model: str) -> bool:
-    """Whether a name means a version of the registry; folders and files of that name come first."""
-    return is_version(model) and not Path(model).exists() and not Run(Path(model.rpartition("@")[0])).recipe.is_file()
+def is_registered(model: str, folder: Path = Path()) -> bool:
+    """Whether a name means a version of the registry; what lies in the folder under that name comes first."""
+    if not is_version(model) or (folder / model).exists():
+        return False
+    return not Run(folder / model.rpartition("@")[0]).recipe.is_file()
 
 
 def found(model: str, start: Path | None = None) -> Found:
@@ -38,4 +46,5 @@ def found(model: str, start: Path | None = None) -> Found:
     catalogue = Catalogue(where)
     version = catalogue.meant(model)
     manifest = catalogue.manifest(version)
-    return Found(version.title, Run(catalogue.folder(version)), manifest.origin["base_hash"])
+    run, origin = Run(catalogue.folder(version)), manifest.origin
+    return Found(version.title, run, origin["base_hash"], version.manifest, origin)

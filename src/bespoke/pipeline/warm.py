@@ -31,10 +31,9 @@ class Warm:
 
         Raises: BespokeError when the model cannot be read.
         """
-        whole = (_shared(source), safety_checker, settings.dtype, settings.compile)
-        own = _stamps(source.adapter, source.state), source.adapted
-        if (whole, own) != (self._whole, self._own):
-            self._change(source, settings, whole, own, safety_checker=safety_checker)
+        there = whole(source, settings, safety_checker=safety_checker)
+        if (there, own(source)) != (self._whole, self._own):
+            self._change(source, settings, there, safety_checker=safety_checker)
         if weight != self._weight:
             self._weight = None  # it is not known while it changes
             weigh_adapter(self._pipeline, weight)
@@ -54,16 +53,16 @@ class Warm:
         """Gives the memory back."""
         self._pipeline = self._whole = self._own = None
 
-    def _change(self, source: Named, settings: Sample, whole: Any, own: Any, *, safety_checker: bool) -> None:
+    def _change(self, source: Named, settings: Sample, wanted: Any, *, safety_checker: bool) -> None:
         there, pipeline = self._whole, self._pipeline
         self.cool()  # nothing is known of a pipeline in which a change failed
-        if there == whole and _changed(pipeline, source):
+        if there == wanted and _changed(pipeline, source):
             with quiet():
                 pipeline.to(pipeline.device, denoiser_of(pipeline).dtype)
         else:
             del pipeline  # there may be no memory for two
             pipeline = source.pipeline(safety_checker=safety_checker, settings=settings)
-        self._pipeline, self._whole, self._own, self._weight = pipeline, whole, own, 1.0
+        self._pipeline, self._whole, self._own, self._weight = pipeline, wanted, own(source), 1.0
 
 
 HERE = Warm()
@@ -86,8 +85,15 @@ def shared(source: Named) -> tuple[Path | None, ...]:
     return model.folder, model.trained, model.words, None if source.adapted else source.state
 
 
-def _shared(source: Named) -> Any:
-    return shared(source), _stamps(*shared(source)), source.checkpoint.rescaled
+def whole(source: Named, settings: Sample, *, safety_checker: bool) -> Any:
+    """What is equal for models of which one pipeline serves all but for the adapter in it."""
+    files = shared(source), _stamps(*shared(source)), source.checkpoint.rescaled
+    return files, safety_checker, settings.dtype, settings.compile
+
+
+def own(source: Named) -> Any:
+    """What is equal for models that differ in nothing but that."""
+    return _stamps(source.adapter, source.state), source.adapted
 
 
 def _stamps(*places: Path | None) -> Stamps:

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from bespoke.recipe.section import NotNegative, Positive, Rate, Section
+from bespoke.recipe.section import NotNegative, Positive, Rate, Section, Share
 
 
 class Serve(Section):
@@ -50,6 +50,14 @@ class Serve(Section):
     """So long a picture that was asked for by `url` can be fetched."""
     keep_pictures_mb: Rate = 256.0
     """And so much memory such pictures take; the oldest go first."""
+    sample_share: Share = 0.0
+    """Part of the pictures that are kept, with prompts and settings, to watch their quality; by default none."""
+    sample_days: NotNegative = 30.0
+    """Pictures that were kept longer are deleted."""
+    sample_mb: Rate = 1024.0
+    """And those that take more than this; the oldest go first."""
+    feedback: str = ""
+    """Where opinions and kept pictures go: a file or a database's URL; by default the project's `feedback.db`."""
     safety_checker: bool = True
     """Let the base's safety checker look at each picture, where it has one."""
     log_prompts: bool = False

@@ -1,5 +1,6 @@
 """Prompts and seeds turned into pictures by a diffusers pipeline."""
 
+import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ BOTH = ("prompt_embeds", "add_text_embeds", "add_time_ids", "pooled_prompt_embed
 """What pipelines hold for the prompt and the negative one together, each some of these."""
 AT_ONCE = 2**20
 """So many pixels are decoded at once; the pictures of larger batches one after another, which gives the same."""
+NO_NUMBER = "what came out is not a number"
+"""What is said of a picture that is none."""
 
 
 def choices(settings: Sample) -> Mapping[str, Any]:
@@ -65,12 +68,14 @@ class Drawn:
     picture: Image.Image
     flagged: bool = False
     """Whether the model's safety checker put a black picture in its place."""
+    broken: bool = False
+    """Whether what came out is not a number; there is a black picture in its place."""
 
 
 def draw(pipeline: Any, requests: Sequence[Request], settings: Sample, watch: Watch | None = None) -> Iterator[Drawn]:
     """The pictures of `requests`, in order, as they are drawn; all begin with a picture, or none does.
 
-    `watch` hears of each step of each batch.
+    `watch` hears of each step of each batch. Of a picture that is not a number, a warning tells.
     """
     for start in range(0, len(requests), settings.batch_size):
         drawn = _drawn(pipeline, requests[start : start + settings.batch_size], settings, watch)
@@ -84,10 +89,11 @@ def latents(pipeline: Any, requests: Sequence[Request], settings: Sample) -> Ite
 
 
 def _drawn(pipeline: Any, part: Sequence[Request], settings: Sample, watch: Watch | None) -> list[Drawn]:
-    output = _run(pipeline, part, settings, "pil", watch)
+    with _numbers(pipeline.vae) as broken:
+        output = _run(pipeline, part, settings, "pil", watch)
     flags = getattr(output, "nsfw_content_detected", None) or [False] * len(part)
     pictures = [kept(picture, one.image, one.mask) for picture, one in zip(output.images, part, strict=True)]
-    return [Drawn(*one) for one in zip(part, pictures, map(bool, flags), strict=True)]
+    return [Drawn(*one) for one in zip(part, pictures, map(bool, flags), broken, strict=True)]
 
 
 def _enlarged(pipeline: Any, drawn: Sequence[Drawn], settings: Sample, watch: Watch | None) -> Iterator[Drawn]:
@@ -107,7 +113,8 @@ def _enlarged(pipeline: Any, drawn: Sequence[Drawn], settings: Sample, watch: Wa
         return
     begun = [Request(one.request.prompt, one.request.seed, picture) for one, picture in zip(drawn, larger, strict=True)]
     for first, second in zip(drawn, _drawn(pipeline, begun, again, watch), strict=True):
-        yield Drawn(first.request, second.picture, first.flagged or second.flagged)
+        flagged, broken = first.flagged or second.flagged, first.broken or second.broken
+        yield Drawn(first.request, second.picture, flagged, broken)
 
 
 @torch.no_grad()
@@ -143,6 +150,30 @@ def _scheduled(pipeline: Any, settings: Sample, watch: Watch | None) -> Generato
             yield
     finally:
         pipeline.scheduler = own
+
+
+@contextmanager
+def _numbers(vae: Any) -> Generator[list[bool], None, None]:
+    """A block in which a decoded picture that is not a number becomes black: for each, in order, whether it was one.
+
+    Numpy would make something of it that depends on the processor, and warn without saying which it was.
+    """
+    own, broken = vae.decode, list[bool]()
+
+    def decode(*args: Any, **named: Any) -> Any:
+        answer = own(*args, **named)
+        pixels = answer[0]
+        broken.extend((~pixels.isfinite().flatten(1).all(dim=1)).tolist())
+        pixels[broken[-len(pixels) :]] = -1.0
+        return answer
+
+    vae.decode = decode
+    try:
+        yield broken
+    finally:
+        del vae.decode  # the class's own is there again
+    if any(broken):
+        warnings.warn(NO_NUMBER, RuntimeWarning, stacklevel=2)
 
 
 @contextmanager

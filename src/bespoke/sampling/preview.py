@@ -81,6 +81,21 @@ def _plain(scheduler: Any, output: Any, timestep: Any, sample: Any) -> Callable[
     return estimate
 
 
+class Glimpse:
+    """What can be seen of a step's pictures, as large as they will be."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self._vae, self._factor = pipeline.vae, pipeline.vae_scale_factor
+        self._colours: Colours | None = None
+
+    def __call__(self, step: Step) -> list[Image.Image]:
+        """A picture for each of the step's."""
+        self._colours = self._colours or Colours(self._vae)
+        small = self._colours(step.estimate())
+        size = small[0].width * self._factor, small[0].height * self._factor
+        return [one.resize(size, Image.Resampling.BICUBIC) for one in small]
+
+
 class Colours:
     """The colours that latents stand for, roughly: small pictures in no time, where decoding takes as long as a step.
 

@@ -1,5 +1,6 @@
 """A drawn picture turned into a file that says how it was made, and that a machine made it; and such files read."""
 
+import io
 import json
 import re
 from collections.abc import Mapping
@@ -43,25 +44,35 @@ class Made:
 
 
 def save_picture(drawn: Drawn, path: Path, settings: Sample, model: str, *, adapter_weight: float = 1.0) -> None:
-    """Writes the picture with its prompt and settings in the format of the file's ending, atomically.
+    """Writes what `stamped` gives in the format of the file's ending, atomically.
+
+    Raises: KeyError for an ending that is none of `FORMATS`.
+    """
+    content = stamped(drawn, path.suffix[1:].lower(), settings, model, adapter_weight=adapter_weight)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def stamped(drawn: Drawn, ending: str, settings: Sample, model: str, *, adapter_weight: float = 1.0) -> bytes:
+    """The content of a file of the picture with its prompt and settings; `ending` is a key of `FORMATS`.
 
     In a PNG the text fields are `parameters`, in A1111's form, which galleries read, and `bespoke`, as JSON; in JPEG
     and WebP the same two are Exif's UserComment and ImageDescription. All have XMP that says that a machine made it.
-    Raises: KeyError for an ending that is none of `FORMATS`.
     """
-    form = FORMATS[path.suffix[1:].lower()]
+    form = FORMATS[ending]
     words = _parameters(drawn, settings, model, adapter_weight)
     request = drawn.request
     said = settings.model_dump(mode="json", exclude_defaults=True, exclude={"seed", "prompts", "batch_size"})
     facts = {"model": model, "prompt": request.prompt, "seed": request.seed, "settings": said}
     facts |= {"begun": True} if request.image else {}
     facts |= {"adapter_weight": adapter_weight} if adapter_weight != 1 else {}
-    with atomic_file(path) as temporary:
-        if form == "PNG":
-            drawn.picture.save(temporary, format=form, pnginfo=_fields(words, json.dumps(facts)))
-        else:
-            exif = _exif(words, json.dumps(facts))
-            drawn.picture.save(temporary, format=form, quality=settings.quality, exif=exif, xmp=XMP.encode())
+    file = io.BytesIO()
+    if form == "PNG":
+        drawn.picture.save(file, format=form, pnginfo=_fields(words, json.dumps(facts)))
+    else:
+        exif = _exif(words, json.dumps(facts))
+        drawn.picture.save(file, format=form, quality=settings.quality, exif=exif, xmp=XMP.encode())
+    return file.getvalue()
 
 
 def made(path: Path) -> Made:

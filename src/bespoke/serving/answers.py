@@ -17,6 +17,8 @@ Address = Callable[[Picture], str]
 class Image(BaseModel):
     """A picture that was drawn."""
 
+    id: str
+    """Ours: what feedback calls it by."""
     b64_json: str | None = None
     """The file, in base64."""
     url: str | None = None
@@ -90,7 +92,7 @@ def images(asked: Asked, pictures: Sequence[Picture], address: Address) -> Image
     data = [
         Image(
             url=address(one) if by_address else None, b64_json=None if by_address else encoded(one.data),
-            seed=one.seed, flagged=one.flagged,
+            id=one.id, seed=one.seed, flagged=one.flagged,
         )
         for one in pictures
     ]  # fmt: skip
@@ -103,7 +105,7 @@ def completed(asked: Asked, index: int, picture: Picture, address: Address) -> d
     by_address = asked.response_format == "url"
     file = {"url": address(picture)} if by_address else {"b64_json": encoded(picture.data)}
     about = {"size": f"{picture.width}x{picture.height}", "output_format": picture.form}
-    own = {"index": index, "seed": picture.seed, "flagged": picture.flagged, "model": picture.model}
+    own = {"id": picture.id, "index": index, "seed": picture.seed, "flagged": picture.flagged, "model": picture.model}
     return {**_event(asked, "completed"), **file, **about, "usage": None, **own}
 
 

@@ -15,6 +15,8 @@ from bespoke.serving.answers import Alive
 from bespoke.serving.desk import Desk
 from bespoke.serving.envelope import REFUSALS, install
 from bespoke.serving.guard import LOOPBACK, Guard
+from bespoke.serving.hearing import Hearing
+from bespoke.serving.hearing import router as hearings
 from bespoke.serving.jobs import Picture
 from bespoke.serving.kept import Kept
 from bespoke.serving.keys import Keys
@@ -35,25 +37,29 @@ def application(
     keys: Keys | None = None,
     metrics: Metrics | None = None,
     *,
+    hearing: Hearing | None = None,
     log: Log | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> FastAPI:
     """What answers over HTTP with what `drawing` draws.
 
-    Without `keys` everybody may draw who reaches `settings.host`. `clock` gives seconds, for rates and for how long
-    pictures and answers are kept.
+    Without `keys` everybody may draw who reaches `settings.host`. With `hearing` people may say what they think of
+    pictures. `clock` gives seconds, for rates and for how long pictures and answers are kept.
     """
     metrics, access = metrics or Metrics(), Access(keys, loopback=settings.host in LOOPBACK)
-    desk = Desk(drawing, settings, keys, Buckets(clock))
+    desk = Desk(drawing, settings, keys, Buckets(clock), hearing)
     keeping = (settings.keep_pictures_s, int(settings.keep_pictures_mb * MIB), clock)
     kept, replies = Kept(*keeping), Replies(*keeping)
     # The pages of a documentation would come from another site; the document itself is enough for clients.
     app = FastAPI(
-        title="bespoke", version=metadata.version("bespoke"), docs_url=None, redoc_url=None, redirect_slashes=False
-    )
+        title="bespoke", version=metadata.version("bespoke"), docs_url=None, redoc_url=None, redirect_slashes=False,
+        lifespan=(lambda _: hearing.open()) if hearing else None,
+    )  # fmt: skip
     install(app)
     app.include_router(_about(desk, access, metrics, kept))
     app.include_router(openai.router(desk, access.needs, kept, replies))
+    if hearing:
+        app.include_router(hearings(hearing, access.needs))
     if find_spec("bespoke.serving.a1111"):
         app.include_router(import_module("bespoke.serving.a1111").router(desk, settings, access.needs))
     most = int(settings.most_request_mb * MIB)

@@ -1,9 +1,11 @@
 """Wishes before they are drawn: what asks too much is refused, what is drawn is noted."""
 
 import difflib
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from bespoke.recipe.service import Serve
+from bespoke.serving.hearing import Hearing
 from bespoke.serving.jobs import Facts, Picture
 from bespoke.serving.keys import Keys
 from bespoke.serving.limits import Buckets
@@ -18,8 +20,11 @@ UNDRAWN = frozenset((429, 503))
 class Desk(Drawing):
     """A drawing that takes no more than `[serve]` allows, whatever protocol the wishes came by."""
 
-    def __init__(self, drawing: Drawing, settings: Serve, keys: Keys | None, buckets: Buckets) -> None:
+    def __init__(
+        self, drawing: Drawing, settings: Serve, keys: Keys | None, buckets: Buckets, hearing: Hearing | None = None
+    ) -> None:
         self._drawing, self._settings, self._keys, self._buckets = drawing, settings, keys, buckets
+        self._hearing = hearing
 
     @property
     def state(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - it is only read
@@ -45,6 +50,7 @@ class Desk(Drawing):
                 raise unknown("adapter", name, self.adapters, param="lora")
         share = (owner, wish.count, self._rate(owner), self._settings.most_images)
         self._buckets.take(*share)
+        began = time.monotonic()
         try:
             pictures = await self._drawing.draw(wish, owner, told)
         except Refusal as refusal:
@@ -52,6 +58,8 @@ class Desk(Drawing):
                 self._buckets.give_back(*share)
             raise
         note(model=pictures[0].model, pictures=len(pictures), flagged=sum(one.flagged for one in pictures) or None)
+        if self._hearing:
+            self._hearing.drew(wish, owner, pictures, time.monotonic() - began)
         return pictures
 
     def _facts(self, model: str) -> Facts:

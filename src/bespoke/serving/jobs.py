@@ -50,6 +50,8 @@ class Picture:
     """Whether the model's safety checker put a black picture in its place."""
     batch: int = 1
     """So many were drawn at once."""
+    id: str = ""
+    """That of its job, by which people speak of it afterwards."""
 
 
 @dataclass(frozen=True)

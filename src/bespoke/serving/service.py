@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 from bespoke.errors import BespokeError
 from bespoke.recipe.service import Serve
 from bespoke.serving.dispatch import Dispatcher, Meter
-from bespoke.serving.jobs import FAILURES, Facts, Failure, Job, Lost, Outcome, OutOfMemory, Picture, Worker
+from bespoke.serving.jobs import FAILURES, Facts, Failure, Job, Lost, OutOfMemory, Picture, Worker
 from bespoke.serving.queue import Queue, Ticket
 from bespoke.serving.wishes import Refusal, Told, Wish
 
@@ -110,7 +110,7 @@ class Service:
         patience = min(wish.deadline_s or self._settings.deadline_s, self._settings.deadline_s)
         try:
             async with asyncio.timeout(patience):
-                return list(await asyncio.gather(*(_picture(ticket.answer) for ticket in tickets)))
+                return list(await asyncio.gather(*map(_picture, tickets)))
         except TimeoutError:
             message = f"It was not drawn within {patience:g} seconds."
             raise _refused(Failure("deadline_exceeded", message), self._dispatcher.seconds_to_wait) from None
@@ -237,11 +237,11 @@ class _Failed(Exception):  # noqa: N818
         self.failure = failure
 
 
-async def _picture(answer: asyncio.Future[Outcome]) -> Picture:
-    outcome = await answer
+async def _picture(ticket: Ticket) -> Picture:
+    outcome = await ticket.answer
     if isinstance(outcome, Failure):
         raise _Failed(outcome)
-    return outcome
+    return replace(outcome, id=ticket.job.id)
 
 
 def _refused(failure: Failure, wait: float) -> Refusal:
