@@ -82,10 +82,11 @@ def train(work: Work) -> Result | Ending:
 
 def evaluate(work: Work) -> Result | Ending:
     """One scorecard of challenger and champion, against the base and by the same prompts, noises and pictures."""
-    names = [relative(work.run.root), work.here.champion.title]
-    compared = comparison(names, reference=_reference(work), start=work.here.project.root)
+    root, run = work.here.project.root, work.run.root
+    name = relative(run) if root == Path.cwd() else str(run)
+    compared = comparison([name, work.here.champion.title], reference=_reference(work), folder=root)
     done = carry_out(compared, work.report)
-    return {"against": work.here.champion.title, "report": done.report.relative_to(work.here.project.root).as_posix()}
+    return {"against": work.here.champion.title, "report": done.report.relative_to(root).as_posix()}
 
 
 def register(work: Work) -> Result | Ending:

@@ -81,15 +81,15 @@ def comparison(
     overrides: Sequence[str] = (),
     kinds: Sequence[str] = KINDS,
     hero: str = "",
-    start: Path | None = None,
+    folder: Path = Path(),
 ) -> Compared:
     """What `evaluate` compares: models, prompts and the person's pictures, before anything is drawn.
 
-    Versions are those of the registry nearest to `start`, by default the working directory.
+    Models are looked up from `folder`.
 
     Raises: BespokeError as `evaluate`.
     """
-    found = {name: named(name, start) for name in names}
+    found = {name: named(name, folder) for name in names}
     first = found[names[0]]
     run, at_home = first.run, first.run is not None and not first.registered
     recipe = _recipe(run, overrides)

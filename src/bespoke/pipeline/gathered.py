@@ -95,7 +95,7 @@ def scene(root: Path, name: str, feedback: str) -> Scene:
     recipe = recipes.load(Run(catalogue.folder(champion)).recipe)
     own = recipes.load(project.recipe) if project.recipe.is_file() else recipe
     return Scene(
-        project, catalogue, called, champion, standing, recipe, own, _feedback(project, feedback),
+        project, catalogue, called, champion, standing, recipe, own, _feedback(project, feedback, own.serve.feedback),
         Updates(project, called),
     )  # fmt: skip
 
@@ -153,10 +153,10 @@ def _only(catalogue: Catalogue) -> str:
     raise BespokeError("No model here has a champion, so there is nothing to bring up to date.", hint)
 
 
-def _feedback(project: Project, given: str) -> Place | None:
-    """The store of feedback that is named, or the project's; nothing where it has none."""
+def _feedback(project: Project, given: str, served: str) -> Place | None:
+    """The store of feedback that is named, or the one that the service writes; nothing where there is none yet."""
     try:
-        return place_of_feedback(given, project.root)
+        return place_of_feedback(given or served, project.root)
     except BespokeError:
         if given:
             raise
