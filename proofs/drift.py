@@ -221,9 +221,9 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pool", type=int, default=600, help="pictures of the unchanged model")
-    parser.add_argument("--others", type=int, default=120, help="pictures of each other one")
-    parser.add_argument("--histories", type=int, default=20, help="quiet ones, of 200 days each")
-    parser.add_argument("--repeats", type=int, default=20, help="histories for each worse model")
+    parser.add_argument("--others", type=int, default=80, help="pictures of each other one")
+    parser.add_argument("--histories", type=int, default=12, help="quiet ones, of 200 days each")
+    parser.add_argument("--repeats", type=int, default=12, help="histories for each worse model")
     parser.add_argument("--keep", type=Path, help="a folder for pictures and the page, to look at and to go on from")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

@@ -3,6 +3,7 @@
 Nothing here may import bespoke: the hook that checks shapes must be in place first.
 """
 
+import gc
 import os
 import socket
 from typing import Any
@@ -17,6 +18,21 @@ hypothesis.settings.load_profile("untimed")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# Reading the libraries makes a million objects that stay. The collector, and trainings that give memory back, would
+# look through all of them again and again: that took a quarter of the tests' time.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
+
 
 LOOPBACK = ("127.", "::1", "localhost")
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from bespoke.pipeline.demo import demo
     from bespoke.pipeline.describe import report_data
+    from bespoke.pipeline.drift import drift
     from bespoke.pipeline.evaluate import evaluate
     from bespoke.pipeline.exchange import export_words
     from bespoke.pipeline.export import export_model
@@ -39,12 +40,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "augment", "balance_data", "build_words", "caption_data", "clean_data", "collect", "demo",
-    "diff_models", "evaluate", "export_data", "export_model", "export_words", "extract_lora", "grid", "import_data",
-    "import_model", "inspect_data", "inspect_model", "list_models", "merge_models", "new", "plan", "preview_captions",
+    "augment", "balance_data", "build_words", "caption_data", "clean_data", "collect", "demo", "diff_models", "drift",
+    "evaluate", "export_data", "export_model", "export_words", "extract_lora", "grid", "import_data", "import_model",
+    "inspect_data", "inspect_model", "list_models", "merge_models", "new", "plan", "preview_captions",
     "promote_model", "propose", "register_model", "report_data", "resize_lora", "restore_data", "retire_model",
-    "rollback_model", "sample", "show_model", "show_word", "shrink_data", "split_data", "sweep", "train",
-    "unbalance_data",
+    "rollback_model",
+    "sample", "show_model", "show_word", "shrink_data", "split_data", "sweep", "train", "unbalance_data",
 ]  # fmt: skip
 _VERBS = {
     "augment": ("augment",),
@@ -63,6 +64,7 @@ _VERBS = {
     ),
     "demo": ("demo",),
     "describe": ("report_data",),
+    "drift": ("drift",),
     "evaluate": ("evaluate",),
     "exchange": ("export_words",),
     "export": ("export_model",),

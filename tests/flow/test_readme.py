@@ -63,7 +63,7 @@ def test_ones_own_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     source = tmp_path / "pictures"
     shutil.copytree(EXAMPLE, source)
     before = {file.name: file.read_bytes() for file in source.iterdir()}
-    first, second, third, *about_data = commands("Your own pictures")
+    first, second, third, *about_data, register, promote, serve = commands("Your own pictures")
     assert "125 kept" in alone(first, tmp_path)
     recipe = tmp_path / "my-style" / "recipe.toml"
     recipe.write_text(recipe.read_text() + SMALL)
@@ -86,6 +86,11 @@ def test_ones_own_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "my-style/dataset/report/augment.html" in shown and "2 versions" in shown
     assert f"my-style/runs/{run.name}/report/index.html" in evaluated and "Closer to your pictures?" in evaluated
     assert "6 pictures in one: grid/grid.png" in plotted
+    assert "my-style@1" in typed(register.replace("RUN", run.name))
+    monkeypatch.chdir(tmp_path / "my-style")
+    refused = CliRunner().invoke(app, arguments(promote))
+    assert refused.exit_code == 2 and "better than its base" in refused.output, "after so few steps"
+    assert serve == "bespoke serve"  # tests/flow/test_serving.py types it
     assert {file.name: file.read_bytes() for file in source.iterdir()} == before
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bespoke.cli.commands import app
-from bespoke.sampling.stamp import made
+from bespoke.recipe.made import made
 from tests.flow.test_evaluate import some
 
 PAGE = Path(__file__).parents[2] / "docs" / "serving.md"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,9 @@ from bespoke import recipe as recipes
 from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
 from bespoke.pipeline import study
-from bespoke.pipeline.prepare import prepare
+from bespoke.pipeline.prepare import Prepared, prepare
 from bespoke.pipeline.space import Choice, Range, space_of
+from bespoke.pipeline.trials import Outcome
 from bespoke.recipe import Recipe, parse
 from tests.flow import drawn
 
@@ -80,6 +82,31 @@ def test_a_poor_training_is_ended_early_and_one_that_breaks_does_not_end_the_swe
     for trial in poor:
         assert not (project.parent / "runs" / trial.run / "adapter.safetensors").exists()
     assert "ended early" in found.page.read_text("utf-8") or "failed" in found.page.read_text("utf-8")
+
+
+@pytest.mark.parametrize("found", ["bf16", "no"])
+def test_all_trials_compute_in_the_format_that_the_first_call_found(project: Path, found: str) -> None:
+    """Also those of a later call that measures the opposite, and in one of the two cases this machine does, too."""
+    words = (*QUICK, SPACE, "sweep.trials=2")
+    asked, first = recipes.load(project, words), prepare(project, words)
+    calls = [with_format(first, bf16=bf16) for bf16 in (found == "bf16", found == "no")]
+    assert found == calls[0].recipe.train.mixed_precision != calls[1].recipe.train.mixed_precision
+    begun, gone_on = (study.Study(project, words, call, space_of(asked)) for call in calls)
+    assert begun.name == gone_on.name, "it is the same sweep"
+    for each in (begun, gone_on):
+        number, run = each.ask() or pytest.fail("no trial")
+        held = recipes.load(run.recipe)
+        assert (held.train.mixed_precision, held.model.weight_dtype) == (found, "bf16" if found == "bf16" else "fp32")
+        each.tell(number, Outcome(-0.1, "", 1.0))
+    other = study.Study(project, words, prepare(project, [*words, "train.mixed_precision=fp16"]), space_of(asked))
+    assert other.name != begun.name, "what a person asks for counts"
+
+
+def with_format(prepared: Prepared, *, bf16: bool) -> Prepared:
+    """What is prepared where bfloat16 is fast, or is not."""
+    facts = recipes.Facts(len(prepared.train), 64, "8bit", "cpu", bf16)
+    derived, reasons = recipes.derive(prepared.asked, facts)
+    return replace(prepared, recipe=derived, reasons=reasons)
 
 
 SCORED = (

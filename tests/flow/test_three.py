@@ -25,11 +25,11 @@ from bespoke.models import adapterfile, adapters, find, kinds
 from bespoke.models.wearing import Wardrobe, worked_in
 from bespoke.pipeline.naming import named
 from bespoke.pipeline.sample import sample_again
+from bespoke.recipe.schedulers import FLOWING
 from bespoke.recipe.training import Model
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request, draw, latents, made
 from bespoke.sampling.preview import Colours
-from bespoke.sampling.schedulers import FLOWING
 from tests.flow.tiny import plain_of
 
 KINDS = ("sd3", "sd3-clips", "sd35")

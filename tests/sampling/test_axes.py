@@ -14,9 +14,10 @@ from bespoke.models import NewWords, Word, find
 from bespoke.pipeline.axes import SETTINGS, Axis, Cell, axis, cell, different, replaced
 from bespoke.pipeline.naming import Named, named
 from bespoke.pipeline.warm import shared
+from bespoke.recipe.schedulers import SCHEDULERS, scheduler_name
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request
-from bespoke.sampling.schedulers import SCHEDULERS, hushed, scheduler, scheduler_name
+from bespoke.sampling.schedulers import hushed, scheduler
 
 PROMPT = "a dog beside a red car"
 

@@ -20,10 +20,10 @@ from bespoke.pipeline.grid import grid
 from bespoke.pipeline.naming import named
 from bespoke.pipeline.sample import sample
 from bespoke.pipeline.warm import HERE, Warm
+from bespoke.recipe.schedulers import SCHEDULERS
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Drawn, Request, draw, save_picture
 from bespoke.sampling.grid import Block, sheet
-from bespoke.sampling.schedulers import SCHEDULERS
 
 QUICK = Sample(num_inference_steps=2, guidance_scale=2.0, batch_size=3)
 PROMPT = "a red apple on a blue background"

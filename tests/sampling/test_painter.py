@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.sampling.test_wearing import saved
 
 from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
@@ -25,7 +26,6 @@ from bespoke.recipe.tree import Sample
 from bespoke.records import Dataset
 from bespoke.sampling import made
 from bespoke.serving.jobs import FAILURES, Cancelled, Failure, Job, OutOfMemory, Picture
-from tests.sampling.test_wearing import saved
 
 QUICK = (("guidance_scale", 2.0), ("num_inference_steps", 3))
 LONG = "a red car in front of a blue house, two yellow cats and a dog on a green background, " * 6

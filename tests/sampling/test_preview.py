@@ -8,10 +8,10 @@ from PIL import Image
 from bespoke.pipeline.naming import named
 from bespoke.pipeline.previews import FILE, Previews
 from bespoke.pipeline.sample import sample
+from bespoke.recipe.schedulers import SCHEDULERS
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request, draw
 from bespoke.sampling.preview import Colours
-from bespoke.sampling.schedulers import SCHEDULERS
 
 REQUESTS = [Request("a red car", 3), Request("a blue house on a green background", 4)]
 

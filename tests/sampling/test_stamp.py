@@ -78,10 +78,31 @@ def test_pictures_of_a1111_are_understood(tmp_path):
     assert not found.begun
 
 
-@pytest.mark.parametrize("text", ["", "hello", "Steps: many"])
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("DPM++ 2M Karras", "dpm++_2m_karras"),
+        ("DPM++ 2M", "dpm++_2m"),
+        ("DPM++ 2M, Schedule type: Automatic", "dpm++_2m_karras"),
+        ("Euler a, Schedule type: Automatic", "euler_a"),
+        ("Euler, Schedule type: Beta", "euler_beta"),
+        ("Restart, Schedule type: Automatic", "default"),
+    ],
+)
+def test_a1111s_names_of_samplers_are_understood_before_and_since_it_names_schedule_types(said, name):
+    from bespoke.recipe.made import read
+
+    assert read(f"a cat\nSteps: 9, Sampler: {said}, Seed: 1").settings["scheduler"] == name
+
+
+@pytest.mark.parametrize("text", ["", "hello", "Steps: many", "a cat\nSteps: many, Seed: 5"])
 def test_a_picture_that_says_nothing_and_a_file_that_is_none_are_told(tmp_path, text):
+    from PIL.PngImagePlugin import PngInfo
+
     save = tmp_path / "a.png"
-    Image.new("RGB", (8, 8)).save(save)
+    info = PngInfo()
+    info.add_text("parameters", text)
+    Image.new("RGB", (8, 8)).save(save, pnginfo=info)
     with pytest.raises(BespokeError, match="does not say how it was made"):
         made(save)
     (tmp_path / "b.png").write_text(text)

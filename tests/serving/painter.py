@@ -51,10 +51,13 @@ class Painter:
         if not self.shut:
             self.gate.set()
 
+    def facts(self, name: str) -> Facts:
+        return self.models.get(name) or next(facts for facts in self.models.values() if facts.title == name)
+
     async def draw(self, wish: Wish, owner: str, told: Told | None = None) -> list[Picture]:
         self.wishes.append((wish, owner))
         first = wish.seed if wish.seed is not None else 1000 + len(self.wishes)
-        pictures = [painted(wish, first + number, self.models[wish.model]) for number in range(wish.count)]
+        pictures = [painted(wish, first + number, self.facts(wish.model)) for number in range(wish.count)]
         if "full" in wish.prompt:
             raise Refusal(429, "queue_full", "Too much waits already.", retry_after=2.5)
         try:

@@ -51,12 +51,12 @@ async def test_a_picture_for_each_seed():
 async def test_every_field_becomes_part_of_the_wish():
     painter = Painter()
     asked = {
-        "prompt": "a <lora:ink:0.5> cat <lora:style>", "model": MODEL, "n": 2, "size": "32x16", "output_format": "jpeg",
-        "output_compression": 80, "quality": "auto", "background": "opaque", "moderation": "auto", "user": "u",
-        "safety_identifier": "s", "style": None, "negative_prompt": "dogs", "seed": 5, "num_inference_steps": 9,
-        "guidance_scale": 3, "scheduler": "euler_a", "guidance_rescale": 0.7, "guidance_end": 0.5, "clip_skip": 1,
-        "hires_scale": 2.0, "hires_strength": 0.3, "deep_cache": 2, "brackets": "letters",
-        "lora": [{"id": "style", "scale": -0.25}], "deadline_s": 3,
+        "prompt": "a <lora:ink:0.5> cat <lora:style>", "model": MODEL, "n": 2.0, "size": "32x16",
+        "output_format": "jpeg", "output_compression": 80, "quality": "auto", "background": "opaque", "user": "u",
+        "moderation": "auto", "safety_identifier": "s", "style": None, "negative_prompt": "dogs", "seed": 5,
+        "num_inference_steps": 9, "guidance_scale": 3, "scheduler": "euler_a", "guidance_rescale": 0.7,
+        "guidance_end": 0.5, "clip_skip": 1, "hires_scale": 2.0, "hires_strength": 0.3, "deep_cache": 2,
+        "brackets": "letters", "lora": [{"id": "style", "scale": -0.25}], "deadline_s": 3,
     }  # fmt: skip
     async with asking(app_of(painter)) as client:
         answer = await client.post(GENERATIONS, json=asked)
@@ -170,6 +170,8 @@ async def test_models():
         assert lost.status_code == 404 and lost.json()["error"]["code"] == "model_not_found"
         unsaid = (await client.post(GENERATIONS, json={"prompt": "a cat"})).json()["error"]
         assert unsaid["param"] == "model" and "my-style@challenger" in unsaid["message"]
+        titled = await client.post(GENERATIONS, json={"prompt": "a cat", "model": "my-style@7"})
+        assert titled.status_code == 200
         wrong = await client.post(GENERATIONS, json={"prompt": "a cat", "model": "my-style"})
         assert wrong.status_code == 404 and "my-style@ch" in wrong.json()["error"]["message"]
         worn = (await client.post(GENERATIONS, json={"prompt": "<lora:inc>", "model": "my-style@champion"})).json()
@@ -181,6 +183,7 @@ async def test_a_service_that_starts_says_so():
     async with asking(app_of(Painter(models={}, state="starting"))) as client:
         answer = await client.post(GENERATIONS, json={"prompt": "a cat", "model": MODEL})
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")
+        assert answer.headers["retry-after"] == "10"
         assert (await client.get("/readyz")).status_code == 503
         assert (await client.get("/livez")).json() == {"state": "starting"}
 
@@ -300,6 +303,21 @@ async def test_transparent_is_drawn_anew(own):
     mask = Image.open(io.BytesIO(painter.wishes[0][0].mask))
     assert (mask.mode, mask.size) == ("L", (40, 30))
     assert [mask.getpixel((x, 15)) for x in (0, 19, 20, 39)] == [255, 255, 0, 0]
+
+
+@awaited
+async def test_a_picture_to_begin_with_counts_by_its_own_size():
+    painter = Painter()
+    async with asking(app_of(painter, Serve(most_pixels=5000))) as client:
+
+        async def ask(own: tuple[int, int], **form: str):
+            return await client.post(EDITS, data={"prompt": "a cat", **form}, files={"image": png(own)})
+
+        assert (await ask((50, 100))).status_code == 200
+        refused = await ask((51, 100))
+        assert refused.json()["error"]["code"] == "limit_exceeded" and "serve.most_pixels" in refused.text
+        assert (await ask((51, 100), size="64x48")).status_code == 200
+        assert (await ask((50, 100), hires_scale="1.5")).status_code == 400
 
 
 LARGE = png((1, 1)).replace((1).to_bytes(4) * 2, (20_000).to_bytes(4) * 2)

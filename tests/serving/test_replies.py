@@ -143,8 +143,7 @@ def test_the_work_goes_on_as_long_as_one_waits(stays, random):
         await asyncio.sleep(0)
         assert (work.begun, work.left) == (1, 0 if any(stays) else 1)
         work.gate.set()
-        done = await asyncio.gather(*waiting, return_exceptions=True)
-        answers = [answer for answer, stay in zip(done, stays, strict=True) if stay]
+        answers = await asyncio.gather(*(task for task, stay in zip(waiting, stays, strict=True) if stay))
         assert [answer for answer, _ in answers] == [b"answer 1"] * sum(stays)
         again = await replies.once("a", "k", "d", work)
         assert again == ((b"answer 1", True) if any(stays) else (b"answer 2", False))

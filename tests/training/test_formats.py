@@ -74,8 +74,7 @@ def test_elsewhere_autocast_sees_to_formats(checkpoint, recipe, model, train):
     assert tuned(checkpoint, recipe(model=model, train={**BF16, **train})).format is None
 
 
-def test_on_a_processor_convolutions_are_sorted_and_wide_groups_lie_channels_last(checkpoint, recipe, monkeypatch):
-    monkeypatch.setattr("bespoke.hardware._ASKED", set())  # other tests ask this process for little memory
+def test_on_a_processor_convolutions_are_sorted_and_wide_groups_lie_channels_last(checkpoint, recipe):
     pico = tuned(checkpoint, recipe())
     before = {name: value.clone() for name, value in pico.state_dict().items()}
     x, texts = torch.randn(2, 4, 8, 8), torch.randn(2, 77, 160)
@@ -98,6 +97,13 @@ def test_on_a_processor_convolutions_are_sorted_and_wide_groups_lie_channels_las
     arrange(narrow_on_a_gpu, "cuda")
     assert narrow_on_a_gpu.denoiser.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     assert not any(type(part) is PackedConv for part in narrow_on_a_gpu.modules())
+
+
+def test_what_is_kept_for_speed_follows_from_the_recipe_whatever_this_process_did_before(tmp_path, trainer):
+    """Sorted weights give other bits, so that a training that goes on in another process must not choose anew."""
+    for spare in (False, True, False):
+        made = trainer(tmp_path / f"{spare}", train={"spare_memory": spare})
+        assert any(type(part) is PackedConv for part in made.bare.modules()) is not spare
 
 
 BUSY = "while True: pass"

@@ -63,13 +63,32 @@ def rows(root: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+OTHERWISE = """
+import os, sys, bespoke
+recipe, *settings = sys.argv[1:]
+bespoke.train(recipe, [*settings, *(['train.mixed_precision="bf16"'] if os.environ["RANK"] == "1" else [])])
+"""
+"""A process that is not the first and derived another number format, as where a measurement decided otherwise."""
+
+
 def command(root: Path, way: tuple[str, ...], *launcher: str) -> list[str]:
-    settings = [part for setting in (*SETTINGS, *way, "train.train_batch_size=2") for part in ("--set", setting)]
-    words = ["-m", "bespoke", "train", str(root / "recipe.toml"), "--json", *settings]
+    settings = (*SETTINGS, *way, "train.train_batch_size=2")
+    words = [
+        "-m",
+        "bespoke",
+        "train",
+        str(root / "recipe.toml"),
+        "--json",
+        *(w for s in settings for w in ("--set", s)),
+    ]
+    if way:
+        (root / "otherwise.py").write_text(OTHERWISE)
+        words = [str(root / "otherwise.py"), str(root / "recipe.toml"), *settings]
     return [sys.executable, "-m", "torch.distributed.run", *launcher, *words]
 
 
 def shared_by_two(root: Path, way: tuple[str, ...]) -> None:
+    """Masked, one of them would compute in another format by itself, and takes the other's."""
     done = subprocess.run(
         command(root, way, "--nproc-per-node", "2", "--standalone"), capture_output=True, text=True, check=False
     )

@@ -11,6 +11,7 @@ from bespoke.cli.blind import compare
 from bespoke.cli.carried import carried_content, carried_words
 from bespoke.cli.datasets import became, counts, dataset_app
 from bespoke.cli.display import explained, result
+from bespoke.cli.drift import drift
 from bespoke.cli.feedback import feedback_app
 from bespoke.cli.keys import keys_app
 from bespoke.cli.options import Debug, Json, Set, Store, working
@@ -35,6 +36,7 @@ app.add_typer(dataset_app, name="data")
 app.add_typer(words_app, name="words")
 app.add_typer(models_app, name="models")
 app.add_typer(keys_app, name="keys")
+feedback_app.command()(drift)
 app.add_typer(feedback_app, name="feedback")
 
 

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import optimize
+from scipy import optimize, stats
 
 from bespoke import seeds
 
@@ -61,7 +61,8 @@ def limit(wished: float, k: float = SHIFT / 2) -> float:
 
     Source: `run_length`, solved for h.
     """
-    return float(optimize.brentq(lambda h: run_length(0.0, k, h) - wished, 1e-3, 100.0))
+    found: Any = optimize.brentq(lambda h: run_length(0.0, k, h) - wished, 1e-3, 100.0)
+    return float(found)
 
 
 def allowance(share: float, chance: float) -> float:
@@ -72,8 +73,6 @@ def allowance(share: float, chance: float) -> float:
     Without that part a long enough chart rings for nothing but the reference's own luck. Source: Jensen et al. 2006,
     "Effects of parameter estimation on control chart properties".
     """
-    from scipy import stats
-
     return SHIFT / 2 + float(stats.norm.isf(chance / 2)) * math.sqrt(share)
 
 

@@ -190,7 +190,7 @@ def _record(connection: Connection, why: str, gone: Deleted) -> None:
 def _uses(connection: Connection, digests: set[str]) -> dict[str, int]:
     """How many pictures have each file."""
     counted = select(samples.c.sha256, func.count()).where(samples.c.sha256.in_(digests)).group_by(samples.c.sha256)
-    return {str(digest): int(count) for digest, count in connection.execute(counted)}
+    return {row[0]: row[1] for row in connection.execute(counted)}
 
 
 def _total(connection: Connection) -> int:

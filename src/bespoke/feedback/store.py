@@ -61,8 +61,12 @@ class Store:
         self.patience = patience
         with self.explained():
             self._engine = self._made()
-            with self._alone(), self.writing() as connection:
-                prepare(connection)
+            try:
+                with self._alone(), self.writing() as connection:
+                    prepare(connection)
+            except BaseException:
+                self.close()
+                raise
 
     def close(self) -> None:
         """Lets go of the database."""
@@ -154,7 +158,7 @@ class Store:
                 select(opinions.c.kind, func.count()).where(opinions.c.withdrawn == "").group_by(opinions.c.kind)
             )
             decided = connection.execute(select(reviews.c.accepted, func.count()).group_by(reviews.c.accepted))
-            said = {str(kind): int(count) for kind, count in told}
+            said = {row[0]: row[1] for row in told}
             judged = {bool(accepted): count for accepted, count in decided}
             return Counts(
                 samples=_one(connection, select(func.count()).select_from(samples)),

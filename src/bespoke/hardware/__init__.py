@@ -42,10 +42,6 @@ class Machine:
     """Whether the device multiplies bfloat16 fast."""
 
 
-_ASKED = set[str]()
-"""What was asked of this process."""
-
-
 def machine() -> Machine:
     """What this machine is; loads torch."""
     import torch
@@ -114,7 +110,6 @@ def lean_heap() -> None:
     then takes a half to twice as much again. Pages that are fetched anew cost time, too: a step takes up to twice as
     long. So it is for who asks for little memory. Source: mallopt(3), M_MMAP_THRESHOLD.
     """
-    _ASKED.add("little memory")
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LEAN)
 
@@ -127,11 +122,6 @@ def give_back() -> None:
     gc.collect()
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def is_lean() -> bool:
-    """Whether this process was asked to take little memory, if need be for more time."""
-    return bool(_ASKED)
 
 
 def free_disk_gb(folder: Path) -> float:

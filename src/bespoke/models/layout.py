@@ -6,7 +6,6 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from bespoke.hardware import is_lean
 from bespoke.models.attention import install
 from bespoke.models.fusednorms import fuse_norms
 from bespoke.models.groupnorm import why_not
@@ -17,14 +16,14 @@ NARROW = 8
 """Channels of a group below which torch's group normalisation on a processor is slow when channels lie last."""
 
 
-def arrange(network: Tuned, device: str) -> None:
+def arrange(network: Tuned, device: str, *, sparing: bool = False) -> None:
     """Lets a network that is to be trained compute as a kind of device does it fastest, in place.
 
     Channels last, for convolutions; on a processor not where groups of channels are narrow. There attention in bfloat16
-    goes in blocks, and where memory may be taken for it the weights of frozen convolutions are sorted once; on a GPU
-    with Triton a norm and its SiLU are one kernel. Names and shapes are as before, answers but for rounding. It follows
-    from the network and the device alone, so that a training that goes on computes alike. What was arranged before
-    stays.
+    goes in blocks, and the weights of frozen convolutions are sorted once, which lie beside the others: not where it is
+    sparing of memory. On a GPU with Triton a norm and its SiLU are one kernel. Names and shapes are as before, answers
+    but for rounding. It follows from the network, the device and the recipe alone, so that a training that goes on, or
+    goes on elsewhere, computes alike. What was arranged before stays.
     """
     if network.arranged:
         return
@@ -35,7 +34,7 @@ def arrange(network: Tuned, device: str) -> None:
         fuse_norms(network.denoiser)
     if device == "cpu":
         install(network.denoiser)
-    if device == "cpu" and not is_lean():  # the sorted weights lie beside the others
+    if device == "cpu" and not sparing:
         pack(network)
 
 

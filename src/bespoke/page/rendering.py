@@ -5,10 +5,30 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment, PackageLoader, StrictUndefined
+from jinja2.bccache import Bucket
 
 from bespoke.page.links import link, shown
 from bespoke.workspace import write_text
+
+
+class _Compiled(BytecodeCache):
+    """Templates compiled once for this process: that takes longer than writing a page by them."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Gives a template what was compiled of it."""
+        if bucket.key in self._kept:
+            bucket.bytecode_from_string(self._kept[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keeps what was compiled of a template."""
+        self._kept[bucket.key] = bucket.bytecode_to_string()
+
+
+_COMPILED = _Compiled()
 
 
 def render(template: str, path: Path, filters: Mapping[str, Callable[..., object]], **content: object) -> None:
@@ -26,6 +46,7 @@ def _environment(folder: Path, filters: Mapping[str, Callable[..., object]]) -> 
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        bytecode_cache=_COMPILED,
     )
     # Jinja declares no type for its filters: a checker takes those it ships for the only ones.
     cast("dict[str, Callable[..., object]]", environment.filters).update(

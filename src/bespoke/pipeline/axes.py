@@ -10,9 +10,9 @@ from typing import Any, cast
 
 from bespoke.errors import BespokeError
 from bespoke.pipeline.naming import Named, named_from
+from bespoke.recipe.schedulers import OWN, scheduler_name
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request
-from bespoke.sampling.schedulers import OWN, scheduler_name
 
 Given = str | Mapping[str, Any]
 """An axis as it is asked for: "cfg=1,2,4" or {"cfg": [1, 2, 4]}."""

@@ -13,6 +13,8 @@ from bespoke import recipe as recipes
 from bespoke.errors import BespokeError
 from bespoke.feedback.cusum import Sums
 from bespoke.feedback.drift import Budget, Reading, Watch, Window, advice
+from bespoke.feedback.places import place
+from bespoke.feedback.store import Store
 from bespoke.feedback.windows import Sampled, day_of, first_part, last_part, spans
 from bespoke.hardware import machine
 from bespoke.models import Clip
@@ -85,19 +87,20 @@ class Drifted:
 
 def drift(
     project: str | Path = ".", version: str = "", against: str = OWN, *, source: Source | None = None,
-    overrides: Sequence[str] = (), now: date | None = None, canaries: bool = True, report: Reporter = silent,
+    feedback: str = "", overrides: Sequence[str] = (), now: date | None = None, canaries: bool = True,
+    report: Reporter = silent,
 ) -> Drifted:  # fmt: skip
     """What has changed in a version's served pictures: since its first ones, or against another version's last ones.
 
-    `version` is a title such as `my-style@7`, by default that of the newest sample; `source` is by default the
-    project's feedback. Days before `now`, by default today in UTC, are measured once, read and kept; canaries are drawn
-    once a day. What is kept of a reference are numbers, no picture and no prompt.
+    `version` is a title such as `my-style@7`, by default that of the newest sample; `source` is by default what the
+    store `feedback` holds, or the nearest one. Days before `now`, by default today in UTC, are measured once, read and
+    kept; canaries are drawn once a day. What is kept of a reference are numbers, no picture and no prompt.
 
     Raises: BespokeError when there is no such version, no sample at all, or no CLIP to measure with.
     """
     root = Path(project)
     recipe = _recipe(root, overrides)
-    found = source or _of_project(root)
+    found = source or _in_store(feedback, root)
     title = version or _newest(found.samples)
     clip, model = Clip(clip_for(recipe), machine().device), named(title, root)
     day = now or datetime.now(UTC).date()
@@ -198,15 +201,13 @@ def _read(journal: Iterable[Any]) -> Iterator[Day]:
 
 
 def _reading(content: dict[str, Any]) -> Reading:
-    return Reading(**content | {"sums": Sums(*content["sums"])})
+    rest = {name: value for name, value in content.items() if name != "sums"}
+    return Reading(sums=Sums(*content["sums"]), **rest)
 
 
-def _of_project(root: Path) -> Source:
-    """What the project's service kept."""
-    from bespoke.feedback.places import place
-    from bespoke.feedback.store import Store
-
-    with Store(place(start=root)) as store:
+def _in_store(feedback: str, root: Path) -> Source:
+    """What a service was allowed to keep, in the store that is named or the project's nearest."""
+    with Store(place(feedback, root)) as store:
         samples = list(store.samples(canary=False))
         files = {sample.id: store.shelf.path(sample.sha256) for sample in samples}
     return Source(samples, lambda sample: files[sample.id])

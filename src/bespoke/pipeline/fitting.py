@@ -23,8 +23,11 @@ OVERHEAD = {"cuda": 3 * 2**29, "mps": 5 * 2**27, "cpu": 5 * 2**27}
 Source: what `benchmarks/memory.py` found: on one H200 0.85 to 1.19 GB; of Python and the libraries on cpu 0.49 to 0.60;
 mps as cpu, not measured.
 """
-UNFELT = {"max_train_steps", "num_train_epochs", "learning_rate", "lr_warmup_steps", "checkpointing_steps", "seed"}
-"""Keys of `[train]` that do not change how much memory a step takes."""
+UNFELT = {
+    "max_train_steps", "num_train_epochs", "learning_rate", "lr_warmup_steps", "checkpointing_steps", "seed",
+    "spare_memory",
+}  # fmt: skip
+"""Keys of `[train]` that do not change how much memory a step is computed to take."""
 SMALLER = (0.75, 0.5, 0.375, 0.25)
 """Parts of the resolution that are tried for advice where nothing fits."""
 

@@ -170,7 +170,11 @@ class Painter:
 
     def _refused(self, error: Exception) -> Failure:
         """What is said to whoever asked for what cannot be drawn, without the places of files."""
-        words = f"{error.problem} {error.hint}" if isinstance(error, BespokeError) else (str(error).splitlines() or ["It fails."])[0]
+        words = (
+            f"{error.problem} {error.hint}"
+            if isinstance(error, BespokeError)
+            else (str(error).splitlines() or ["It fails."])[0]
+        )
         for folder in filter(None, (self._adapters, self._project)):
             for place in (folder.resolve(), folder.absolute()):
                 words = words.replace(f"{place}/", "")

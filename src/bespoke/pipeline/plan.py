@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bespoke.data import Size
 from bespoke.errors import BespokeError
-from bespoke.hardware import lean_heap, machine, memory_size
+from bespoke.hardware import machine, memory_size
 from bespoke.models import weightless
 from bespoke.models.kinds import MUTATING
 from bespoke.pipeline.filling import filled, rehearsed, room
@@ -129,8 +129,6 @@ def fit_in(prepared: Prepared, limit: int, meter: Meter | None = None) -> tuple[
 def sized_to_train(prepared: Prepared, fit: str | None, fill: str | None, report: Reporter) -> Prepared:
     """A prepared training changed to fit in a size of memory, or to fill it, telling what was changed.
 
-    This process then gives memory back.
-
     Raises: BespokeError when nothing makes it fit.
     """
     limit = _limit(fit, fill)
@@ -139,7 +137,6 @@ def sized_to_train(prepared: Prepared, fit: str | None, fill: str | None, report
     meter = Meter(prepared.shown, prepared.start.checkpoint)
     prepared, changes = _sized(prepared, limit, meter, fill=bool(fill))
     report("fit", 1, 1, "; ".join(change.words for change in changes) or "nothing had to be changed")
-    lean_heap()
     return prepared
 
 
@@ -150,7 +147,14 @@ def _limit(fit: str | None, fill: str | None) -> int | None:
 
 
 def _sized(prepared: Prepared, limit: int, meter: Meter, *, fill: bool) -> tuple[Prepared, tuple[Change, ...]]:
-    return filled(prepared, limit, meter) if fill else fit_in(prepared, limit, meter)
+    """A prepared training that fits in `limit` bytes or fills them, and what was changed.
+
+    Its recipe says that memory is to be spared, so that whoever carries it out does, here or elsewhere, now or later.
+    """
+    found, changes = filled(prepared, limit, meter) if fill else fit_in(prepared, limit, meter)
+    sparing = found.recipe.train.model_copy(update={"spare_memory": True})
+    why = {**found.reasons, "train.spare_memory": f"{gigabytes(limit)} GB were given"}
+    return replace(found, recipe=found.recipe.model_copy(update={"train": sparing}), reasons=why), changes
 
 
 def _length(prepared: Prepared) -> Length:

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bespoke.errors import BespokeError
 from bespoke.hardware import free_cores, machine
 from bespoke.recipe.training import Train
 
+Chosen = TypeVar("Chosen")
 PLAIN = ("NO", "MULTI_CPU", "MULTI_GPU")
 """Accelerate's names for one process, and for several that each have the whole network."""
 
@@ -26,13 +26,14 @@ def main_first() -> Generator[None, None, None]:
         yield
 
 
-def agreed(choose: Callable[[], Path]) -> Path:
-    """The path that the main process chose, in every process."""
+def agreed(choose: Callable[[], Chosen]) -> Chosen:
+    """What the main process chose, in every process; the others choose nothing. It is sent as a pickle."""
     from accelerate.utils import broadcast_object_list
 
     if _processes().num_processes == 1:
         return choose()
-    return Path(broadcast_object_list([str(choose()) if is_main() else ""])[0])
+    sent: list[Any] = [choose() if is_main() else None]
+    return broadcast_object_list(sent)[0]
 
 
 def accelerator(train: Train) -> Any:

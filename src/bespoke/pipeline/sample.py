@@ -21,10 +21,10 @@ from bespoke.pipeline.previews import Previews
 from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.pipeline.warm import HERE
 from bespoke.recipe.derive import SMALL, guidance
+from bespoke.recipe.schedulers import scheduler_name
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Drawn, Request, draw, grid, made, save_picture
 from bespoke.sampling.preview import Watch
-from bespoke.sampling.schedulers import scheduler_name
 from bespoke.sampling.ways import check
 from bespoke.text import checked, escaped
 from bespoke.workspace import atomic_file

@@ -50,22 +50,25 @@ def goal_of(clip: Clip, recipe: Recipe, project: Path) -> Values | None:
 
 
 def measured(span: Span, file: FileOf, by: Instruments, report: Reporter, stage: str) -> Window:
-    """The figures of a window's samples.
+    """The figures of a window's samples, without those that were deleted meanwhile.
 
     Pictures that the safety checker made black say nothing of the model but how many there are.
+
+    Raises: BespokeError when there are none left.
     """
-    shown = [sample for sample in span.samples if not sample.flagged]
-    prompts = [unweighed(sample.prompt) for sample in span.samples]
+    there = [sample for sample in span.samples if file(sample).is_file()]
+    if not there:
+        raise BespokeError(f"The pictures of {span.day} are gone.", "Was the store cleared meanwhile? Try again.")
+    shown = [sample for sample in there if not sample.flagged]
+    prompts = [unweighed(sample.prompt) for sample in there]
     texts = by.clip.texts(prompts)
-    values = {
-        "flagged": _column(float(sample.flagged) for sample in span.samples),
-        "seconds": _column(sample.seconds for sample in span.samples if sample.seconds > 0),
-        **_of_prompts(prompts, by.tokenizer),
-    }
+    values = {"flagged": _column(float(sample.flagged) for sample in there), **_of_prompts(prompts, by.tokenizer)}
+    if timed := [sample.seconds for sample in there if sample.seconds > 0]:
+        values["seconds"] = _column(timed)
     if not shown:
-        return Window(span.day, {"prompts": texts}, values)
+        return Window(span.day, {"prompts": _straight(texts)}, values)
     pictures, seen = _seen([file(sample) for sample in shown], by.clip, report, stage)
-    answered = texts[[not sample.flagged for sample in span.samples]]
+    answered = texts[[not sample.flagged for sample in there]]
     values |= {name: _column(getattr(look, name) for look in seen) for name in LOOKS}
     values["agreement"] = agreement(pictures, answered)
     if by.goal is not None:

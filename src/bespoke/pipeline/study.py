@@ -12,7 +12,6 @@ from bespoke.pipeline.prepare import Prepared, prepare
 from bespoke.pipeline.space import Space, default_of, written
 from bespoke.pipeline.train import begun
 from bespoke.pipeline.trials import Outcome
-from bespoke.recipe import Recipe
 from bespoke.workspace import Run
 
 QUIET = ("sample.sample_every_n_steps=0", "train.save_every_n_epochs=0")
@@ -45,12 +44,13 @@ class Study:
         self.optuna = _optuna()
         self.recipe, self.overrides, self.first, self.space = recipe, overrides, first, space
         self.settings, self.project = first.recipe.sweep, first.project
-        self.name = _name(first.recipe, space)
+        self.name = _name(first, space)
         self._open: dict[int, Any] = {}
         self._study: Any = self.optuna.create_study(
             storage=f"sqlite:///{(self.project.root / 'sweep.db').resolve()}", study_name=self.name,
             direction="minimize", load_if_exists=True,
         )  # fmt: skip
+        self._settled = written("train.mixed_precision", self._format())
         self._go_on()
 
     @property
@@ -101,6 +101,17 @@ class Study:
         """All that are over, in their order."""
         return tuple(self._told(trial) for trial in self._over())
 
+    def _format(self) -> str:
+        """The number format that all trials compute in, unless it is among what is tried: as the first call found it.
+
+        Whether bfloat16 is fast is measured, and on a busy machine another process may find otherwise.
+        """
+        kept = self._study.user_attrs.get("mixed_precision")
+        if kept is None:
+            kept = self.first.recipe.train.mixed_precision
+            self._study.set_user_attr("mixed_precision", kept)
+        return str(kept)
+
     def _go_on(self) -> None:
         """Puts trials that a kill cut off first in the queue, with their runs; a new study begins with the defaults."""
         trials, state = self._study.get_trials(deepcopy=False), self.optuna.trial.TrialState
@@ -139,7 +150,7 @@ class Study:
         run = Run(self.project.runs / before)
         if before and run.recipe.is_file():
             return run
-        made = begun(prepare(self.recipe, [*self.overrides, *QUIET, *settings]))
+        made = begun(prepare(self.recipe, [self._settled, *self.overrides, *QUIET, *settings]))
         trial.set_user_attr("run", made.root.name)
         return made
 
@@ -152,11 +163,16 @@ def _tidy(run: Run, *, whole: bool) -> None:
         run.adapter.unlink(missing_ok=True)
 
 
-def _name(recipe: Recipe, space: Space) -> str:
-    """The study's name: another for another recipe, space or measure, but not for more trials."""
-    by = recipe.sweep.by
+def _name(first: Prepared, space: Space) -> str:
+    """The study's name: another for another recipe, space or measure, but not for more trials.
+
+    Number formats count as they are asked for: what a machine derives of them it may derive otherwise the next time.
+    """
+    by, asked = first.recipe.sweep.by, first.asked
     unseen = {"sweep", "track"} | ({"sample", "evaluate"} if by == "validation" else set())
-    content = recipe.model_dump(mode="json", exclude=unseen)
+    content = first.recipe.model_dump(mode="json", exclude=unseen)
+    content["train"]["mixed_precision"] = asked.train.mixed_precision
+    content["model"]["weight_dtype"] = asked.model.weight_dtype
     told: list[Any] = [content, {key: repr(values) for key, values in space.items()}]
     key = json.dumps(told if by == "validation" else [*told, by], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:8]

@@ -12,7 +12,7 @@ from bespoke import data
 from bespoke import recipe as recipes
 from bespoke.data import shown
 from bespoke.errors import BespokeError, Interrupted
-from bespoke.hardware import give_back
+from bespoke.hardware import give_back, lean_heap
 from bespoke.models import adapterfile, tuned, weightless
 from bespoke.models.kinds import LORA
 from bespoke.models.vocabulary import FILE as WORDS
@@ -68,7 +68,7 @@ def train(
     watch = Stopwatch()
     with watch.stage("check"):
         prepared = checked(recipe, overrides, fit, fill, report)
-    resolved = prepared.recipe
+    resolved = agreed(lambda: prepared.recipe)  # what is measured, such as bfloat16's speed, each would find otherwise
     workers = accelerator(resolved.train)  # refuses what this machine cannot before a run is there
     run = Run(agreed(lambda: begun(prepared).root))
     done = _carry_out(run, resolved, prepared.dataset, workers, report, watch)
@@ -171,6 +171,8 @@ def _carry_out(
 ) -> Trained | None:
     project = _project(run)
     HERE.cool()
+    if recipe.train.spare_memory:
+        lean_heap()
     if busy := share_cores():
         report("cores", 1, 1, busy)
     with _alone(run), mirrored(run, recipe.remote.runs, report):

@@ -179,6 +179,8 @@ class Train(Section):
     """A step whose gradient is no number is left out; so many in a row end the training."""
     gradient_checkpointing: bool = False
     """Compute parts of the networks twice to save memory."""
+    spare_memory: bool = False
+    """Hand freed memory back at once, and keep nothing for speed alone: slower; `--fit` and `--fill` switch it on."""
     unet_dropout: BelowOne = 0.0
     """Part of the UNet's inner values left out at random, when all weights are trained."""
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None

@@ -13,8 +13,9 @@ from bespoke.errors import BespokeError
 from bespoke.models import quiet
 from bespoke.models.conditions import is_joint
 from bespoke.models.families import denoiser_of, family_of, halving
+from bespoke.recipe.schedulers import scheduler_name
 from bespoke.recipe.tree import Sample
-from bespoke.sampling.schedulers import check_scheduler, scheduler_name
+from bespoke.sampling.schedulers import check_scheduler
 
 
 def check(settings: Sample, scheduler: Mapping[str, Any], denoiser: Mapping[str, Any]) -> None:

@@ -16,17 +16,18 @@ CONNECT = 10.0
 HINT = "Check RAY_ADDRESS and `ray status`; unset RAY_ADDRESS to work on this machine."
 
 
-def connected(asked: str, count: int | None = None) -> tuple[Any, Callable[[], None]]:
+def connected(asked: str, count: int | None = None, address: str | None = None) -> tuple[Any, Callable[[], None]]:
     """Ray, connected to its cluster, and what leaves it; one that this process was connected to before stays.
 
     `asked` is the recipe's key that wants it; a cluster begun on this machine has `count` cores, by default all.
+    `address` goes before RAY_ADDRESS.
 
     Raises: BespokeError when Ray is not installed or the cluster cannot be reached.
     """
     ray = _ray(asked)
     if ray.is_initialized():
         return ray, _nothing
-    _start(ray, count)
+    _start(ray, count, address or os.environ.get("RAY_ADDRESS", "local"))
     return ray, ray.shutdown
 
 
@@ -46,8 +47,7 @@ def _ray(asked: str) -> Any:  # noqa: ANN401 - Ray is typed in part only
     return ray
 
 
-def _start(ray: Any, count: int | None) -> None:  # noqa: ANN401
-    address = os.environ.get("RAY_ADDRESS", "local")
+def _start(ray: Any, count: int | None, address: str) -> None:  # noqa: ANN401
     _check_there(address)
     own: dict[str, object] = {"num_cpus": count, "include_dashboard": False} if address == "local" else {}
     try:

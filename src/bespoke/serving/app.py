@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Callable
-from importlib import import_module, metadata
-from importlib.util import find_spec
+from importlib import metadata
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from bespoke.recipe.service import Serve
-from bespoke.serving import openai
+from bespoke.serving import a1111, openai
 from bespoke.serving.access import Access
 from bespoke.serving.answers import Alive
 from bespoke.serving.desk import Desk
@@ -60,8 +59,7 @@ def application(
     app.include_router(openai.router(desk, access.needs, kept, replies))
     if hearing:
         app.include_router(hearings(hearing, access.needs))
-    if find_spec("bespoke.serving.a1111"):
-        app.include_router(import_module("bespoke.serving.a1111").router(desk, settings, access.needs))
+    app.include_router(a1111.router(desk, settings, access.needs))
     most = int(settings.most_request_mb * MIB)
     app.add_middleware(Guard, access=access, most_bytes=most, metrics=metrics, log=log or Log())
     return app

@@ -31,6 +31,10 @@ SETTINGS = (
 """Fields that are keys of `[sample]`."""
 
 
+WHOLE = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
+"""JSON knows one kind of number: 2.0 is a whole one."""
+
+
 def _only(field: str, *values: str) -> BeforeValidator:
     """What refuses other values of a field, with the reason."""
 
@@ -63,14 +67,14 @@ class Asked(BaseModel):
     """What to draw. It may call adapters, `<lora:name:0.8>`, and weigh words, `(red hat:1.3)`."""
     model: Annotated[str, Field(max_length=256)] | None = None
     """A name of GET /v1/models; without one, the only model there is."""
-    n: Annotated[int, Field(ge=1, le=10)] | None = None
+    n: Annotated[int, Field(ge=1, le=10), WHOLE] | None = None
     """How many pictures; 1 by default. Their seeds follow one another."""
     size: Annotated[str, Field(pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")] | None = None
     """`WIDTHxHEIGHT` in pixels, rounded to what the model can draw; `auto` is the model's own."""
     response_format: Literal["b64_json", "url"] | None = None
     """`b64_json` by default; `url`: an address at which the picture can be fetched for a while."""
     output_format: Literal["png", "jpeg", "webp"] | None = None
-    output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
+    output_compression: Annotated[int, Field(ge=0, le=100), WHOLE] | None = None
     """How true `jpeg` and `webp` are: 100 is best. Zero counts as one."""
     quality: Annotated[Literal["auto", "standard"] | None, _only("quality", "auto", "standard")] = None
     background: Annotated[Literal["auto", "opaque"] | None, _only("background", "auto", "opaque")] = None
@@ -81,16 +85,16 @@ class Asked(BaseModel):
     """Accepted, and not used."""
     stream: bool | None = None
     """Answer with server-sent events."""
-    partial_images: Annotated[int, Field(ge=0, le=3)] | None = None
+    partial_images: Annotated[int, Field(ge=0, le=3), WHOLE] | None = None
     """So many unfinished pictures come on the way, in a stream."""
 
     progress: bool | None = None
     """Ours: an event for each step, in a stream."""
     negative_prompt: Annotated[str, Field(max_length=32_000)] | None = None
     """Ours: what pictures are pulled away from."""
-    seed: Annotated[int, Field(ge=0, le=MOST_SEED)] | None = None
+    seed: Annotated[int, Field(ge=0, le=MOST_SEED), WHOLE] | None = None
     """Ours: of the first picture; the next ones follow. By default any."""
-    num_inference_steps: Annotated[int, Field(gt=0)] | None = None
+    num_inference_steps: Annotated[int, Field(gt=0), WHOLE] | None = None
     """Ours: steps from noise to picture."""
     guidance_scale: Annotated[float, Field(ge=0, le=100)] | None = None
     """Ours: how strongly the prompt pulls."""
@@ -100,13 +104,13 @@ class Asked(BaseModel):
     """Ours: how far what guidance did to contrast is taken back."""
     guidance_end: Annotated[float, Field(ge=0, le=1)] | None = None
     """Ours: part of the steps that the prompt's pull guides."""
-    clip_skip: Annotated[int, Field(ge=0)] | None = None
+    clip_skip: Annotated[int, Field(ge=0), WHOLE] | None = None
     """Ours: so many of the text encoder's last layers are left out."""
     hires_scale: Annotated[float, Field(ge=1, le=8)] | None = None
     """Ours: pictures are enlarged so many times and drawn over."""
     hires_strength: Annotated[float, Field(ge=0, le=1)] | None = None
     """Ours: how much of an enlarged picture is drawn anew."""
-    deep_cache: Annotated[int, Field(gt=0)] | None = None
+    deep_cache: Annotated[int, Field(gt=0), WHOLE] | None = None
     """Ours: steps for which the UNet's deep layers answer once; 1: at each step."""
     brackets: Literal["weights", "letters"] | None = None
     """Ours: what brackets in prompts are."""
@@ -168,21 +172,23 @@ def _parsed(value: object) -> object:
     return found[0] if len(found) == 1 and isinstance(found[0], list) else found
 
 
-def _one_image(schema: dict[str, Any]) -> None:
-    """Describes what the form has to have: the list is for OpenAI's client alone."""
-    schema["properties"].pop("image[]", None)
-    schema["properties"]["image"] = {
-        "type": "string",
-        "format": "binary",
-        "description": "The picture to begin with: PNG, JPEG or WebP.",
-    }
-    schema["required"] = [*schema.get("required", []), "image"]
+def _as_form(schema: dict[str, Any]) -> None:
+    """Describes what the form has to have: no field of one is null, and the list is for OpenAI's client alone."""
+    fields = schema["properties"]
+    del fields["image[]"]
+    for field in fields.values():
+        for kind in field.pop("anyOf", ()):
+            field.update(kind if kind != {"type": "null"} else {})
+        field.pop("default", None)
+    for file in ("image", "mask"):
+        fields[file] = {"type": "string", "format": "binary", "description": fields[file]["description"]}
+    schema["required"] = [*schema["required"], "image"]
 
 
 class Edit(Asked):
     """A picture, or a part of it, drawn anew."""
 
-    model_config = ConfigDict(strict=False, json_schema_extra=_one_image)
+    model_config = ConfigDict(strict=False, json_schema_extra=_as_form)
     form_of: ClassVar[str] = "image_edit"
 
     image: UploadFile | None = None

@@ -11,8 +11,11 @@ from bespoke.serving.keys import Keys
 from bespoke.serving.limits import Buckets
 from bespoke.serving.logs import note
 from bespoke.serving.service import Drawing
+from bespoke.serving.uploads import size_of
 from bespoke.serving.wishes import Refusal, Told, Wish
 
+AGAIN_S = 10.0
+"""Seconds after which to ask a service again that is not ready."""
 UNDRAWN = frozenset((429, 503))
 """Statuses of wishes that were refused before anything was done for them: they do not count to a key's rate."""
 
@@ -63,10 +66,13 @@ class Desk(Drawing):
         return pictures
 
     def _facts(self, model: str) -> Facts:
-        if model in self.models:
-            return self.models[model]
+        """What is known of a model, by its name or by the title of the version that it means."""
+        titles = {facts.title: facts for facts in self.models.values()}
+        if found := self.models.get(model) or titles.get(model):
+            return found
         if self.state != "ready":
-            raise Refusal(503, "not_ready", f"The service is {self.state}; ask again when /readyz answers 200.")
+            message = f"The service is {self.state}; ask again when /readyz answers 200."
+            raise Refusal(503, "not_ready", message, retry_after=AGAIN_S)
         raise unknown("model", model, self.models, param="model", status=404)
 
     def _rate(self, owner: str) -> float:
@@ -78,7 +84,9 @@ def within(wish: Wish, facts: Facts, settings: Serve) -> None:
     """Raises: Refusal of 400 when a wish asks for more than `[serve]` allows, naming the limit."""
     drawn = {**dict(facts.settings), **wish.settings}
     scale = float(drawn.get("hires_scale") or 1.0)
-    across, down = (drawn.get(side) or own for side, own in (("width", facts.width), ("height", facts.height)))
+    # Of a picture to begin with the size is kept, unless another one is asked for.
+    own = size_of(wish.image) if wish.image else (facts.width, facts.height)
+    across, down = (wish.settings.get(side) or size for side, size in zip(("width", "height"), own, strict=True))
     pixels = round(across * scale) * round(down * scale)
     if wish.count > settings.most_images:
         raise _too_much("n", f"{wish.count} pictures are", settings.most_images, "most_images")

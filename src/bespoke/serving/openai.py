@@ -29,11 +29,16 @@ OnceOnly = Annotated[
     str | None,
     Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[!-~]+$", description="Ask again safely."),
 ]
+EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string", "description": "JSON, as docs say."}},
+    "required": ["event", "data"],
+}
 Sent = Annotated[Edit, Form(media_type="multipart/form-data")]
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "model": Images,
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": EVENT}},
         "description": "Pictures.",
     },
     **REFUSALS,
@@ -72,9 +77,10 @@ def router(drawing: Drawing, needs: Needs, kept: Kept, replies: Replies) -> APIR
     @made.get("/v1/models/{name:path}", tags=["openai"], dependencies=[Depends(needs("draw"))])
     async def model(name: str) -> Served:
         """What a name means now."""
-        if name not in drawing.models:
-            raise unknown("model", name, drawing.models, param="model", status=404)
-        return served(name, drawing.models[name], since)
+        known = drawing.models
+        if name not in known:
+            raise unknown("model", name, known, param="model", status=404)
+        return served(name, known[name], since)
 
     return made
 

@@ -1,6 +1,8 @@
 """Files that were sent turned into a picture to begin with, and a mask in which white is drawn anew."""
 
 import io
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from PIL import Image, ImageOps
 
@@ -8,6 +10,8 @@ from bespoke.serving.envelope import INVALID
 from bespoke.serving.wishes import Refusal
 
 FORMS = ("PNG", "JPEG", "WEBP")
+ORIENTATION, SIDEWAYS = 0x0112, 5
+"""EXIF's tag, and its first value that means a picture lying on its side."""
 MOST_PIXELS = 64_000_000
 """Pixels of a picture that is sent; a file of a few kilobytes can claim any number."""
 
@@ -33,6 +37,14 @@ def begun(picture: bytes, mask: bytes | None) -> tuple[bytes, bytes | None]:
     return picture, found
 
 
+def size_of(picture: bytes) -> tuple[int, int]:
+    """The width and height of a picture in a file, upright; it is not decoded. Raises: Refusal when it is none."""
+    with _refusing("image"):
+        image = Image.open(io.BytesIO(picture))
+        turned = image.getexif().get(ORIENTATION, 1) >= SIDEWAYS
+        return (image.height, image.width) if turned else image.size
+
+
 def _masked(image: Image.Image) -> bytes | None:
     """A PNG that is white where an image is transparent; None where nothing of it is."""
     if not image.has_transparency_data:
@@ -47,12 +59,21 @@ def _masked(image: Image.Image) -> bytes | None:
 
 def _read(content: bytes, param: str) -> Image.Image:
     """A whole picture, upright."""
-    try:
+    with _refusing(param):
         image = Image.open(io.BytesIO(content), formats=FORMS)
         if image.width * image.height > MOST_PIXELS:
             message = f"{param}: {image.width}x{image.height} are more than {MOST_PIXELS} pixels."
             raise Refusal(400, "limit_exceeded", message, param=param)
         image.load()
         return ImageOps.exif_transpose(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+
+
+@contextmanager
+def _refusing(param: str) -> Generator[None, None, None]:
+    """A block in which what is no picture is refused, whatever it provokes in the library."""
+    try:
+        yield
+    except Refusal:
+        raise
+    except Exception:  # noqa: BLE001 - a broken file provokes anything
         raise Refusal(400, INVALID, f"{param}: It is no PNG, JPEG or WebP, or damaged.", param=param) from None

@@ -60,7 +60,7 @@ def prepared(network: Tuned, recipe: Recipe, accelerator: Accelerator) -> Any:
     Raises: BespokeError as `check`.
     """
     if not applies(recipe.train, accelerator):
-        arrange(network, accelerator.device.type)
+        arrange(network, accelerator.device.type, sparing=recipe.train.spare_memory)
         return accelerator.prepare_model(network)
     check(recipe)
     shard(network, accelerator.device, accelerator.num_processes)
