@@ -44,8 +44,8 @@ __all__ = [
     "evaluate", "export_data", "export_model", "export_words", "extract_lora", "grid", "import_data", "import_model",
     "inspect_data", "inspect_model", "list_models", "merge_models", "new", "plan", "preview_captions",
     "promote_model", "propose", "register_model", "report_data", "resize_lora", "restore_data", "retire_model",
-    "rollback_model",
-    "sample", "show_model", "show_word", "shrink_data", "split_data", "sweep", "train", "unbalance_data",
+    "rollback_model", "sample", "show_model", "show_word", "shrink_data", "split_data", "sweep", "train",
+    "unbalance_data",
 ]  # fmt: skip
 _VERBS = {
     "augment": ("augment",),

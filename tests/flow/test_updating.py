@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 import filelock
 import pytest
-from tests.flow.test_evaluate import some
 from typer.testing import CliRunner
 
 import bespoke
@@ -20,6 +19,7 @@ from bespoke.feedback import Opinion, Sample, Store
 from bespoke.feedback.reviewed import decide
 from bespoke.pipeline.new import new
 from bespoke.records import GENERATED, Dataset
+from tests.flow.test_evaluate import some
 
 RECIPE = """
 [train]
@@ -260,6 +260,19 @@ def test_where_nobody_is_asked_what_passes_is_promoted(weighed):
     (weighed / "recipe.toml").write_text(f"{RECIPE}human_approval = false\n")
     assert typed("--run")["update"]["outcome"] == "promoted"
     assert bespoke.show_model("my-style").aliases["champion"] == 2
+
+
+@pytest.mark.slow
+def test_what_a_person_promoted_and_took_back_is_not_promoted_again(weighed):
+    (run,) = weighed.glob("runs/*-update")
+    measured_well(run)
+    waiting = typed("--run")["command"]
+    assert CliRunner().invoke(app, waiting.split()[1:]).exit_code == 0
+    assert typed()["command"] == ""
+    bespoke.rollback_model("my-style")
+    after = typed("--run", "--approve")
+    assert not after["ran"] and after["command"] == ""
+    assert bespoke.show_model("my-style").aliases["champion"] == 1
 
 
 def test_what_fails_is_tried_again_and_then_given_up(project):

@@ -103,7 +103,7 @@ def challenge(work: Work) -> Result | Ending:
     """The alias `challenger` given to the version, if the gate lets it be tried at all."""
     here, version = work.here, work.update.version
     assert version is not None
-    if version not in (here.standing.aliases.get(CHALLENGER), here.standing.aliases.get(CHAMPION)):
+    if here.standing.aliases.get(CHALLENGER) != version and not here.reigned(version):
         try:
             promote_model(here.name, version, CHALLENGER, store=work.store)
         except GateError as refusal:
@@ -115,8 +115,8 @@ def promote(work: Work) -> Result | Ending:
     """The version in the champion's place, if the gate lets it and somebody who may says so."""
     here, version = work.here, work.update.version
     assert version is not None
-    if here.standing.aliases.get(CHAMPION) == version:
-        return Ending("promoted", f"{work.update.challenger} is the {CHAMPION}.")
+    if here.reigned(version):
+        return Ending("promoted", f"{work.update.challenger} became the {CHAMPION}.")
     decision = judge(here.catalogue.version(here.name, version), CHAMPION, here.catalogue)
     if not decision.passed:
         return _refused(decision)

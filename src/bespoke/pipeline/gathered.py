@@ -71,6 +71,11 @@ class Scene:
         with Store(self.feedback) as store:
             return frozenset(one.sample.sha256 for one in candidates(store, "accepted"))
 
+    def reigned(self, version: int | None) -> bool:
+        """Whether a version is or was the champion: one that a person took back is not brought back by itself."""
+        records = self.catalogue.standing(self.name).records
+        return any(one.version == version and one.alias == CHAMPION for one in records)
+
     def heard(self, title: str) -> Heard:
         """What people say of a version."""
         return self._heard.get(title, Heard(title))

@@ -25,17 +25,10 @@ class Proposed:
     proposal: Proposal
     update: Update | None
     ledger: Path
-    ran: bool = False
+    ran: bool
     """Whether this call carried the update out, or went on with it."""
-
-    @property
-    def command(self) -> str:
-        """What may be typed next; empty where there is nothing to do."""
-        if self.update is not None and self.update.outcome == "waiting":
-            return f"bespoke models promote {self.name} {self.update.version}"
-        under_way = self.update is not None and not self.update.outcome
-        wanted = under_way or (self.proposal.retrain and not self.ran)
-        return f"bespoke feedback propose {self.name} --run" if wanted else ""
+    command: str
+    """What may be typed next; empty where there is nothing to do."""
 
 
 def propose(
@@ -59,7 +52,7 @@ def propose(
         here = scene(root, name, feedback)
         facts, proposal = _judged(here)
         here.ledger.decided(facts, proposal, run=False, approve=approve)
-        return Proposed(here.name, here.champion.title, facts, proposal, here.ledger.last(), here.ledger.path)
+        return _told(here, facts, proposal, ran=False)
     with locked(root / ".updates.lock", f"Another command is bringing the model of {root.name} up to date."):
         here = scene(root, name, feedback)
         facts, proposal = _judged(here)
@@ -71,7 +64,7 @@ def propose(
             if goes_on:
                 report("update", 0, 1, f"going on with {update} at its stage {last.next}")
             _carry_out(here, last, approved=approve or not here.settings.update.human_approval, report=report)
-    return Proposed(here.name, here.champion.title, facts, proposal, last, here.ledger.path, ran=bool(update))
+        return _told(here, facts, proposal, ran=bool(update))
 
 
 def _around(folder: Path) -> Path:
@@ -87,9 +80,23 @@ def _judged(here: Scene) -> tuple[Facts, Proposal]:
 def _wanted(here: Scene, proposal: Proposal, *, approve: bool) -> tuple[str, bool]:
     """The update to carry out, and whether it was begun before; nothing where none is to be."""
     last = here.ledger.last()
-    if last is not None and (not last.outcome or (last.outcome == "waiting" and approve)):
+    if last is not None and (not last.outcome or (_waits(here, last) and approve)):
         return last.id, True
     return (new_id(here.project.runs), False) if proposal.retrain else ("", False)
+
+
+def _waits(here: Scene, last: Update) -> bool:
+    """Whether a person may promote what an update made."""
+    return last.outcome == "waiting" and not here.reigned(last.version)
+
+
+def _told(here: Scene, facts: Facts, proposal: Proposal, *, ran: bool) -> Proposed:
+    last, command = here.ledger.last(), ""
+    if last is not None and _waits(here, last):
+        command = f"bespoke models promote {here.name} {last.version}"
+    elif (last is not None and not last.outcome) or (proposal.retrain and not ran):
+        command = f"bespoke feedback propose {here.name} --run"
+    return Proposed(here.name, here.champion.title, facts, proposal, last, here.ledger.path, ran, command)
 
 
 def _carry_out(here: Scene, update: Update, *, approved: bool, report: Reporter) -> None:
