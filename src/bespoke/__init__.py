@@ -36,14 +36,16 @@ if TYPE_CHECKING:
     from bespoke.pipeline.sweep import sweep
     from bespoke.pipeline.train import train
     from bespoke.pipeline.unpack import import_model
+    from bespoke.pipeline.updating import propose
 
 __version__ = "0.1.0"
 __all__ = [
     "augment", "balance_data", "build_words", "caption_data", "clean_data", "collect", "demo", "diff_models", "drift",
     "evaluate", "export_data", "export_model", "export_words", "extract_lora", "grid", "import_data", "import_model",
     "inspect_data", "inspect_model", "list_models", "merge_models", "new", "plan", "preview_captions",
-    "promote_model", "register_model", "report_data", "resize_lora", "restore_data", "retire_model", "rollback_model",
-    "sample", "show_model", "show_word", "shrink_data", "split_data", "sweep", "train", "unbalance_data",
+    "promote_model", "propose", "register_model", "report_data", "resize_lora", "restore_data", "retire_model",
+    "rollback_model", "sample", "show_model", "show_word", "shrink_data", "split_data", "sweep", "train",
+    "unbalance_data",
 ]  # fmt: skip
 _VERBS = {
     "augment": ("augment",),
@@ -79,6 +81,7 @@ _VERBS = {
     "sweep": ("sweep",),
     "train": ("train",),
     "unpack": ("import_model",),
+    "updating": ("propose",),
 }
 """The module of `pipeline` that each verb is in."""
 

@@ -252,6 +252,11 @@ class Project:
         return self.root / "samples"
 
     @property
+    def updates(self) -> Path:
+        """Whether the model in use was to be trained anew, each time that was asked, and what came of it."""
+        return self.root / "updates.jsonl"
+
+    @property
     def versions(self) -> Path:
         """The files of registered versions, by the hash of what they hold."""
         return self.root / "versions"

@@ -16,6 +16,7 @@ from bespoke.cli.feedback import feedback_app
 from bespoke.cli.keys import keys_app
 from bespoke.cli.options import Debug, Json, Set, Store, working
 from bespoke.cli.plots import grid
+from bespoke.cli.propose import propose
 from bespoke.cli.scores import evaluate
 from bespoke.cli.serving import serve
 from bespoke.cli.sweeps import sweep
@@ -230,6 +231,7 @@ app.command()(evaluate)
 app.command()(sweep)
 app.command()(compare)
 app.command()(serve)
+feedback_app.command()(propose)
 
 
 @app.command()

@@ -81,12 +81,15 @@ def comparison(
     overrides: Sequence[str] = (),
     kinds: Sequence[str] = KINDS,
     hero: str = "",
+    folder: Path = Path(),
 ) -> Compared:
     """What `evaluate` compares: models, prompts and the person's pictures, before anything is drawn.
 
+    Models are looked up from `folder`.
+
     Raises: BespokeError as `evaluate`.
     """
-    found = {name: named(name) for name in names}
+    found = {name: named(name, folder) for name in names}
     first = found[names[0]]
     run, at_home = first.run, first.run is not None and not first.registered
     recipe = _recipe(run, overrides)

@@ -66,14 +66,16 @@ def _pinned(recipe: recipes.Recipe, start: Named) -> recipes.Recipe:
     return recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": start.name})})
 
 
-def prepare(recipe: str | Path, overrides: Sequence[str] = ()) -> Prepared:
+def prepare(recipe: str | Path, overrides: Sequence[str] = (), home: Path | None = None) -> Prepared:
     """What the recipe in a file asks for, checked and derived; writes nothing.
+
+    `home` is the project's folder, by default the one that the file is in.
 
     Raises: BespokeError when the recipe, the dataset or the model is not as it should be.
     """
     path = Path(recipe)
     asked = recipes.load(path, overrides)
-    project = Project(path.resolve().parent)
+    project = Project((home or path.parent).resolve())
     folder = project.root / asked.data.path
     dataset = with_brackets(data.load(folder), asked)
     data.check_enough(str(folder), dataset)

@@ -86,6 +86,14 @@ def promote_model(
     return Promoted(wanted, to, before, decision, forced)
 
 
+def judge(version: Version, to: str, catalogue: Catalogue) -> Decision:
+    """What the gate says of a version now, if it were to have an alias; nothing is changed.
+
+    Raises: BespokeError when its files were changed.
+    """
+    return _decided(catalogue, version, checked_alias(to), catalogue.standing(version.name))
+
+
 def rollback_model(name: str, alias: str = CHAMPION, *, store: str = "") -> Moved:
     """The version that had an alias before, which has it again; its files are checked, the gate is not asked.
 

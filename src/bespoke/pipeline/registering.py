@@ -64,6 +64,18 @@ def register_model(run: str | Path, name: str = "", *, store: str = "", report: 
     return Registered(version, new, scored, size, catalogue.place.shown)
 
 
+def score_version(version: Version, scorecard: Path, catalogue: Catalogue) -> bool:
+    """Whether a version has a scorecard from a file now: it must have measured exactly the version's weights.
+
+    Raises: BespokeError when somebody changed the model's records meanwhile.
+    """
+    manifest, content = catalogue.manifest(version), json.loads(scorecard.read_text(encoding="utf-8"))
+    if measured(content, manifest.marks) is None:
+        return False
+    _score(catalogue, version, manifest, catalogue.shelf.put(scorecard).sha256, content, new=False)
+    return True
+
+
 def _finished(source: Named, name: str) -> Run:
     """The run's folder, of which what is registered will not change any more."""
     run = source.run

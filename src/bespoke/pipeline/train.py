@@ -89,9 +89,12 @@ def checked(
     return prepared
 
 
-def begun(prepared: Prepared) -> Run:
-    """A new run of what was prepared, with all that it must not lose if things change elsewhere."""
-    run = prepared.project.new_run()
+def begun(prepared: Prepared, run: Run | None = None) -> Run:
+    """A run of what was prepared, with all that it must not lose if things change elsewhere.
+
+    `run` is where it is to be, by default a new folder.
+    """
+    run = run or prepared.project.new_run()
     write_text(run.recipe, recipes.dump(prepared.recipe, prepared.reasons))
     copies = {run.begun: prepared.start.checkpoint.words}
     if prepared.recipe.model.adapter_file:

@@ -9,6 +9,7 @@ from bespoke.recipe.drift import Drift
 from bespoke.recipe.section import BelowOne, Positive, Prompts, Section, Share
 from bespoke.recipe.service import Serve
 from bespoke.recipe.training import Augment, Model, Stage, Sweep, Text, Train, Validation, Words
+from bespoke.recipe.update import Update
 
 
 class Sample(Section):
@@ -161,6 +162,7 @@ class Recipe(Section):
     objective: Objective = Objective()
     evaluate: Evaluate = Evaluate()
     serve: Serve = Serve()
+    update: Update = Update()
     drift: Drift = Drift()
 
     @property
