@@ -56,7 +56,9 @@ def retained(store: Store, drawn: Iterable[tuple[int, bytes, str, bool, bool]], 
         at = moment(now - timedelta(days=age, hours=12))
         made = Sample(f"p{number}", model, f"prompt {number}", flagged=unsafe, canary=canary, seconds=1.0, at=at)
         store.add(made, content)
-        store.say(Opinion("flag" if number % 3 else "thumb", made.id, "Ann", "other" if number % 3 else "up", words="x"))
+        store.say(
+            Opinion("flag" if number % 3 else "thumb", made.id, "Ann", "other" if number % 3 else "up", words="x")
+        )
     everything, before = sorted(store.samples(), key=lambda one: (one.at, one.id)), rated(store).to_json()
     gone = keep(store, days=days, megabytes=most / MEGABYTE)
     young = [one for one in everything if datetime.fromisoformat(one.at) > now - timedelta(days=days)]

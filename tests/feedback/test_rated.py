@@ -96,6 +96,9 @@ def test_an_empty_store_says_nothing_and_json_knows_no_infinity(store) -> None:
     assert not any(rated(store).to_json().values())
     store.say(Opinion("flag", "elsewhere", "Ann", "other", model="m@1"))
     found = rated(store)
-    assert math.isnan(of(found, "m@1").liked.value) and (of(found, "m@1").liked.low, of(found, "m@1").liked.high) == (0, 1)
+    assert math.isnan(of(found, "m@1").liked.value) and (of(found, "m@1").liked.low, of(found, "m@1").liked.high) == (
+        0,
+        1,
+    )
     (one,) = found.to_json()["versions"]
     assert one["liked"]["value"] is None and one["seconds"] is None
