@@ -92,7 +92,8 @@ from engine_of_a_test import small
 from bespoke.recipe.service import Serve
 from bespoke.serving.deploy import ray_workers
 
-workers = ray_workers(small({folder!r}), Serve(step_timeout_s=2.0, load_timeout_s=90.0), replicas=(1, 1), address={address!r})
+settings = Serve(step_timeout_s=2.0, load_timeout_s=90.0)
+workers = ray_workers(small({folder!r}), settings, replicas=(1, 1), address={address!r})
 print("up", flush=True)
 input()
 """

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 from PIL import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
