@@ -42,7 +42,7 @@ def compare(
     """Pairs of pictures to rate in a browser, not knowing whose they are, until Ctrl-C; then what the ratings say."""
     with working(debug=debug, store=store) as bars:
         if not results:
-            serve = _server()
+            serve = server()
             from bespoke.feedback import rater_name
             from bespoke.pipeline.blind import blind
             from bespoke.pipeline.sample import read_prompts
@@ -61,14 +61,15 @@ def compare(
     result(content, "\n".join((*_told(found), f"Ratings: {relative(out / 'ratings.csv')}")), as_json=as_json)
 
 
-def _server() -> Any:  # noqa: ANN401 - the function, of a room that may lack its libraries
+def server() -> Any:  # noqa: ANN401 - the function, of a room that may lack its libraries
+    """What serves pages in a browser. Raises: BespokeError when its libraries are missing."""
     try:
         from bespoke.web import serve
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in OF_A_SERVER:
             raise
         raise BespokeError(
-            f"Rating needs {error.name}, which is not installed.", 'pip install "bespoke[serve]"'
+            f"Pages need {error.name}, which is not installed.", 'pip install "bespoke[serve]"'
         ) from None
     return serve
 

@@ -14,6 +14,7 @@ from bespoke.cli.display import explained, result
 from bespoke.cli.drift import drift
 from bespoke.cli.feedback import feedback_app
 from bespoke.cli.keys import keys_app
+from bespoke.cli.opinions import page
 from bespoke.cli.options import Debug, Json, Set, Store, working
 from bespoke.cli.plots import grid
 from bespoke.cli.propose import propose
@@ -37,6 +38,7 @@ app.add_typer(words_app, name="words")
 app.add_typer(models_app, name="models")
 app.add_typer(keys_app, name="keys")
 feedback_app.command()(drift)
+feedback_app.command()(page)
 app.add_typer(feedback_app, name="feedback")
 
 

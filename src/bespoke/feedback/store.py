@@ -144,9 +144,10 @@ class Store:
         with self.reading() as connection:
             return [_sample(row) for row in connection.execute(wanted).mappings()]
 
-    def opinions(self, *, kind: str = "", sample: str = "", since: str = "") -> Iterator[Opinion]:
-        """The opinions, oldest first, those taken back too; of one kind, about one picture, or from a moment on."""
+    def opinions(self, *, kind: str = "", sample: str = "", rater: str = "", since: str = "") -> Iterator[Opinion]:
+        """The opinions, oldest first, those taken back too; of one kind, person, or picture, or from a moment on."""
         wanted = [opinions.c.kind == kind] if kind else []
+        wanted += [opinions.c.rater == rater] if rater else []
         wanted += [(opinions.c.sample == sample) | (opinions.c.other == sample)] if sample else []
         return (Opinion(**row) for row in self._pages(opinions, since, *wanted))
 

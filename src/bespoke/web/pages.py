@@ -1,5 +1,7 @@
 """Records and templates turned into the HTML of the pages."""
 
+from collections.abc import Sequence
+
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from bespoke.feedback.results import Results
@@ -23,6 +25,11 @@ class Pages:
     def rating(self, *, rater: str, token: str, nonce: str) -> str:
         """The page on which pairs are rated; without a rater it asks for a name."""
         return self._environment.get_template("rating.html").render(rater=rater, token=token, nonce=nonce)
+
+    def opinions(self, *, rater: str, token: str, nonce: str, flags: Sequence[str], licences: Sequence[str]) -> str:
+        """The page on which kept pictures are judged; without a rater it asks for a name."""
+        page = self._environment.get_template("opinions.html")
+        return page.render(rater=rater, token=token, nonce=nonce, flags=flags, licences=licences)
 
     def results(self, found: Results, rater: str, *, finished: bool) -> str:
         """The page that says what the ratings say."""

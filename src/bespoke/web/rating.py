@@ -3,35 +3,19 @@
 Nothing that reaches a browser tells whose a picture is before its rater has rated all.
 """
 
-import hashlib
-import hmac
-import secrets
-from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from itertools import islice
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
-from fastapi import FastAPI, Header, HTTPException, Request, Response
+from fastapi import FastAPI, Header, HTTPException, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict
 
-from bespoke.errors import BespokeError
 from bespoke.feedback import Choice, Trial, rater_name
 from bespoke.feedback.results import to_csv
 from bespoke.pipeline.blind import Blind
+from bespoke.web.guarding import TOKEN, Secret, guarded, page
 from bespoke.web.pages import Pages
-
-TOKEN = "X-Bespoke-Token"  # noqa: S105 - a header's name
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    # The address of a page holds the rater's name.
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-}
-Next = Callable[[Request], Awaitable[Response]]
 
 
 class Answer(BaseModel):
@@ -63,9 +47,7 @@ def application(blind: Blind, *, loopback: bool = True) -> FastAPI:
     app.add_api_route("/results", booth.results, response_class=HTMLResponse)
     app.add_api_route("/results.json", booth.results_json)
     app.add_api_route("/ratings.csv", booth.ratings_csv)
-    app.middleware("http")(_guarded(loopback=loopback))
-    app.add_exception_handler(BespokeError, _told)
-    return app
+    return guarded(app, loopback=loopback)
 
 
 class _Booth:
@@ -73,7 +55,7 @@ class _Booth:
 
     def __init__(self, blind: Blind) -> None:
         self._blind, self._pages = blind, Pages()
-        self._secret = secrets.token_bytes(32)
+        self._secret = Secret()
         self._shown: dict[str, tuple[int, str]] = {}
         """The item and the model of each picture whose address was given away."""
         self._trials = lru_cache(maxsize=100)(blind.comparison.trials)
@@ -81,13 +63,7 @@ class _Booth:
     def page(self, rater: str = "") -> HTMLResponse:
         """The pair to choose from, or the question who is there."""
         name = rater_name(rater) if rater.strip() else ""
-        nonce = secrets.token_urlsafe(16)
-        page = self._pages.rating(rater=name, token=self._token(name), nonce=nonce)
-        policy = (
-            f"default-src 'none'; img-src 'self' data:; connect-src 'self'; script-src 'nonce-{nonce}'; "
-            f"style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-        )
-        return HTMLResponse(page, headers={"Content-Security-Policy": policy})
+        return page(lambda nonce: self._pages.rating(rater=name, token=self._secret.token(name), nonce=nonce))
 
     def pair(self, rater: str) -> dict[str, Any]:
         """The pair that a rater is to rate, the one after it, and how far the rater is."""
@@ -153,21 +129,13 @@ class _Booth:
 
     def _address(self, rater: str, trial: Trial, side: str) -> str:
         """The address of a picture: another one each time it is shown, so that it cannot be known again."""
-        name = self._keyed("picture", rater, str(trial.position), side)
+        name = self._secret.keyed("picture", rater, str(trial.position), side)
         self._shown[name] = (trial.item, trial.left if side == "left" else trial.right)
         return f"picture/{name}"
 
-    def _token(self, rater: str) -> str:
-        """What a request must bring to write in a rater's name; only a page of this server can know it."""
-        return self._keyed("token", rater)
-
-    def _keyed(self, *parts: str) -> str:
-        return hmac.new(self._secret, "\0".join(parts).encode(), hashlib.sha256).hexdigest()[:32]
-
     def _admitted(self, answer: Answer, token: str) -> str:
         name = rater_name(answer.rater)
-        if not hmac.compare_digest(token.encode(), self._token(name).encode()):
-            raise HTTPException(403, "This page belongs to a server that was stopped. Load it again.")
+        self._secret.admit(name, token)
         return name
 
     def _finished(self, rater: str) -> bool:
@@ -178,25 +146,3 @@ class _Booth:
         if not self._finished(name):
             raise HTTPException(403, "Rate all pairs first: this tells which model is which.")
         self._blind.ratings.tell(name)
-
-
-def _guarded(*, loopback: bool) -> Callable[[Request, Next], Awaitable[Response]]:
-    async def guard(request: Request, answer: Next) -> Response:
-        """The answer, with headers that keep other sites out.
-
-        A name that somebody lets point to this machine would make a foreign page one of ours: it is refused.
-        """
-        host = urlsplit(f"//{request.headers.get('host', '')}").hostname
-        if loopback and host not in LOOPBACK:
-            return PlainTextResponse("Only for this machine.", status_code=421)
-        response = await answer(request)
-        response.headers.update(HEADERS)
-        response.headers.setdefault("Cache-Control", "no-store")
-        return response
-
-    return guard
-
-
-def _told(_: Request, error: Exception) -> Response:
-    assert isinstance(error, BespokeError)
-    return JSONResponse({"detail": error.problem, "hint": error.hint}, status_code=400)
