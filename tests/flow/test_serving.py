@@ -54,8 +54,8 @@ FORCED = ("--force", "a few steps are no better than the base")
 
 def commands():
     """The lines of the page, its blocks one after the other."""
-    blocks = re.findall(r"```\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    return [line for block in blocks for line in block.splitlines()]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    return [line for kind, block in blocks if not kind for line in block.splitlines()]
 
 
 def typed(line, code=0):
