@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from tests.flow import drawn
 
 from bespoke import train
 from bespoke.errors import BespokeError
@@ -13,7 +14,6 @@ from bespoke.recipe import parse
 from bespoke.training import sharding
 from bespoke.training.window import Window
 from bespoke.workspace import Run
-from tests.flow import drawn
 
 FEW = {"validation": {"validation_steps": 4, "strata": 1, "probe": False}}
 

@@ -86,8 +86,8 @@ def test_recordings_are_given_up_where_memory_moved_and_where_there_are_too_many
 ):
     """A stage with its own optimizer, weights that someone put elsewhere, and room for one recording."""
     monkeypatch.setattr("bespoke.training.captured.MOST", 1)
-    stages = ({"max_train_steps": 10}, {"max_train_steps": 16, "start": "best"})
-    settings = {"train": {**LONG, "max_train_steps": 26}, "stage": stages, "of": mixed_material, "validation": SELDOM}
+    stages = ({"max_train_steps": 10}, {"max_train_steps": 10, "start": "best"})
+    settings = {"train": {**LONG, "max_train_steps": 20}, "stage": stages, "of": mixed_material, "validation": SELDOM}
     plain, ours, tape = trainer(tmp_path / "plain", **settings), trainer(tmp_path / "ours", **settings), Tape()
     ours.record_with(tape)
     for event in ours.fit():
@@ -104,16 +104,18 @@ def test_recordings_are_given_up_where_memory_moved_and_where_there_are_too_many
     assert differing(everything, ours, plain) == [] and tape.played > played > 0
 
 
-@pytest.mark.parametrize("passes", [1, 2])
-def test_a_recorded_training_stops_and_goes_on_bit_for_bit(tmp_path, trainer, everything, mixed_material, passes):
-    steps = {"max_train_steps": 14, "gradient_accumulation_steps": passes}
+@pytest.mark.parametrize(("passes", "stop", "end"), [(1, 11, 14), (2, 6, 8)])
+def test_a_recorded_training_stops_and_goes_on_bit_for_bit(
+    tmp_path, trainer, everything, mixed_material, passes, stop, end
+):
+    steps = {"max_train_steps": end, "gradient_accumulation_steps": passes}
     settings = {"train": {**LONG, **steps}, "of": mixed_material, "validation": SELDOM}
     whole, first, second = (trainer(tmp_path / name, **settings) for name in ("whole", "parts", "parts"))
     for each in (whole, first, second):
         each.record_with(Tape())
     list(whole.fit())
-    list(first.fit(lambda: "enough" if first.progress.step == 11 else None))
-    second.restore(Run(tmp_path / "parts").state(11))
+    list(first.fit(lambda: "enough" if first.progress.step == stop else None))
+    second.restore(Run(tmp_path / "parts").state(stop))
     list(second.fit())
     assert differing(everything, second, whole) == [] and second.progress == whole.progress
 

@@ -1,4 +1,4 @@
-"""The quickest ways to compute attention, measured for a training's shapes before its first step, and kept by its run."""
+"""The quickest ways to compute attention: measured for a training before its first step, and kept by its run."""
 
 import json
 from collections.abc import Mapping
