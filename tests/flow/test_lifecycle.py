@@ -60,7 +60,7 @@ def project(tmp_path_factory):
                 case ["cd", place]:
                     patch.chdir(place)
                 case ["bespoke", "new", *_]:
-                    typed(line.replace("examples/8bit/train", str(some("train", 8, folder / "in"))))
+                    typed(line.replace("examples/8bit/train", str(some("train", 12, folder / "in"))))
                     Path("my-style/recipe.toml").write_text(RECIPE)
                 case ["bespoke", "train", *_]:
                     run = Path(typed(line)["run"]).name
