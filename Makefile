@@ -61,3 +61,4 @@ proof: $(STAMP)
 	$(OFFLINE) $(BIN)/python -m proofs.sweep
 	$(OFFLINE) $(BIN)/python -m proofs.methods
 	$(OFFLINE) $(BIN)/python -m proofs.collecting
+	$(OFFLINE) $(BIN)/python -m proofs.drift

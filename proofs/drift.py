@@ -42,7 +42,7 @@ BUDGET = Budget(0.5, DAYS)
 PROMISED = 80
 """A model that is clearly worse must ring within so many pictures."""
 MOST_DAYS = 25
-HARD = ("steps cut to 2", "weights with 10 % noise", "guidance 6 instead of 2")
+HARD = ("steps cut to 2", "weights with 30 % noise", "guidance 6 instead of 2")
 """What everybody sees; the others are there to see what is found at all."""
 
 
@@ -86,8 +86,8 @@ def worse(kind: str) -> tuple[Any, Sample]:
         "steps cut to 4": lambda: settings.model_copy(update={"num_inference_steps": 4}),
         "guidance 6 instead of 2": lambda: settings.model_copy(update={"guidance_scale": 6.0}),
         "guidance 3 instead of 2": lambda: settings.model_copy(update={"guidance_scale": 3.0}),
+        "weights with 30 % noise": lambda: noised(pipeline.unet, 0.3, settings),
         "weights with 10 % noise": lambda: noised(pipeline.unet, 0.1, settings),
-        "weights with 3 % noise": lambda: noised(pipeline.unet, 0.03, settings),
     }
     return pipeline, change.get(kind, lambda: settings)()
 
@@ -174,7 +174,7 @@ def served(place: Path, model: Path) -> tuple[dict[str, Any], Path]:
             told["before"] = _said(drift(project, str(model), source=Source(samples, lambda s: files[s.id]),
                                          now=begin + timedelta(days=day)))  # fmt: skip
             pipeline = find(str(model)).pipeline(safety_checker=False)
-            noised(pipeline.unet, 0.1, Sample())
+            noised(pipeline.unet, 0.3, Sample())
             pipeline.unet.save_pretrained(model / "unet")
         settings = settled(alike(Sample(num_inference_steps=STEPS)), named(str(model)).checkpoint)
         said = prompts(24, f"day {day}")

@@ -126,6 +126,7 @@ def test_the_advice_follows_from_what_moved():
     assert "People ask for other things" in said(prompts=1.5)
     assert "the model is the same; what people ask for" in said("same", pictures=1.5, prompts=1.5)
     assert "the model is the same; so look at the settings" in said("same", pictures=1.5)
+    assert said("changed", pictures=1.5) == said("changed")
     assert "roll back" in said("changed") and "bits only" in said("other bits")
 
 

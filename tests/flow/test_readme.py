@@ -102,6 +102,8 @@ def test_every_command_in_the_docs_is_one_that_exists() -> None:
     check_verbs(blocks, r"^bespoke words (\w+)", typed("bespoke words --help"), {"build", "show", "export"})
     check_verbs(blocks, r"^bespoke data (\w+)", typed("bespoke data --help"), {"import", "inspect", "clean"})
     check_verbs(blocks, r"^bespoke models (\w+)", typed("bespoke models --help"), {"register", "promote", "rollback"})
+    told = typed("bespoke feedback --help")
+    check_verbs(blocks, r"^bespoke feedback (\w+)", told, {"list", "ratings", "review", "forget", "keep", "drift"})
 
 
 def check_verbs(blocks: list[str], pattern: str, help_text: str, wanted: set[str]) -> None:

@@ -46,8 +46,9 @@ def test_each_step_is_told_the_pictures_stay_the_same_and_the_estimate_becomes_t
     assert off[0] < 0.5 * off[1], f"the last estimate shows the picture that is drawn: {off}"
 
 
-def test_steps_from_a_picture_are_counted_by_those_that_are_made(pipeline):
-    wish, heard = Sample(num_inference_steps=10, strength=0.4, scheduler="dpm++_2m"), []
+@pytest.mark.parametrize("name", ["default", "ddim", "dpm++_2m"])
+def test_steps_from_a_picture_are_counted_by_those_that_are_made(pipeline, name):
+    wish, heard = Sample(num_inference_steps=10, strength=0.4, scheduler=name), []
     begun = [Request("a red car", 3, Image.new("RGB", (64, 64), "red"))]
     list(draw(pipeline, begun, wish, lambda step: heard.append((step.number, step.steps))))
     assert heard == [(n, 4) for n in range(1, 5)]

@@ -35,6 +35,7 @@ from bespoke.serving.jobs import Facts, Failure, Held, OutOfMemory, Picture, Ste
 class Small:
     def __init__(self, folder):
         self.folder = Path(folder)
+        self.log("made")
 
     def log(self, *words):
         with open(self.folder / "log", "a") as file:
@@ -91,7 +92,8 @@ from engine_of_a_test import small
 from bespoke.recipe.service import Serve
 from bespoke.serving.deploy import ray_workers
 
-workers = ray_workers(small({folder!r}), Serve(step_timeout_s=2.0), replicas=(1, 1), address={address!r})
+settings = Serve(step_timeout_s=2.0, load_timeout_s=90.0)
+workers = ray_workers(small({folder!r}), settings, replicas=(1, 1), address={address!r})
 print("up", flush=True)
 input()
 """
@@ -282,8 +284,13 @@ def test_a_killed_a_dying_and_a_hanging_replica_cost_no_picture_its_one_answer_a
         (service.folder / "gate").touch()
         outcomes = await asyncio.wait_for(asyncio.gather(*(ticket.answer for ticket in tickets)), 120)
         assert queue.unanswered == 0
+        await soon(lambda: len(pids("made")) == 2 + 3)
+        await soon(lambda: pids("made") == pids("prepare", "style@1"))  # even who has drawn nothing yet
         await dispatcher.close()
         return outcomes
+
+    def pids(*words: str) -> set[int]:
+        return {pid for pid, _ in service.traces(*words)}
 
     meter = Metrics()
     outcomes = asyncio.run(asks())

@@ -1,4 +1,4 @@
-"""Who hangs up is drawn for no longer: over real sockets, with a real server."""
+"""Who hangs up is drawn for no longer, who stays is told that it goes on: over real sockets, with a real server."""
 
 import asyncio
 import json
@@ -78,3 +78,15 @@ async def test_it_goes_on_where_another_waits_for_the_same():
         for line in (second, fourth):
             hang_up(line)
     assert len(painter.wishes) == 2
+
+
+@awaited
+async def test_a_quiet_stream_shows_that_it_lives(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bespoke.serving.streams.QUIET_S", 0.01)
+    painter = Painter(shut=True)
+    with served(app_of(painter)) as address:
+        line = Line(address, {"prompt": "a cat", "stream": True})
+        await line.heard(b": still drawing\n\n")
+        painter.gate.set()
+        await line.heard(b"event: image_generation.completed")
+        hang_up(line)

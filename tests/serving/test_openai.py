@@ -1,6 +1,5 @@
 """OpenAI's protocol, field by field."""
 
-import asyncio
 import base64
 import io
 import json
@@ -245,20 +244,6 @@ async def test_a_stream_that_breaks_says_why_and_nothing_more():
 
 
 @awaited
-async def test_a_quiet_stream_shows_that_it_lives(monkeypatch):
-    monkeypatch.setattr("bespoke.serving.streams.QUIET_S", 0.001)
-    painter = Painter(shut=True)
-    app = app_of(painter)
-    async with asking(app) as client:
-        asking_for = asyncio.ensure_future(client.post(GENERATIONS, json={"prompt": "a cat", "stream": True}))
-        await asyncio.sleep(0.05)
-        painter.gate.set()
-        answer = await asking_for
-    assert answer.text.startswith(": still drawing\n\n")
-    assert "image_generation.completed" in answer.text
-
-
-@awaited
 async def test_pictures_by_address():
     now = [0.0]
     app = app_of(Painter(), Serve(keep_pictures_s=10), clock=lambda: now[0])
@@ -330,6 +315,7 @@ LARGE = png((1, 1)).replace((1).to_bytes(4) * 2, (20_000).to_bytes(4) * 2)
         ({"image": b"no picture"}, "image", "no PNG"),
         ({"image": png()[:60]}, "image", "damaged"),
         ({"image": LARGE}, "image", "damaged"),
+        ({"image": png((4097, 4096))}, "image", "serve.most_pixels"),
         ({"image": png(), "mask": png((4, 4), "RGBA", (0, 0, 0, 0))}, "mask", "4x4"),
         ({"image": png(), "mask": png()}, "mask", "transparent"),
         ({"mask": png()}, "image", "one picture"),

@@ -1,5 +1,6 @@
 """What is missing from a picture's file and what Pillow, which leaves such pixels black or grey, does not tell."""
 
+import io
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -8,6 +9,8 @@ from typing import BinaryIO
 from PIL import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+Opened = BinaryIO | io.BytesIO
+"""A file that is open for reading, on disk or in memory."""
 BLOCK = 1 << 20
 """Bytes held at once, however many a file says it has."""
 
@@ -24,7 +27,7 @@ _STRIPS, _TILES, _PLANES = (273, 279), (324, 325), 284
 _END_OF_JPEG = b"\xff\xd9"
 
 
-def check(opened: ImageFile.ImageFile, file: BinaryIO) -> None:
+def check(opened: ImageFile.ImageFile, file: Opened) -> None:
     """Refuses a PNG or TIFF that lacks a part of its pixels; `opened` reads from `file`, which stays where it is.
 
     Raises: ValueError or zlib.error, which say what is wrong.
@@ -37,7 +40,7 @@ def check(opened: ImageFile.ImageFile, file: BinaryIO) -> None:
     file.seek(at)
 
 
-def _check_png(opened: ImageFile.ImageFile, file: BinaryIO) -> None:
+def _check_png(opened: ImageFile.ImageFile, file: Opened) -> None:
     if opened.mode == "P" and opened.palette is None:
         raise ValueError("the PNG lacks the palette of its colours")
     pieces = _pieces(file)
@@ -47,7 +50,7 @@ def _check_png(opened: ImageFile.ImageFile, file: BinaryIO) -> None:
     _check_stream((piece for kind, piece in pieces if kind == b"IDAT"), _bytes_of(header))
 
 
-def _pieces(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+def _pieces(file: Opened) -> Iterator[tuple[bytes, bytes]]:
     """The kind of each chunk of a PNG with each piece of what it holds, once for every `BLOCK` bytes."""
     file.seek(8)
     kind = b""
@@ -62,7 +65,7 @@ def _pieces(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
             raise ValueError("the PNG is damaged: its checksums do not fit")
 
 
-def _exactly(file: BinaryIO, size: int) -> bytes:
+def _exactly(file: Opened, size: int) -> bytes:
     piece = file.read(size)
     if len(piece) < size:
         raise ValueError("the PNG is cut off")
@@ -95,7 +98,7 @@ def _check_stream(pieces: Iterable[bytes], wanted: int) -> None:
         raise ValueError("the PNG lacks a part of its pixels")
 
 
-def _check_tiff(opened: TiffImageFile, file: BinaryIO) -> None:
+def _check_tiff(opened: TiffImageFile, file: Opened) -> None:
     tags, compression = opened.tag_v2, opened.info.get("compression")
     whole = True
     if compression == "raw":
@@ -113,7 +116,7 @@ def _area(tile: ImageFile._Tile) -> int:  # pyright: ignore[reportPrivateUsage]
     return (right - left) * (lower - upper)
 
 
-def _ends_as_jpeg(file: BinaryIO, end: int) -> bool:
+def _ends_as_jpeg(file: Opened, end: int) -> bool:
     """Whether a JPEG ends there, but for zeros that fill up its place."""
     file.seek(max(0, end - 16))
     return file.read(min(16, end)).rstrip(b"\0").endswith(_END_OF_JPEG)

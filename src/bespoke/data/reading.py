@@ -8,7 +8,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -119,7 +118,7 @@ def read_mask(path: Path, *, alpha: bool = False) -> Image.Image:
         return _mask(file, alpha=alpha)
 
 
-def _mask(file: BinaryIO, *, alpha: bool = False) -> Image.Image:
+def _mask(file: damage.Opened, *, alpha: bool = False) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -203,7 +202,7 @@ def pixel_hash(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def _decode(file: BinaryIO, least: int | None = None) -> tuple[Image.Image, str, str, tuple[str, ...]]:
+def _decode(file: damage.Opened, least: int | None = None) -> tuple[Image.Image, str, str, tuple[str, ...]]:
     """The upright RGB picture in a file, its format and mode, and what was mended."""
     notes: list[str] = []
     with warnings.catch_warnings():

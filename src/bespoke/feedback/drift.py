@@ -84,7 +84,7 @@ class Budget:
 
     def chance(self, figures: int) -> float:
         """How often one figure's chart may ring in `days` days: the other half, shared equally."""
-        return self.false_alarms / 2 / figures
+        return min(1.0, self.false_alarms / 2 / figures)
 
 
 @dataclass(frozen=True)
@@ -192,9 +192,9 @@ def advice(readings: tuple[Reading, ...], canaries: Literal["", "same", "other b
             "The canaries changed: the same prompts and seeds no longer give the same pictures. The model's files, its "
             "settings or its libraries are other than before. Compare them, and roll back: bespoke models rollback."
         )
-    if "pictures" in moved:
+    elif "pictures" in moved:
         yield _of_pictures(canaries, also_prompts="prompts" in moved)
-    elif "prompts" in moved:
+    if "prompts" in moved and "pictures" not in moved:
         yield (
             "People ask for other things than before, and the pictures hold so far. Look at the new prompts; if they "
             "stay, add pictures and words of their kind, and train anew."

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, distinct, func, select, text
+from sqlalchemy import ColumnElement, Connection, case, func, select, text
 
 from bespoke.errors import BespokeError
 from bespoke.feedback.records import moment, now
@@ -203,7 +203,7 @@ def _sweep(store: Store) -> None:
     for folder in sorted(store.shelf.root.glob("blobs/*")):
         with store.writing() as connection:
             there = {file.name: file for file in folder.iterdir()}
-            named = select(distinct(samples.c.sha256)).where(samples.c.sha256.startswith(folder.name))
+            named = select(samples.c.sha256).distinct().where(samples.c.sha256.startswith(folder.name))
             for name in there.keys() - set(connection.execute(named).scalars()):
                 there[name].unlink()
 

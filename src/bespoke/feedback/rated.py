@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
-from sqlalchemy import Connection, case, distinct, func, select
+from sqlalchemy import Connection, case, func, select
 
 from bespoke.evaluation.preference import Strength, Vote, WinRate, strengths, unbounded, wilson, win_rate
 from bespoke.feedback.results import finite
@@ -140,7 +140,7 @@ def _said(connection: Connection) -> dict[str, dict[tuple[str, str], int]]:
 
 def _drawn(connection: Connection) -> dict[str, tuple[int, int, int, float]]:
     """Pictures of each version that were kept at any time: how many, unsafe ones, flagged ones, and their seconds."""
-    flags = select(distinct(opinions.c.sample)).where(opinions.c.kind == "flag", opinions.c.withdrawn == "")
+    flags = select(opinions.c.sample).distinct().where(opinions.c.kind == "flag", opinions.c.withdrawn == "")
     unsafe, flagged = (
         func.sum(case((condition, 1), else_=0)) for condition in (samples.c.flagged, samples.c.id.in_(flags))
     )

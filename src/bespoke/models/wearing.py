@@ -62,6 +62,7 @@ class Wardrobe:
         self._pipeline, self._model = pipeline, model
         self._own, self._alone = _names(pipeline), False
         self._worked_in = workedin.worn(pipeline)
+        self._added = frozenset[str]()
         self.worn = frozenset[str]()
         """The names of what is worn now, of what stays in the pipeline when it is taken off."""
 
@@ -113,7 +114,11 @@ class Wardrobe:
         if alone and (len(weights) > 1 or added or self._own or self._worked_in):
             hint = "Only LoRA, LoHa and LoKr are worn together, and DoRA in diffusers' form."
             raise BespokeError(f"{alone[0]} is of a kind that is worn alone.", hint)
+        names = frozenset(map(name_of, added))
+        if names != self._added:
+            workedin.work_in(self._pipeline, self._worked_in)  # a file of the same path may be another now
         workedin.work_in(self._pipeline, {**self._worked_in, **added})
+        self._added = names
         if alone:
             self._take_out()
             self._alone = True

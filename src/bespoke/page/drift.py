@@ -88,18 +88,20 @@ def write_drift(report: DriftReport, path: Path) -> Path:
 
 def _course(figure: WatchedFigure) -> str:
     values = [day.value for day in figure.days]
-    return plots.watched(values, _days(figure), figure.label, figure.usually, "usual", _rang(figure))
+    return plots.watched(
+        values, _days(figure), figure.label, figure.usually, "usual", _rang(figure, "at once", "over days")
+    )
 
 
 def _filling(figure: WatchedFigure) -> str:
     values = [100 * day.filled for day in figure.days]
     title = f"{figure.label}: how much of its limit the chart has used up, in percent"
-    return plots.watched(values, _days(figure), title, 100.0, "limit", _rang(figure))
+    return plots.watched(values, _days(figure), title, 100.0, "limit", _rang(figure, "over days"))
 
 
 def _days(figure: WatchedFigure) -> list[str]:
     return [day.day[5:] for day in figure.days]
 
 
-def _rang(figure: WatchedFigure) -> list[int]:
-    return [number for number, day in enumerate(figure.days) if day.rang]
+def _rang(figure: WatchedFigure, *kinds: str) -> list[int]:
+    return [number for number, day in enumerate(figure.days) if day.rang in kinds]

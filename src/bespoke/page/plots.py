@@ -175,7 +175,9 @@ def watched(
         return ""
     places, table = np.arange(len(values), dtype=np.float64), np.array(values, dtype=np.float64)
     told = sorted({round(part * (len(days) - 1)) for part in (0.0, 1 / 3, 2 / 3, 1.0)})
-    axes = _Axes(places, np.append(table, level), title, "", [(float(place), days[place]) for place in told])
+    # Where nothing ever moves, an axis needs a height all the same.
+    span = [level, level + (abs(level) or 1.0)] if np.ptp(np.append(table, level)) == 0 else [level]
+    axes = _Axes(places, np.append(table, span), title, "", [(float(place), days[place]) for place in told])
     axes.level(level, words)
     axes.line(*_thinned(places, table), "curve")
     if len(values) <= FEW_DOTS:
@@ -210,7 +212,8 @@ class _Axes:
         steps_told = [(float(step), f"{step:.0f}") for step in columns]
         for step, words in steps_told if marks is None else marks:
             if self.first <= step <= self.last:
-                self._text(self.x(step), HEIGHT - BOTTOM + 16, words, "tick", "middle")
+                at_end = marks is not None and step == self.last > self.first  # words may be wider than the margin
+                self._text(self.x(step), HEIGHT - BOTTOM + 16, words, "tick", "end" if at_end else "middle")
         self._text(LEFT - 14, HEIGHT - BOTTOM + 16, unit, "tick", "end")
 
     def x(self, step: float) -> float:
@@ -245,7 +248,8 @@ class _Axes:
         """Draws a named horizontal line."""
         y = f"{self.y(value):.1f}"
         SubElement(self.root, "line", {"class": "level", "x1": str(LEFT), "x2": str(WIDTH - RIGHT), "y1": y, "y2": y})
-        self._text(WIDTH - RIGHT, self.y(value) + 14, words, "note", "end")
+        low = self.y(value) > HEIGHT - BOTTOM - 16  # where the words of the axis stand below it
+        self._text(WIDTH - RIGHT, self.y(value) + (-5 if low else 14), words, "note", "end")
 
     def best(self, step: float, value: float) -> None:
         """Marks the step whose weights were kept."""

@@ -18,7 +18,7 @@ from bespoke.feedback.store import Store
 from bespoke.feedback.windows import Sampled, day_of, first_part, last_part, spans
 from bespoke.hardware import machine
 from bespoke.models import Clip
-from bespoke.pipeline import driftpage
+from bespoke.pipeline import driftpage, versioned
 from bespoke.pipeline.canaries import Flight, fly
 from bespoke.pipeline.measuring import clip_for
 from bespoke.pipeline.naming import Named, named
@@ -101,7 +101,7 @@ def drift(
     root = Path(project)
     recipe = _recipe(root, overrides)
     found = source or _in_store(feedback, root)
-    title = version or _newest(found.samples)
+    title, usual = _title(version, root) or _newest(found.samples), _title(against, root)
     clip, model = Clip(clip_for(recipe), machine().device), named(title, root)
     day = now or datetime.now(UTC).date()
     folder = root / "drift" / _called(title)
@@ -109,8 +109,8 @@ def drift(
         flight = Flight("", ())
         if canaries:
             flight = fly(model, recipe, root, folder / "canaries", clip, day.isoformat(), report)
-        place = folder / f"{_called(against)}-{_mark(recipe, clip)}"
-        done = _watched(_Asked(root, recipe, title, against, place, clip, model, day), found, flight, report)
+        place = folder / f"{_called(usual)}-{_mark(recipe, clip)}"
+        done = _watched(_Asked(root, recipe, title, usual, place, clip, model, day), found, flight, report)
         driftpage.write(done)
         write_json(done.content, to_json(done))
     return done
@@ -216,6 +216,12 @@ def _in_store(feedback: str, root: Path) -> Source:
 def _recipe(root: Path, overrides: Sequence[str]) -> Recipe:
     file = Project(root).recipe
     return recipes.load(file, overrides) if file.is_file() else recipes.parse(recipes.put({}, *overrides), "--set")
+
+
+def _title(name: str, root: Path) -> str:
+    """What samples call the version that a name means: an alias means another one tomorrow."""
+    alias = name.rpartition("@")[2]
+    return versioned.found(name, root).title if versioned.is_registered(name) and not alias.isdecimal() else name
 
 
 def _newest(samples: Sequence[Sampled]) -> str:

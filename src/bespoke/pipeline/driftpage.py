@@ -8,6 +8,7 @@ from bespoke.feedback.canaries import Return
 from bespoke.feedback.drift import BY_NAME, Of, Reading
 from bespoke.page.drift import CanaryCard, DriftReport, WatchedDay, WatchedFigure, WatchedGroup, write_drift
 from bespoke.page.scores import Fact, Finding
+from bespoke.page.wording import MINUS, number
 
 if TYPE_CHECKING:
     from bespoke.pipeline.drift import Drifted
@@ -28,7 +29,7 @@ def write(done: "Drifted") -> Path:
     """The page, written."""
     report = DriftReport(
         title=done.version,
-        headline=headline(done),
+        headline=headline(done).replace("e-", f"e{MINUS}"),  # a line must not break there
         findings=tuple(_findings(done)),
         groups=tuple(_groups(done)),
         canaries=tuple(
@@ -90,12 +91,12 @@ def _figure(name: str, done: "Drifted") -> WatchedFigure:
     days = tuple(WatchedDay(day, one.value, max(one.sums) / one.h, one.rang) for day, one in read)
     figure = BY_NAME[name]
     return WatchedFigure(
-        figure.label, figure.explanation, f"{now.value:.3g}", f"{now.usual:.3g}", psi, _p(now), now.usual, days
+        figure.label, figure.explanation, number(now.value), number(now.usual), psi, _p(now), now.usual, days
     )
 
 
 def _p(reading: Reading) -> str:
-    return f"{reading.p:.2f}" if reading.p >= 0.01 else f"{reading.p:.1e}"
+    return f"{reading.p:.2f}" if reading.p >= 0.01 else f"{reading.p:.1e}".replace("-", MINUS)
 
 
 def _card(one: Return, first: Path, now: Path) -> CanaryCard:

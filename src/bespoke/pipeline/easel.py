@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bespoke.errors import BespokeError
 from bespoke.serving.jobs import Engine
-from bespoke.workspace import is_hidden
+from bespoke.workspace import Run, is_hidden
 
 ENDING = ".safetensors"
 SHARE = 0.75
@@ -35,7 +35,7 @@ def easel(project: str | Path, adapters: str | Path | None, memory_gb: float, sa
 
 
 def adapter_names(folder: str | Path) -> list[str]:
-    """What the adapters below a folder are called: their paths there without the ending, sorted."""
+    """What the adapters below a folder are called, sorted: files by their paths there without the ending, and runs."""
     return sorted(_adapters(Path(folder)))
 
 
@@ -56,5 +56,15 @@ def adapter_file(name: str, folder: str | Path | None) -> Path:
 
 
 def _adapters(folder: Path) -> Mapping[str, Path]:
-    every = (file.relative_to(folder) for file in folder.rglob(f"*{ENDING}") if file.is_file())
-    return {one.with_suffix("").as_posix(): folder / one for one in every if not is_hidden(one)}
+    found: dict[str, Path] = {}
+    for file in folder.rglob(f"*{ENDING}"):
+        place = file.relative_to(folder)
+        run = next((inner for inner in place.parents[-2::-1] if _is_run(folder / inner)), None)
+        if file.is_file() and not is_hidden(place) and (run is None or file == Run(folder / run).adapter):
+            found[(run or place.with_suffix("")).as_posix()] = file
+    return found
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, of which only the best adapter counts."""
+    return Run(folder).recipe.is_file() and Run(folder).adapter.is_file()

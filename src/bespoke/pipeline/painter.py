@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 import torch
 
 from bespoke import data
@@ -26,7 +27,7 @@ from bespoke.recipe.tree import Sample
 from bespoke.sampling import NO_NUMBER, Drawn, Request, draw, stamped
 from bespoke.sampling.preview import Watch
 from bespoke.sampling.ways import size_of
-from bespoke.serving.jobs import Facts, Failure, Job, Outcome, OutOfMemory, Picture, Step
+from bespoke.serving.jobs import Facts, Failure, Held, Job, Outcome, OutOfMemory, Picture, Step
 from bespoke.text import checked, escaped
 
 T = TypeVar("T")
@@ -83,6 +84,12 @@ class Painter:
             others = any(shared(one.source) == shared(gone.source) for one in self._models.values())
             self._rack.last(gone.source, gone.settings, shared=others)
 
+    def held(self) -> Held:
+        """What is in memory now."""
+        models, adapters = self._rack.count
+        size = psutil.Process().memory_info().rss
+        return Held(models, adapters, size + (torch.cuda.memory_reserved() if torch.cuda.is_available() else 0))
+
     def draw(self, jobs: Sequence[Job], watch: Callable[[Step], None]) -> Sequence[Outcome]:
         """The outcome of each of some jobs of one kind, in order; `watch` hears of each step and may raise Cancelled.
 
@@ -125,7 +132,7 @@ class Painter:
             except BespokeError as error:
                 found[number] = self._refused(error)
         begun = [requests[number].image if number in requests else None for number in range(len(jobs))]
-        unfinished = Unfinished(pipeline, settings, begun, len(goes), watch)
+        unfinished = Unfinished(self._rack.glimpse, settings, begun, len(goes), watch)
         for numbers in goes.values():
             made = self._go(pipeline, title, settings, {number: requests[number] for number in numbers}, unfinished)
             found |= dict(zip(numbers, made, strict=True))
@@ -176,7 +183,7 @@ class Painter:
             else (str(error).splitlines() or ["It fails."])[0]
         )
         for folder in filter(None, (self._adapters, self._project)):
-            for place in (folder.resolve(), folder.absolute()):
+            for place in {folder.resolve(), folder.absolute(), folder} - {Path()}:
                 words = words.replace(f"{place}/", "")
         return Failure("wrong_request", words.strip())
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from bespoke.models.wearing import Wardrobe, bytes_of, joins_others, name_of, wo
 from bespoke.pipeline.naming import Named
 from bespoke.pipeline.warm import Warm, own, whole
 from bespoke.recipe.tree import Sample
+from bespoke.sampling.preview import Glimpse
 
 Worn = Mapping[Path, float]
 """Adapter files, each with its weight."""
@@ -50,6 +52,11 @@ class Rack:
     def count(self) -> tuple[int, int]:
         """How many pipelines are in memory, and how many adapters in them that stay when they are taken off."""
         return len(self._held), sum(len(held.names) for held in self._held.values())
+
+    @property
+    def glimpse(self) -> Glimpse:
+        """What can be seen of what the pipeline in use is drawing."""
+        return self._held[self._now].glimpse
 
     def ready(self, source: Named, settings: Sample, adapters: Worn) -> Any:
         """The model as a pipeline that wears its own adapter, and these besides; what is in memory is not read again.
@@ -127,6 +134,11 @@ class _Held:
         self._wears: Any = None
         self._files = 0
 
+    @cached_property
+    def glimpse(self) -> Glimpse:
+        """What can be seen of what it is drawing; an adapter changes nothing of that."""
+        return Glimpse(self.pipeline)
+
     @property
     def names(self) -> frozenset[str]:
         """The adapters in it that stay when they are taken off, by their names there."""
@@ -174,6 +186,7 @@ class _Held:
         if self._wardrobe:
             self._wardrobe.__exit__()
         self.pipeline = self._wardrobe = None
+        self.__dict__.pop("glimpse", None)
         self.pipeline = self._warm.ready(source, settings, safety_checker=self._checker)
         self._wardrobe, self._own = Wardrobe(self.pipeline, "this model"), own(source)
         self._files = to_read(source.checkpoint) if isinstance(source.checkpoint, Compiled) else 0

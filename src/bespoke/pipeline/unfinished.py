@@ -2,10 +2,11 @@
 
 import io
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import suppress
 
 from PIL import Image
 
+from bespoke.errors import BespokeError
 from bespoke.recipe.tree import Sample
 from bespoke.sampling.preview import Glimpse, Watch
 from bespoke.sampling.preview import Step as Made
@@ -19,33 +20,32 @@ class Unfinished:
     """
 
     def __init__(
-        self, pipeline: Any, settings: Sample, begun: Sequence[Image.Image | None], goes: int,
+        self, glimpse: Glimpse, settings: Sample, begun: Sequence[Image.Image | None], goes: int,
         watch: Callable[[Step], None],
     ) -> None:  # fmt: skip
         """`begun` are the pictures to begin with, which are seen until there is something else."""
-        self._glimpse, self._watch, self._pictures = Glimpse(pipeline), watch, list(begun)
+        self._glimpse, self._watch, self._pictures = glimpse, watch, list(begun)
         self._left = goes * (2 if settings.hires_scale > 1 and settings.hires_strength else 1)
-        self._before, self._length = 0, 0
-        self.steps = 0
+        self._before, self.steps = 0, 0
         """So many were made."""
 
     def of(self, numbers: Sequence[int]) -> Watch:
         """What hears of the steps of one go, in which the pictures of these numbers are drawn."""
 
         def told(step: Made) -> None:
-            self.steps += 1
             if step.number == 1:
-                self._before += self._length
+                self._before = self.steps
                 self._left -= 1
-            self._length = step.steps
+            self.steps += 1
 
             def previews() -> Sequence[bytes]:
-                for number, picture in zip(numbers, self._glimpse(step), strict=True):
-                    self._pictures[number] = picture
+                with suppress(BespokeError):  # a model exported without its encoder lets nobody see
+                    for number, picture in zip(numbers, self._glimpse(step), strict=True):
+                        self._pictures[number] = picture
                 return [_png(picture) for picture in self._pictures]
 
             whole = self._before + step.steps * (1 + max(0, self._left))
-            self._watch(Step(self._before + step.number, whole, previews))
+            self._watch(Step(self.steps, whole, previews))
 
         return told
 

@@ -40,17 +40,24 @@ def watched(scheduler: Any, watch: Watch | None) -> Generator[None, None, None]:
     if watch is None:
         yield
         return
-    own, made = scheduler.step, 0
+    own, made, before_first = scheduler.step, 0, 0
 
     @functools.wraps(own)  # pipelines look at the signature, and give a generator only where it has one
     def step(model_output: Any, timestep: Any, sample: Any, *args: Any, **named: Any) -> Any:
-        nonlocal made
+        nonlocal made, before_first
+        before_first = before_first if made else _left_out(scheduler, timestep)
         before = _plain(scheduler, model_output, timestep, sample)
         result = own(model_output, timestep, sample, *args, **named)
         made += 1
         told = result[1] if isinstance(result, tuple) and len(result) > 1 else None
-        total = len(scheduler.timesteps) - (getattr(scheduler, "begin_index", None) or 0)
-        watch(Step(made, total, len(sample), (lambda: told) if told is not None else before))
+        watch(
+            Step(
+                made,
+                len(scheduler.timesteps) - before_first,
+                len(sample),
+                (lambda: told) if told is not None else before,
+            )
+        )
         return result
 
     scheduler.step = step
@@ -58,6 +65,14 @@ def watched(scheduler: Any, watch: Watch | None) -> Generator[None, None, None]:
         yield
     finally:
         del scheduler.step
+
+
+def _left_out(scheduler: Any, first: Any) -> int:
+    """How many of a scheduler's timesteps come before the first one of a drawing: some, if it begins with a picture."""
+    if getattr(scheduler, "begin_index", None) is not None:
+        return int(scheduler.begin_index)
+    same = (scheduler.timesteps == first).nonzero()
+    return int(same[0]) if len(same) else 0
 
 
 def _plain(scheduler: Any, output: Any, timestep: Any, sample: Any) -> Callable[[], Latents]:

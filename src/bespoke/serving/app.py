@@ -56,7 +56,7 @@ def application(
     )  # fmt: skip
     install(app)
     app.include_router(_about(desk, access, metrics, kept))
-    app.include_router(openai.router(desk, access.needs, kept, replies))
+    app.include_router(openai.router(desk, settings, access.needs, kept, replies))
     if hearing:
         app.include_router(hearings(hearing, access.needs))
     app.include_router(a1111.router(desk, settings, access.needs))

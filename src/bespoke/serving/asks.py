@@ -125,10 +125,10 @@ class Asked(BaseModel):
         """Raises: PydanticCustomError for the first field that is not known, with the nearest that is."""
         if isinstance(given, Mapping):
             names = {str(field.alias or name) for name, field in cls.model_fields.items()}
-            for name in (str(key) for key in given if key not in names):
+            for name in (str(key)[:80] for key in given if key not in names):
                 near = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.5)
-                words = f"There is no parameter {name[:80]!r}." + (f" Is {near[0]!r} meant?" if near else "")
-                raise PydanticCustomError(UNKNOWN, "{words}", {"words": words, "param": name[:80]})
+                words = f"There is no parameter {name!r}." + (f" Is {near[0]!r} meant?" if near else "")
+                raise PydanticCustomError(UNKNOWN, "{words}", {"words": words, "param": name})
         return given
 
     def wish(self, model: str, image: bytes | None = None, mask: bytes | None = None) -> Wish:

@@ -201,17 +201,21 @@ class Fleet:
             answers = [answer for name in names for answer in await self._all("prepare", model, name)]
         except Exception as error:
             raise self.meant(error) from error
+        if told := [answer for answer in answers if isinstance(answer, self._ray.exceptions.RayTaskError)]:
+            raise self.meant(told[0])
         said = [answer for answer in answers if isinstance(answer, Answer)]
         for answer in said:
             if answer.error is not None:
                 raise answer.error
         if not said:
             raise Lost(f"no replica lived through reading {model}")
+        self._owner.keep.remote(model)
         self._at_work = True
         return said[0].result
 
     async def release(self, model: str) -> None:
         """Lets all replicas forget a model; one that is lost has forgotten it."""
+        self._owner.drop.remote(model)
         with contextlib.suppress(TimeoutError, *self._lost()):
             await self._all("release", model)
 

@@ -100,10 +100,10 @@ def within(wish: Wish, facts: Facts, settings: Serve) -> None:
 
 def unknown(what: str, name: str, known: Iterable[str], *, param: str, status: int = 400) -> Refusal:
     """Why a name that nothing here has is refused, and which is meant perhaps."""
-    names = sorted(known)
+    names, name = sorted(known), name[:80]
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Is {near[0]} meant?" if near else f" There are: {', '.join(names[:12])}." if names else " There is none."
-    return Refusal(status, f"{what}_not_found", f"There is no {what} {name[:80]!r} here.{hint}", param=param)
+    return Refusal(status, f"{what}_not_found", f"There is no {what} {name!r} here.{hint}", param=param)
 
 
 def _too_much(param: str, what: str, limit: int, key: str) -> Refusal:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Form, Header, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 
+from bespoke.recipe.service import Serve
 from bespoke.serving.access import Needs
 from bespoke.serving.answers import Address, Images, Listed, Served, images, served
 from bespoke.serving.asks import Asked, Edit, Generation, fingerprint
@@ -45,7 +46,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def router(drawing: Drawing, needs: Needs, kept: Kept, replies: Replies) -> APIRouter:
+def router(drawing: Drawing, settings: Serve, needs: Needs, kept: Kept, replies: Replies) -> APIRouter:
     """The routes of the protocol."""
     made, since = APIRouter(responses=REFUSALS), int(time.time())
     pictures = _Pictures(drawing, kept, replies)
@@ -66,7 +67,8 @@ def router(drawing: Drawing, needs: Needs, kept: Kept, replies: Replies) -> APIR
         if len(sent) != 1:
             raise Refusal(400, INVALID, "image: Send one picture.", param="image")
         files = await sent[0].read(), await _content(asked.mask)
-        return await pictures.answer(request, owner, asked, once, *await asyncio.to_thread(begun, *files))
+        ready = await asyncio.to_thread(begun, *files, settings.most_pixels)
+        return await pictures.answer(request, owner, asked, once, *ready)
 
     @made.get("/v1/models", tags=["openai"], dependencies=[Depends(needs("draw"))])
     async def models() -> Listed:

@@ -66,17 +66,29 @@ class Home:
 
 
 class Owner:
-    """What lives as long as the process of the service: Ray ends it together with that."""
+    """What lives as long as the process of the service, with which Ray ends it, and knows what replicas must have."""
 
-    def lives(self) -> bool:
-        """True, or nothing at all."""
-        return True
+    def __init__(self) -> None:
+        self._models: list[str] = []
+
+    def models(self) -> list[str]:
+        """What was prepared and not released."""
+        return self._models
+
+    def keep(self, model: str) -> None:
+        """Lets replicas that start from now on read a model before they are asked for anything."""
+        self._models = [*dict.fromkeys((*self._models, model))]
+
+    def drop(self, model: str) -> None:
+        """Lets them do without it."""
+        self._models = [other for other in self._models if other != model]
 
 
 class Replica:
     """An engine and the one thread in which it does everything."""
 
     def __init__(self, factory: bytes, limits: Limits, home: Home) -> None:
+        import ray
         from ray import serve
 
         at_home(home.path, home.folder)
@@ -88,6 +100,8 @@ class Replica:
         self._facts: dict[str, Facts] = {}
         self._until, self._name = float("inf"), uuid.uuid4().hex
         threading.Thread(target=self._guard, daemon=True, name="bespoke-guard").start()
+        for model in ray.get(home.owner.models.remote()):
+            self._thread.submit(self._answered, self._prepared, model).result()  # what fails is told with a batch
         self._tag: Any = serve.multiplexed(max_num_models_per_replica=TAGS)(_same)
 
     async def name(self) -> str:
@@ -172,7 +186,7 @@ class Replica:
         from ray.exceptions import ActorDiedError, RayError
 
         try:
-            await self._owner.lives.remote()
+            await self._owner.models.remote()
         except RayError as error:
             if isinstance(error, ActorDiedError):
                 serve.delete(serve.get_replica_context().app_name, _blocking=False)

@@ -10,23 +10,26 @@ from bespoke.serving.envelope import INVALID
 from bespoke.serving.wishes import Refusal
 
 FORMS = ("PNG", "JPEG", "WEBP")
+KNOWN = (*FORMS, "BMP", "GIF", "TIFF")
+"""What another protocol takes, too."""
 ORIENTATION, SIDEWAYS = 0x0112, 5
 """EXIF's tag, and its first value that means a picture lying on its side."""
-MOST_PIXELS = 64_000_000
-"""Pixels of a picture that is sent; a file of a few kilobytes can claim any number."""
+TIMES = 16
+"""A picture that is sent may have so many times the pixels of one that is drawn; a small file can claim any number."""
 
 
-def begun(picture: bytes, mask: bytes | None) -> tuple[bytes, bytes | None]:
+def begun(picture: bytes, mask: bytes | None, most_pixels: int) -> tuple[bytes, bytes | None]:
     """The picture as it came, and its mask: white where the mask's file, or else the picture itself, is transparent.
 
     Without transparency in the picture there is no mask: all of it is drawn anew.
 
-    Raises: Refusal of 400 when a file is no picture, the mask has another size, or nothing transparent.
+    Raises: Refusal of 400 when a file is no picture, or has more than 16 times `most_pixels`; when the mask has another
+        size, or nothing transparent.
     """
-    image = _read(picture, "image")
+    image = _read(picture, "image", TIMES * most_pixels)
     if mask is None:
         return picture, _masked(image)
-    over = _read(mask, "mask")
+    over = _read(mask, "mask", TIMES * most_pixels)
     if over.size != image.size:
         sizes = f"{over.width}x{over.height}, the picture {image.width}x{image.height}"
         raise Refusal(400, INVALID, f"mask: It has {sizes}; they must be the same.", param="mask")
@@ -40,7 +43,7 @@ def begun(picture: bytes, mask: bytes | None) -> tuple[bytes, bytes | None]:
 def size_of(picture: bytes) -> tuple[int, int]:
     """The width and height of a picture in a file, upright; it is not decoded. Raises: Refusal when it is none."""
     with _refusing("image"):
-        image = Image.open(io.BytesIO(picture))
+        image = Image.open(io.BytesIO(picture), formats=KNOWN)
         turned = image.getexif().get(ORIENTATION, 1) >= SIDEWAYS
         return (image.height, image.width) if turned else image.size
 
@@ -57,12 +60,12 @@ def _masked(image: Image.Image) -> bytes | None:
     return file.getvalue()
 
 
-def _read(content: bytes, param: str) -> Image.Image:
+def _read(content: bytes, param: str, most: int) -> Image.Image:
     """A whole picture, upright."""
     with _refusing(param):
         image = Image.open(io.BytesIO(content), formats=FORMS)
-        if image.width * image.height > MOST_PIXELS:
-            message = f"{param}: {image.width}x{image.height} are more than {MOST_PIXELS} pixels."
+        if image.width * image.height > most:
+            message = f"{param}: {image.width}x{image.height} are more than {most} pixels (serve.most_pixels)."
             raise Refusal(400, "limit_exceeded", message, param=param)
         image.load()
         return ImageOps.exif_transpose(image)

@@ -4,7 +4,8 @@ import re
 
 from bespoke.errors import BespokeError
 
-_CALL = re.compile(r"\s*<(lora|lyco):([^:<>]+)(?::([^<>]*))?>")
+# The blanks before a call go with it; looked for from their first alone, or many blanks would take a square of time.
+_CALL = re.compile(r"(?<!\s)\s*<(lora|lyco):([^:<>]+)(?::([^<>]*))?>")
 
 
 def called(prompt: str) -> tuple[str, dict[str, float]]:
