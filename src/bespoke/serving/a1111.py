@@ -66,8 +66,7 @@ class Room:
         wish = replace(wish, mask=mask, previews=options.previews(drawn.num_inference_steps))
         if form.override_settings_restore_afterwards is False:
             self.choose(owner, given)
-        passes = 2 if drawn.hires_scale > 1 and drawn.hires_strength else 1
-        errand = Errand(owner, name, wish.count, drawn.num_inference_steps, passes)
+        errand = Errand(owner, name, wish.count, drawn.num_inference_steps)
         pictures = await self.underway.drawn(errand, request, partial(self.drawing.draw, wish, owner, errand.told))
         return answered(form, drawn, pictures, errand)
 
