@@ -21,8 +21,8 @@ FIXED = {"GET /", "GET /livez", "GET /readyz", "GET /pictures/{name}"}
 UNSAID = {"limit_exceeded", "model_not_found", "adapter_not_found"}
 """Why a request is refused although it is as the document says: the document knows neither limits nor names."""
 
-UNTOLD = {"image", "mask", "prompt", "Idempotency-Key", "partial_images", "progress"}
-"""What may be wrong although each field is as the document says: files, calls of adapters, what needs a stream."""
+UNTOLD = {"image", "mask", "prompt", "negative_prompt", "scheduler", "Idempotency-Key", "partial_images", "progress"}
+"""What may be wrong although each field is as the document says: files, brackets, names, what needs a stream."""
 
 
 @pytest.fixture(scope="module")
