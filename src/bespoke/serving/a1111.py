@@ -16,11 +16,12 @@ from bespoke.serving.a1111_asking import softened, wish_of
 from bespoke.serving.a1111_options import Options
 from bespoke.serving.a1111_samplers import SAMPLERS, TYPES
 from bespoke.serving.access import Needs
-from bespoke.serving.asked import BEGUN, TOO_MUCH, checked, known, settled
+from bespoke.serving.asked import TOO_MUCH, checked, known, settled
 from bespoke.serving.begun import decoded, size_of
 from bespoke.serving.jobs import Facts
 from bespoke.serving.service import Drawing
 from bespoke.serving.underway import Errand, Underway
+from bespoke.serving.uploads import BEGUN
 from bespoke.serving.wishes import Refusal
 
 NONE = (
