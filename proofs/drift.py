@@ -3,8 +3,8 @@
 A pool of pictures of pico, of different prompts and seeds, is measured as served ones are. Quiet histories draw their
 reference and each of 200 days anew from this pool, with replacement, so nothing changes in them: alarms there are
 false, and there may be no more than the budget says. Then worse models are put under the version, several kinds and
-strengths of them, and it is counted after how many pictures the first alarm of theirs rings. The last part is the
-command itself on a project whose model is exchanged on its seventh day: alarm, canaries and page.
+strengths of them, and it is counted how many histories ring within so many pictures, of which none comes twice. The
+last part is the command itself on a project whose model is exchanged on its seventh day: alarm, canaries and page.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from pico.world import caption, grounds, objects
+from scipy import stats
 
 from bespoke import seeds
 from bespoke.feedback.drift import BY_NAME, Budget, Watch, Window
@@ -34,6 +35,7 @@ from bespoke.pipeline.served import Instruments, measured
 from bespoke.pipeline.warm import HERE
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request, draw, save_picture
+from bespoke.workspace import write_json
 from proofs import results
 
 STEPS = 8
@@ -41,8 +43,14 @@ PER_DAY, REFERENCE, DAYS = 40, 400, 200
 BUDGET = Budget(0.5, DAYS)
 PROMISED = 80
 """A model that is clearly worse must ring within so many pictures."""
-MOST_DAYS = 25
-HARD = ("steps cut to 2", "weights with 30 % noise", "guidance 6 instead of 2")
+HARD = ("steps cut to 2", "weights with 30 % noise")
+OTHERS = (
+    "guidance 6 instead of 2",
+    "guidance 3 instead of 2",
+    "steps cut to 4",
+    "weights with 10 % noise",
+    "an unchanged model",
+)
 """What everybody sees; the others are there to see what is found at all."""
 
 
@@ -115,12 +123,16 @@ def pool(kind: str, said: Sequence[str], place: Path, by: Instruments) -> Window
     return measured(Span("2026-01-01", samples), lambda sample: files[int(sample.id)], by, lambda *_: None, kind)
 
 
+def part(window: Window, rows: np.ndarray) -> Window:
+    """Some of a pool's pictures."""
+    parts = ({name: each[rows] for name, each in of.items()} for of in (window.features, window.values))
+    return Window(window.day, *parts)
+
+
 def some(window: Window, count: int, *key: str | int) -> Window:
     """So many pictures of a pool, drawn with replacement."""
     total = len(window.features["prompts"])
-    rows = seeds.generator("proof of drift", "rows", *key).integers(total, size=count)
-    parts = ({name: each[rows] for name, each in of.items()} for of in (window.features, window.values))
-    return Window(window.day, *parts)
+    return part(window, seeds.generator("proof of drift", "rows", *key).integers(total, size=count))
 
 
 def quiet(usual: Window, histories: int) -> list[dict[str, Any]]:
@@ -136,24 +148,26 @@ def quiet(usual: Window, histories: int) -> list[dict[str, Any]]:
 
 
 def until(usual: Window, other: Window, of: str, repeats: int) -> dict[str, Any]:
-    """After how many pictures of the other pool the first alarm of that kind rings, over histories; and which ring."""
-    counts, first = list[int](), dict[str, int]()
+    """How many histories rang within the pictures of the other pool, in which order they may come; and what rang first.
+
+    No picture is in a history twice: a small pool that is drawn from again and again differs from a large one.
+    """
+    within, first = dict[int, int](), dict[str, int]()
     for repeat in range(repeats):
-        watch = Watch(some(usual, REFERENCE, "before", repeat), BUDGET)
-        days = 0
-        for days in range(1, MOST_DAYS + 1):
-            readings = watch.read(some(other, PER_DAY, "after", repeat, days))
-            rang = [one.figure for one in readings if one.rang and BY_NAME[one.figure].of == of]
-            if rang:
+        watch = Watch(
+            part(usual, seeds.permutation(len(usual.features["prompts"]), "before", repeat)[:REFERENCE]), BUDGET
+        )
+        order = seeds.permutation(len(other.features["prompts"]), "after", repeat)
+        for seen in range(PER_DAY, len(order) + 1, PER_DAY):
+            readings = watch.read(part(other, order[seen - PER_DAY : seen]))
+            if rang := [one.figure for one in readings if one.rang and BY_NAME[one.figure].of == of]:
                 first |= {name: first.get(name, 0) + 1 for name in rang}
+                within[seen] = within.get(seen, 0) + 1
                 break
-        else:
-            days = MOST_DAYS + 1
-        counts.append(PER_DAY * days)
-    missed = sum(count > PER_DAY * MOST_DAYS for count in counts)
+    counted = {seen: sum(count for at, count in within.items() if at <= seen)
+               for seen in range(PER_DAY, len(other.features["prompts"]) + 1, PER_DAY)}  # fmt: skip
     return {
-        "pictures until the alarm, median": int(np.median(counts)), "most": None if missed else max(counts),
-        f"not within {PER_DAY * MOST_DAYS}": missed,
+        "histories": repeats, "rang within so many pictures": counted,
         "rang first": dict(sorted(first.items(), key=lambda pair: -pair[1])),
     }  # fmt: skip
 
@@ -197,12 +211,12 @@ def _said(done: Drifted) -> dict[str, Any]:
 
 def faults(quiets: Sequence[dict[str, Any]], rings: dict[str, dict[str, Any]], told: dict[str, Any]) -> Iterator[str]:
     """What was not as it must be."""
-    mean = float(np.mean([one["false alarms"] for one in quiets]))
-    if mean > BUDGET.false_alarms:
-        yield f"{mean} false alarms in {DAYS} days, and {BUDGET.false_alarms} were promised"
+    count, expected = sum(one["false alarms"] for one in quiets), BUDGET.false_alarms * len(quiets)
+    if count > stats.poisson.ppf(0.99, expected):
+        yield f"{count} false alarms in {len(quiets)} times {DAYS} days, more than chance makes of {expected}"
     for kind in HARD:
-        if rings[kind]["most"] is None or rings[kind]["most"] > PROMISED:
-            yield f"{kind}: the alarm took more than {PROMISED} pictures"
+        if rings[kind]["rang within so many pictures"][PROMISED] < rings[kind]["histories"]:
+            yield f"{kind}: not every alarm rang within {PROMISED} pictures"
     if any(told["before"]["alarms by day"].values()) or told["before"]["canaries"] != "same":
         yield "the command rang before the model was exchanged"
     after = list(told["after"]["alarms by day"].values())
@@ -224,7 +238,7 @@ def main() -> None:
     parser.add_argument("--others", type=int, default=80, help="pictures of each other one")
     parser.add_argument("--histories", type=int, default=12, help="quiet ones, of 200 days each")
     parser.add_argument("--repeats", type=int, default=12, help="histories for each worse model")
-    parser.add_argument("--keep", type=Path, help="a folder for pictures and the page, to look at and to go on from")
+    parser.add_argument("--keep", type=Path, help="a folder for pictures, quiet histories and the page: to go on from")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         place = options.keep or Path(scratch)
@@ -233,18 +247,15 @@ def main() -> None:
         shutil.rmtree(place / "project", ignore_errors=True)
         told, page = served(place, place / "model")
         rings: dict[str, dict[str, Any]] = {}
-        for kind in (
-            *HARD,
-            "steps cut to 4",
-            "guidance 3 instead of 2",
-            "weights with 3 % noise",
-            "an unchanged model",
-        ):
+        for kind in (*HARD, *OTHERS):
             other = pool(kind, prompts(options.others, kind), place / kind, by)
             rings[kind] = until(usual, other, "pictures", options.repeats)
         asked = pool("prompts of two things", of_two(options.others, "two"), place / "two", by)
         rings["prompts of two things"] = until(usual, asked, "prompts", options.repeats)
-        quiets = quiet(usual, options.histories)
+        file = place / f"quiet-{options.pool}-{options.histories}.json"
+        if not file.is_file():
+            write_json(file, quiet(usual, options.histories))
+        quiets: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
     wrong = list(faults(quiets, rings, told))
     figures = {
         "pictures drawn": {"of pico unchanged": options.pool, "of each other pool": options.others},
