@@ -196,7 +196,7 @@ def test_words_become_a_checked_dataset(web: Web, tmp_path: Path, monkeypatch: p
     # In place of three that are not to be had the engine is asked for three more.
     assert done == {
         "dataset": "8bit-illustration", "table": "downloads/8bit-illustration-openverse.jsonl",
-        "files": 23, "kept": 20, "set_aside": {"not fetched": 3},
+        "files": 23, "kept": 20, "set_aside": {"not fetched": 3}, "generated": 0.0,
     }  # fmt: skip
     lines = (tmp_path / "8bit-illustration/train/metadata.csv").read_text().splitlines()
     columns = {"file_name", "text", "url", "page", "author", "licence", "licence_url", "attribution", "title", "tags"}

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,9 +31,10 @@ def program(name: str) -> str | None:
 def postgres() -> Iterator[str]:
     """The URL of a server that listens on this machine alone, without a database's name."""
     pytest.importorskip("psycopg", reason="psycopg is not installed")
-    if program("postgres") is None or program("initdb") is None:
+    serve, begin = program("postgres"), program("initdb")
+    if serve is None or begin is None:
         pytest.skip("no PostgreSQL")
-    become = {"user": WHO} if os.getuid() == 0 else {}
+    become: dict[str, Any] = {"user": WHO} if os.getuid() == 0 else {}
     folder = Path(tempfile.mkdtemp(prefix="bespoke-postgres-"))
     if become:
         shutil.chown(folder, WHO)
@@ -40,10 +42,10 @@ def postgres() -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     data = folder / "data"
-    first = [program("initdb"), "--pgdata", data, "--auth", "trust", "--username", "bespoke", "--encoding", "UTF8"]
+    first = [begin, "--pgdata", data, "--auth", "trust", "--username", "bespoke", "--encoding", "UTF8"]
     subprocess.run(first, check=True, capture_output=True, cwd=folder, **become)
     options = ("fsync=off", "listen_addresses=127.0.0.1", f"port={port}", "unix_socket_directories=")
-    command = [program("postgres"), "-D", data, *(part for option in options for part in ("-c", option))]
+    command = [serve, "-D", data, *(part for option in options for part in ("-c", option))]
     log = folder / "log"
     with log.open("w") as out:
         server = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, **become)
