@@ -6,12 +6,15 @@ import pickle
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tests.sampling.test_wearing import saved
 
 from bespoke import recipe as recipes
@@ -44,6 +47,11 @@ def loras(tmp_path_factory):
         (folder / name).parent.mkdir(exist_ok=True)
         saved(folder / f"{name}.safetensors", seed)
     (folder / "broken.safetensors").write_bytes(b"nothing")
+    # One that fits a part of the layers: it is refused when some of it is in the networks already.
+    content = load_file(folder / "one.safetensors")
+    last = max(key for key in content if ".lora_B." in key or ".lora.up." in key)
+    with safe_open(folder / "one.safetensors", "pt") as file:
+        save_file(content | {last: content[last].repeat(2, 1)}, folder / "misfit.safetensors", file.metadata())
     return folder
 
 
@@ -287,7 +295,7 @@ def test_a_mask_of_no_picture_and_a_broken_mask_are_told(engine):
 
 
 def test_adapters_are_named_below_their_folder_and_nowhere_else(engine, loras, run):
-    assert adapter_names(loras) == ["broken", "deep/two", "one"]
+    assert adapter_names(loras) == ["broken", "deep/two", "misfit", "one"]
     assert adapter_file("two", loras) == adapter_file("deep/two", loras) == loras / "deep" / "two.safetensors"
     outside = [
         str(run / "adapter"),
@@ -309,16 +317,30 @@ def test_an_adapter_that_cannot_be_worn_is_told_and_leaves_nothing_behind(run, l
     before = drawn(engine, job(), job(model="pico", seed=4))
     networks = denoiser_of(held(engine).pipeline)
     plain = {name: type(module) for name, module in networks.named_modules()}
-    (found,) = engine.draw([job(adapters=(("broken", 1.0),))], silent)
-    assert found.code == "wrong_request" and "broken" in found.message and str(loras) not in found.message
+    for name in ("broken", "misfit"):
+        (found,) = engine.draw([job(adapters=((name, 1.0),))], silent)
+        assert found.code == "wrong_request" and name in found.message and str(loras) not in found.message
+        assert {name: type(module) for name, module in networks.named_modules()} == plain
     assert (np.stack(drawn(engine, job(), job(seed=4))) == np.stack(before)).all()
     with_one = drawn(engine, job(adapters=(("one", 1.0),)))
-    (again,) = engine.draw([job(adapters=(("one", 1.0), ("broken", 1.0)))], silent)
-    assert again.code == "wrong_request"
+    parameters = {name for name, _ in networks.named_parameters()}
+    for name in ("broken", "misfit"):
+        (again,) = engine.draw([job(adapters=(("one", 1.0), (name, 1.0)))], silent)
+        assert again.code == "wrong_request"
+        assert {name for name, _ in networks.named_parameters()} == parameters
     assert (drawn(engine, job(adapters=(("one", 1.0),)))[0] == with_one[0]).all()
     assert (np.stack(drawn(engine, job(), job(seed=4))) == np.stack(before)).all()
     held(engine).drop(*held(engine).names)
     assert {name: type(module) for name, module in networks.named_modules()} == plain
+
+
+@contextmanager
+def removed(handle):
+    """A block after which a hook is gone."""
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def test_what_is_not_a_number_is_told_to_its_job_alone(engine):
@@ -332,9 +354,8 @@ def test_what_is_not_a_number_is_told_to_its_job_alone(engine):
         named["encoder_hidden_states"][[1, 4]] = float("nan")
         return args, named
 
-    handle = unet.register_forward_pre_hook(spoil, with_kwargs=True)
-    found = engine.draw(jobs, silent)
-    handle.remove()
+    with removed(unet.register_forward_pre_hook(spoil, with_kwargs=True)):
+        found = engine.draw(jobs, silent)
     assert found[1] == Failure("not_a_picture", found[1].message) and "not a number" in found[1].message
     assert all((pixels(found[n].data) == before[n]).all() for n in (0, 2))
 
@@ -349,10 +370,8 @@ def test_too_little_memory_is_told_and_nothing_is_kept_of_the_batch(engine, kind
             torch.empty(2**60)
         raise kind("no more")
 
-    handle = unet.register_forward_hook(greedy)
-    with pytest.raises(OutOfMemory):
+    with removed(unet.register_forward_hook(greedy)), pytest.raises(OutOfMemory):
         engine.draw([job(), job(seed=4)], silent)
-    handle.remove()
     assert (drawn(engine, job())[0] == before[0]).all()
 
 

@@ -89,8 +89,7 @@ class Wardrobe:
         if not self._own and {*names} == {*self.names}:
             self._take_out()
         else:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Adapter .* was active which is now deleted")  # it was disabled
+            with _several():
                 self._pipeline.delete_adapters(list(names))
 
     def _take_out(self) -> None:
@@ -153,13 +152,21 @@ class Wardrobe:
     def _read(self, path: Path, name: str) -> None:
         """Puts a file into the pipeline, beside others; one that does not fit leaves nothing there."""
         try:
-            with quiet(), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Already found a `peft_config`")  # there are to be several
+            with quiet(), _several():
                 load_adapter(self._pipeline, path, self._model, name)
         except BaseException:
             others = [other for other in self.names if other != name]
             self.drop(name) if self._own or others else self._take_out()
             raise
+
+
+@contextmanager
+def _several() -> Generator[None, None, None]:
+    """A block in which peft does not warn of adapters beside others, nor of what is worn when one of them is gone."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")
+        warnings.filterwarnings("ignore", "Adapter .* was active which is now deleted")
+        yield
 
 
 def unload_adapter(pipeline: Any) -> None:
