@@ -2,7 +2,8 @@
 
 The largest batch of each kind of training for cards of 8 to 24 GB, by the code that trains, in fake tensors of the real
 models' shapes, with the formats of a GPU. Writes `docs/results/fits.json`, row by row, and the page `docs/fits.md`.
-Rows that are there are not computed again, unless `--again` says so. About ten minutes of one core.
+Rows that are there are not computed again, unless `--again` says so: `--models SDXL --kinds LoRA --again` computes two.
+All took some ten minutes of one quiet core; on a busy one a single step of SDXL took ten processor seconds.
 """
 
 import argparse
@@ -91,15 +92,17 @@ def row(checkpoint: Checkpoint, kind: Kind, side: int, *, saves: bool) -> dict[s
     return {"kind": kind.name, "checkpointing": saves, "batch": batches, "host": round(host / GB, 2), "measured": sizes}
 
 
-def rows(models: Sequence[str], known: Collection[tuple[str, str, bool]]) -> Iterator[dict[str, Any]]:
-    """The rows of some models that are not known, one after another."""
+def rows(
+    models: Sequence[str], kinds: Sequence[str], known: Collection[tuple[str, str, bool]]
+) -> Iterator[dict[str, Any]]:
+    """The rows of some models and kinds that are not known, one after another."""
     for name in models:
         shape, side = MODELS[name]
         with tempfile.TemporaryDirectory() as folder:
             outline(shape, Path(folder))
             checkpoint = find(folder)
             for kind, saves in itertools.product(KINDS, (False, True)):
-                if (name, kind.name, saves) not in known:
+                if kind.name in kinds and (name, kind.name, saves) not in known:
                     yield {"model": name, "pixels": side, **row(checkpoint, kind, side, saves=saves)}
 
 
@@ -166,10 +169,12 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS))
-    parser.add_argument("--again", action="store_true", help="Compute all rows anew.")
+    kinds = [kind.name for kind in KINDS]
+    parser.add_argument("--kinds", nargs="*", choices=kinds, default=kinds)
+    parser.add_argument("--again", action="store_true", help="Compute these rows anew.")
     options = parser.parse_args()
     known = [] if options.again else [place(each) for each in found()]
-    for made in rows(options.models, known):
+    for made in rows(options.models, options.kinds, known):
         kept = [each for each in found() if place(each) != place(made)]
         results.write("fits", {"overhead_gb": OVERHEAD["cuda"] / GB, "rows": [*kept, made]}, room="benchmarks")
     figures = {"overhead_gb": OVERHEAD["cuda"] / GB, "rows": found()}

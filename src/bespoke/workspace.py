@@ -323,6 +323,11 @@ class Run:
         return self.root / "begun" / "origin.json"
 
     @property
+    def attention(self) -> Path:
+        """Which way attention of each shape is computed, as JSON, where that was measured."""
+        return self.root / "begun" / "attention.json"
+
+    @property
     def scorecard(self) -> Path:
         """Its newest scorecard as JSON."""
         return self.report.with_name("report.json")

@@ -221,6 +221,17 @@ def test_a_store_that_others_hold_is_told(tmp_path: Path) -> None:
         store.add(SAMPLE, b"x")
 
 
+def test_who_reads_hinders_nobody_who_writes(store, opened) -> None:
+    store.add(SAMPLE, b"x")
+    writer = opened()
+    with store.reading() as connection:
+        count = "SELECT count(*) FROM feedback_sample"
+        assert connection.execute(text(count)).scalar_one() == 1
+        writer.add(replace(SAMPLE, id="b"), b"y")
+        assert connection.execute(text(count)).scalar_one() == 1, "one state throughout"
+    assert store.counts().samples == 2
+
+
 def test_a_full_disk_is_told_and_costs_nothing_that_was_there(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         kept = store.add(SAMPLE, b"x")

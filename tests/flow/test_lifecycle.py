@@ -60,7 +60,7 @@ def project(tmp_path_factory):
                 case ["cd", place]:
                     patch.chdir(place)
                 case ["bespoke", "new", *_]:
-                    typed(line.replace("examples/8bit/train", str(some("train", 8, folder / "in"))))
+                    typed(line.replace("examples/8bit/train", str(some("train", 12, folder / "in"))))
                     Path("my-style/recipe.toml").write_text(RECIPE)
                 case ["bespoke", "train", *_]:
                     run = Path(typed(line)["run"]).name
@@ -76,7 +76,7 @@ def project(tmp_path_factory):
 
 def drawn(client, seed):
     answer = client.images.generate(model=MODEL, prompt=PROMPT, extra_body={"seed": seed, "num_inference_steps": 1})
-    return answer.data[0].model_extra
+    return answer.data[0].model_extra["id"], answer.model_extra["model"]
 
 
 def rate(http, pictures):
@@ -89,7 +89,7 @@ def rate(http, pictures):
 
 
 def days_went_by(project):
-    """Six days of pictures of this version, whose last two are grey: what a service would have kept meanwhile."""
+    """The day after six days of pictures of this version, whose last two are grey, as a service would keep them."""
     with Store(project) as store:
         files = sorted((project / "dataset" / "train").glob("*.png"))
         for day in range(6):
@@ -97,10 +97,11 @@ def days_went_by(project):
                 picture = Image.open(files[(day + number) % len(files)]).convert("RGB").resize((64, 64))
                 if day >= 4:
                     picture = Image.blend(picture, Image.new("RGB", picture.size, (128, 128, 128)), 0.85)
-                data, at = BytesIO(), datetime.now(UTC) - timedelta(days=6 - day)
+                data, at = BytesIO(), datetime.now(UTC) + timedelta(days=1 + day)
                 picture.save(data, format="PNG")
                 name = f"kept-{day}-{number}"
                 store.add(Sample(name, "my-style@1", f"8bit thing {number}", at=at.isoformat()), data.getvalue())
+    return f"{datetime.now(UTC) + timedelta(days=7):%Y-%m-%d}"
 
 
 @pytest.mark.slow
@@ -112,23 +113,24 @@ def test_the_loop_closes(project, monkeypatch):
         client = openai.OpenAI(base_url=f"{service.address}v1", api_key=key, max_retries=0)
         headers = {"Authorization": f"Bearer {key}"}
         with httpx.Client(base_url=service.address, headers=headers, timeout=60) as http:
-            rate(http, [drawn(client, seed)["id"] for seed in range(3)])
-        days_went_by(folder)
-        said = {}
+            rate(http, [drawn(client, seed)[0] for seed in range(3)])
+        today, said = days_went_by(folder), {}
         for line in judge:
             accepted = said.get("bespoke feedback review", {}).get("open", [{}])[0].get("sample", {}).get("id", "")
-            said[line] = typed(line.replace("ID", accepted))
+            when = f" --now {today}" if line.endswith("drift") else ""
+            said[line] = typed(f"{line.replace('ID', accepted)}{when}")
         (ratings,) = said["bespoke feedback ratings"]["versions"]
         assert ratings["model"] == "my-style@1" and ratings["liked"]["hits"] == 0 and ratings["raters"] == len(RATERS)
         assert said["bespoke feedback review --accept ID"]["accepted"] == 1
         assert said["bespoke feedback drift"]["alarms"]
+        proposed, made = typed(update[0]), typed(update[1])
+        assert {reason["about"] for reason in proposed["reasons_for"]} >= {"drift", "ratings"}
+        assert made["ran"] and made["update"]["version"] == 2
+        # A few steps are no better than the base, so the gate keeps them out.
+        assert made["update"]["outcome"] == "refused" and bespoke.show_model("my-style").aliases == {"champion": 1}
+        assert typed(update[2])["name"] == "my-style"
         with loaded(client) as (titles, failed):
-            proposed, made = typed(update[0]), typed(update[1])
-            assert {reason["about"] for reason in proposed["reasons_for"]} >= {"drift", "ratings"}
-            assert made["ran"] and made["update"]["version"] == 2
-            # A few steps are no better than the base, so the gate keeps them out.
-            assert made["update"]["outcome"] == "refused" and bespoke.show_model("my-style").aliases == {"champion": 1}
-            assert typed(update[2])["name"] == "my-style"
+            until("my-style@1", titles, failed)
             assert CliRunner().invoke(app, [*update[3].split()[1:], *FORCED]).exit_code == 0
             until("my-style@2", titles, failed)
             typed(update[4])
@@ -150,7 +152,7 @@ def loaded(client):
         while not (over.is_set() or failed):
             seed += 1
             try:
-                titles.append(drawn(client, seed)["model"])
+                titles.append(drawn(client, seed)[1])
             except openai.OpenAIError as error:
                 failed.append(error)
 

@@ -228,6 +228,10 @@ def test_what_is_no_better_is_refused_and_the_next_one_must_wait(weighed):
     assert not again["ran"] and not again["retrain"]
     assert "0.0 days ago; 7 days" in reasons(again, "against")["cool-down"]
     assert again["cost"]["spent"] > 0 and len(told(weighed, "ended")) == 1
+    with Store(weighed) as store:
+        caption = next(one for one in store.opinions(kind="caption") if one.sample == "picture-0")
+        store.withdraw(caption.id, "Ann")
+    assert "1 pictures of the dataset rest on opinions that were taken back" in reasons(typed(), "against")["consent"]
 
 
 @pytest.mark.slow

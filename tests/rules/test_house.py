@@ -42,10 +42,13 @@ except SystemExit as done: assert not done.code
 
 
 IMPORTS = "from bespoke import import_data, shrink_data"
+SERVES = "import bespoke.serving.app, bespoke.serving.server, bespoke.serving.a1111"
 
 
 @pytest.mark.parametrize(
-    "code", ["import bespoke", "import bespoke.cli", RUN, IMPORTS], ids=["bespoke", "cli", "--help", "data import"]
+    "code",
+    ["import bespoke", "import bespoke.cli", RUN, IMPORTS, SERVES],
+    ids=["bespoke", "cli", "--help", "data import", "what answers over HTTP"],
 )
 def test_what_needs_no_network_loads_nothing_heavy(code):
     done = python(f"import sys\n{code}\nprint('loaded:', *sorted(set(sys.modules) & {HEAVY}))")

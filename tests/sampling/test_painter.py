@@ -188,6 +188,15 @@ def test_pictures_to_begin_with_may_be_of_several_sizes(engine):
     assert heard == [(n, 4) for n in range(1, 5)], "it is told as one drawing"
 
 
+def test_the_safety_checker_of_the_base_looks_at_pictures(run):
+    engine = easel(run.parent.parent, None, 2.0, True)
+    (before,) = engine.draw([job()], silent)
+    held(engine).pipeline.safety_checker.concept_embeds_weights.data.fill_(-2)  # nothing is safe
+    (found,) = engine.draw([job()], silent)
+    assert not before.flagged and pixels(before.data).any()
+    assert found.flagged and not pixels(found.data).any()
+
+
 # --- while they are drawn ---
 
 

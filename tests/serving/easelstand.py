@@ -52,7 +52,7 @@ class Easel:
         self.going.clear()
         self.begun.clear()
 
-    async def draw(self, wish, owner, told=None):
+    async def draw(self, wish, owner, told=lambda *_: None):
         self.wishes.append((wish, owner))
         if self.refusal:
             raise self.refusal
@@ -74,7 +74,7 @@ class Easel:
         return [self._painted(wish, settings, facts, seed + number) for number in range(wish.count)]
 
     def _painted(self, wish, settings, facts, seed):
-        size = tuple(round(side * settings.hires_scale) for side in (settings.width, settings.height))
+        size = round(settings.width * settings.hires_scale), round(settings.height * settings.hires_scale)
         picture = Image.new("RGB", size, (seed % 256, len(wish.prompt) % 256, 9))
         if wish.mask:
             mask = opened(wish.mask).convert("L").resize(size)

@@ -43,6 +43,6 @@ def test_every_option_and_every_route_is_on_the_page():
 
 
 def test_what_automatic_means_is_said():
-    said = re.search(r"Karras for (.*?), for others", PAGE)[1]
+    (said,) = re.findall(r"Karras for (.*?), for others", PAGE)
     assert set(re.split(", | and ", said)) == {as_a1111(name)[0] for name in AUTOMATIC}
     assert {as_a1111(other)[1] for other in AUTOMATIC.values()} == {"Karras"}

@@ -162,7 +162,7 @@ def test_nothing_runs_as_root_or_may_become_it():
         (container,) = pod(document)["containers"]
         assert container["securityContext"]["readOnlyRootFilesystem"]
         written = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
-        assert {"/tmp", last("WORKDIR")} <= written
+        assert {last("WORKDIR"), *re.findall(r"TMPDIR=(\S+)", CONTAINERFILE)} <= written
 
 
 def test_versions_are_those_that_are_tested():

@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -23,6 +23,7 @@ from bespoke.serving.metrics import Metrics
 from bespoke.serving.queue import Queue, Ticket
 from bespoke.serving.replica import tag
 
+T = TypeVar("T")
 ENGINE = """
 import os, time
 from functools import partial
@@ -136,8 +137,13 @@ def service(work: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Itera
         patch.setenv("BESPOKE_STORE", "there")
         workers: list[Any] = ray_workers(work.small(str(folder)), SETTINGS, replicas=(2, 3))
     yield Service(workers, folder)
-    asyncio.run(ended(workers))
+    run(ended(workers))
     ray.shutdown()
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine gives, which must not take for ever."""
+    return asyncio.run(asyncio.wait_for(coroutine, 120))
 
 
 async def ended(workers: Sequence[RayWorker]) -> None:
@@ -151,9 +157,8 @@ def job(name: str, prompt: str = "a cat", model: str = "style@1", **more: Any) -
 
 async def soon(true: Callable[[], object]) -> None:
     """Waits until something is true that must come true, if not when."""
-    async with asyncio.timeout(120):
-        while not true():
-            await asyncio.sleep(0.02)
+    while not true():
+        await asyncio.sleep(0.02)
 
 
 def unheard(progress: Progress) -> None:
@@ -181,19 +186,20 @@ def test_preparing_reaches_every_replica_and_so_does_letting_go(service: Service
         await service.workers[1].release("other@2")
         return facts
 
-    assert asyncio.run(asks()) == [Facts("style@1", 8, 8)] * 3
+    assert run(asks()) == [Facts("style@1", 8, 8)] * 3
     assert len({pid for pid, _ in service.traces("prepare", "style@1")}) == 2
     assert len(service.traces("prepare", "style@1", "there")) == 2
-    assert len({pid for pid, _ in service.traces("release", "other@2")}) == 2
+    for verb in ("prepare", "release"):
+        assert len({pid for pid, _ in service.traces(verb, "other@2")}) == 2
     with pytest.raises(BespokeError, match=r"There is no none@1\.") as caught:
-        asyncio.run(service.workers[0].prepare("none@1"))
+        run(service.workers[0].prepare("none@1"))
     assert caught.value.hint == "Promote one."
 
 
 def test_a_batch_comes_back_whole_in_order_with_its_progress(service: Service):
     heard: list[Progress] = []
     jobs = [job("a", previews=1), job("bb"), job("ccc", "bad")]
-    outcomes = asyncio.run(service.workers[0].draw(jobs, heard.append))
+    outcomes = run(service.workers[0].draw(jobs, heard.append))
     first = Picture(b"a", "png", 8, 8, 1, "style@1", batch=3)
     assert outcomes == [first, replace(first, data=b"bb", seed=2), Failure("not_a_picture", "It is none.")]
     shown = (b"a at 2", b"bb at 2", b"ccc at 2")
@@ -207,12 +213,12 @@ def test_what_goes_wrong_comes_as_what_it_is(service: Service):
         return await service.workers[0].draw(jobs, unheard)
 
     with pytest.raises(OutOfMemory):
-        asyncio.run(asks(job("1", "too many"), job("2", "too many")))
+        run(asks(job("1", "too many"), job("2", "too many")))
     with pytest.raises(RuntimeError, match="ValueError: a wrong batch"):
-        asyncio.run(asks(job("3", "wrong")))
+        run(asks(job("3", "wrong")))
     with pytest.raises(RuntimeError, match=r"There is no none@1\."):
-        asyncio.run(asks(job("4", model="none@1")))
-    assert isinstance(asyncio.run(asks(job("5")))[0], Picture)
+        run(asks(job("4", model="none@1")))
+    assert isinstance(run(asks(job("5")))[0], Picture)
 
 
 def test_what_is_cancelled_ends_at_its_next_step_whether_it_has_begun_or_waits(service: Service):
@@ -228,14 +234,14 @@ def test_what_is_cancelled_ends_at_its_next_step_whether_it_has_begun_or_waits(s
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     before = len(service.traces("draw"))
-    assert [type(error) for error in asyncio.run(asks())] == [Cancelled] * 3
-    assert isinstance(asyncio.run(service.workers[0].draw([job("next")], unheard))[0], Picture)
+    assert [type(error) for error in run(asks())] == [Cancelled] * 3
+    assert isinstance(run(service.workers[0].draw([job("next")], unheard))[0], Picture)
     assert len(service.traces("draw")) == before + 3
 
 
 def test_a_second_model_is_read_by_the_replica_that_gets_a_batch_for_it(service: Service):
     wearing = job("dressed", model="late@3", adapters=(("hat", 0.5),))
-    [picture] = asyncio.run(service.workers[0].draw([wearing], unheard))
+    [picture] = run(service.workers[0].draw([wearing], unheard))
     assert isinstance(picture, Picture) and picture.model == "late@3"
     [(reader, _)], [(drawer, _)] = service.traces("prepare", "late@3"), service.traces("draw", "dressed")
     assert reader == drawer
@@ -247,8 +253,8 @@ def test_a_second_model_is_read_by_the_replica_that_gets_a_batch_for_it(service:
         return tagged and not any(router.replica_queue_len_cache.get(name) for name in replicas)
 
     for number in range(8):  # whoever has it gets what needs it, if free
-        asyncio.run(soon(known_and_free))
-        asyncio.run(service.workers[number % 3].draw([replace(wearing, id=f"again{number}")], unheard))
+        run(soon(known_and_free))
+        run(service.workers[number % 3].draw([replace(wearing, id=f"again{number}")], unheard))
         assert service.traces("draw", f"again{number}")[0][0] == reader
 
 
@@ -282,7 +288,7 @@ def test_a_killed_a_dying_and_a_hanging_replica_cost_no_picture_its_one_answer_a
         os.kill(service.traces("draw", "killed")[0][0], signal.SIGKILL)
         await soon(lambda: len(service.traces("draw", "killed")) > 1)
         (service.folder / "gate").touch()
-        outcomes = await asyncio.wait_for(asyncio.gather(*(ticket.answer for ticket in tickets)), 120)
+        outcomes = await asyncio.gather(*(ticket.answer for ticket in tickets))
         assert queue.unanswered == 0
         await soon(lambda: len(pids("made")) == 2 + 3)
         await soon(lambda: pids("made") == pids("prepare", "style@1"))  # even who has drawn nothing yet
@@ -293,7 +299,7 @@ def test_a_killed_a_dying_and_a_hanging_replica_cost_no_picture_its_one_answer_a
         return {pid for pid, _ in service.traces(*words)}
 
     meter = Metrics()
-    outcomes = asyncio.run(asks())
+    outcomes = run(asks())
     assert [got.data.decode() for got in outcomes if isinstance(got, Picture)] == [job.id for job in jobs]
     assert (meter.registry.get_sample_value("bespoke_worker_restarts_total") or 0) >= 3
     for name in ("killed", "dies", "hangs"):
@@ -316,6 +322,6 @@ def test_what_a_killed_service_leaves_on_a_cluster_of_others_ends_itself(service
     assert len(serve.status().applications) == 1
     child.kill()
     child.wait()
-    asyncio.run(soon(lambda: not serve.status().applications))
+    run(soon(lambda: not serve.status().applications))
     child.stdin.close()
     child.stdout.close()

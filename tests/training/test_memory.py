@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from pico.families import outline
 
 from bespoke.diffusion import Schedule
 from bespoke.models import find, weightless
+from bespoke.pipeline.fitting import OVERHEAD
 from bespoke.pipeline.processes import accelerator
 from bespoke.training.memory import memory
 from bespoke.training.rehearsal import Shapes
@@ -98,8 +100,6 @@ def test_what_moves_the_memory_and_what_does_not(recipe, checkpoint):
 @pytest.fixture(scope="module")
 def full_sized(tmp_path_factory):
     """Stable Diffusion 1.5's configurations, as a checkpoint without weights."""
-    from pico.families import outline
-
     folder = tmp_path_factory.mktemp("outline")
     outline("sd15-shape", folder)
     return find(str(folder))
@@ -130,3 +130,14 @@ def test_a_processor_computes_what_a_gpu_computes_of_itself(case, recipe, full_s
     wanted = recipe(model={"method": method, "weight_dtype": dtype, "rank": 16}, train=train)
     said = computed(full_sized, wanted, side=512, device="cuda")
     assert (said.peak - said.resting) / 2**20 == pytest.approx(GPU[case], abs=0.1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: it is not imitated")
+def test_a_lora_of_xl_is_planned_to_fit_ten_gigabytes_four_pictures_at_a_time(recipe, tmp_path):
+    """At 1024 pixels, with gradient checkpointing, all that is counted beside the tensors among it."""
+    outline("sdxl-shape", tmp_path)
+    train = {"train_batch_size": 4, "gradient_checkpointing": True, "mixed_precision": "bf16"}
+    wanted = recipe(model={"weight_dtype": "bf16", "rank": 16}, train=train)
+    said = computed(find(str(tmp_path)), wanted, side=1024, device="cuda")
+    assert said.frozen > 2_567_463_684 * 2 * 0.99, "as many weights as XL's UNet has"
+    assert said.peak + OVERHEAD["cuda"] < 10 * 2**30

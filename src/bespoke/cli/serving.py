@@ -36,7 +36,7 @@ def serve(
 
 
 def _invite(address: str, key: str) -> None:
-    lines = [f"Pictures at {address}v1/images/generations, a description at {address}docs"]
+    lines = [f"Pictures at {address}v1/images/generations, described at {address}openapi.json"]
     lines += [f"The key for this service, which ends with it: {key}"] if key else []
     errors.print("\n".join([*lines, "Ctrl-C ends it."]), highlight=False, markup=False, soft_wrap=True)
 

@@ -1,8 +1,8 @@
 """What is known of a champion in use turned into whether to train anew, with reasons for and against in plain words.
 
-Train anew = (drift, and enough use) or worse ratings or enough new pictures or age, unless nothing is new, the last
-update is too recent or the budget is used up. More of any of the first never turns a yes into a no, and none of them
-outweighs the latter.
+Train anew = (drift, and enough use) or worse ratings or enough new pictures or age, unless nothing is new, people took
+back what the dataset rests on, the last update is too recent or the budget is used up. More of any of the first never
+turns a yes into a no, and none of them outweighs the latter.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,9 @@ from typing import Literal
 from bespoke.evaluation.preference import wilson
 from bespoke.recipe.update import Update
 
-About = Literal["drift", "ratings", "predecessor", "flags", "new pictures", "age", "nothing new", "cool-down", "budget"]
+About = Literal[
+    "drift", "ratings", "predecessor", "flags", "new pictures", "age", "nothing new", "consent", "cool-down", "budget"
+]
 STEPS = "train.max_train_steps"
 NEGLIGIBLE_HOURS = 1e-6
 
@@ -53,6 +55,8 @@ class Facts:
     """Pictures that its dataset had and the project's has no more."""
     reworded: int = 0
     """Pictures with another caption than it learnt."""
+    withdrawn: int = 0
+    """Pictures in the project's dataset that their raters let be learnt from, and do not any more."""
     steps: int = 0
     """Of its training; 0 where its recipe counts otherwise."""
     hours: float | None = None
@@ -211,6 +215,11 @@ def _held(facts: Facts, rule: Update) -> Iterator[tuple[bool, Reason]]:
         "Add pictures, or accept some: bespoke feedback review."
     )
     yield same, Reason("nothing new", words)
+    words = (
+        f"{facts.withdrawn} pictures of the dataset rest on opinions that were taken back. Make it anew without them: "
+        "bespoke feedback list names them."
+    )
+    yield facts.withdrawn > 0, Reason("consent", words)
     ago = f"{facts.idle:.1f} days ago" if facts.idle is not None else "never"
     words = f"The last update was tried {ago}; {rule.cool_down_days:g} days must lie between two."
     yield facts.idle is not None and facts.idle < rule.cool_down_days, Reason("cool-down", words)

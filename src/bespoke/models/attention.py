@@ -7,7 +7,8 @@ does not reach these processors: they call torch's function themselves.
 
 import copy
 import types
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -44,15 +45,22 @@ def remove(network: Any) -> None:
 
 def shapes_of(network: Any, *inputs: Any, **named: Any) -> list[Shape]:
     """The shapes of attention that a network computes for such inputs, without computing it; without masks only."""
+    with seen(network) as found:
+        network(*inputs, **named)
+    return list(found)
+
+
+@contextmanager
+def seen(network: Any) -> Generator[Mapping[Shape, None], None, None]:
+    """A block in which nothing is computed, and the shapes of attention without masks that a network is asked for."""
     processors = dict(network.attn_processors)
     functions = _Functions({})
     network.set_attn_processor({name: _derived(_plain(one), functions) for name, one in processors.items()})
     try:
         with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
-            network(*inputs, **named)
+            yield functions.seen
     finally:
         network.set_attn_processor(processors)
-    return list(functions.seen)
 
 
 def suits(query: Tensor, key: Tensor, value: Tensor) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bespoke import data
+from bespoke.errors import BespokeError
 from bespoke.pipeline.datasets import FEEDBACK, import_data
 from bespoke.pipeline.evaluate import carry_out, comparison
 from bespoke.pipeline.gathered import Scene, difference
@@ -57,6 +58,9 @@ def bring_in(work: Work) -> Result | Ending:
     here = work.here
     if here.feedback is not None and here.accepted - {one.sha256 for one in here.there.pictures}:
         import_data(f"{FEEDBACK}{here.feedback.address}", here.folder, report=work.report)
+    if here.withdrawn:
+        problem = f"{here.withdrawn[0]} in the dataset rests on an opinion that was taken back."
+        raise BespokeError(problem, "Make the dataset anew without it: bespoke feedback list names all such pictures.")
     there = here.there
     found = difference(here.learnt, there)
     if not (found.fresh or found.gone or found.reworded):

@@ -17,7 +17,7 @@ from bespoke.feedback.drift import BY_NAME
 from bespoke.feedback.proposals import Facts, Heard
 from bespoke.feedback.rated import Standing as Rated
 from bespoke.feedback.rated import rated
-from bespoke.feedback.reviewed import candidates
+from bespoke.feedback.reviewed import candidates, withdrawn
 from bespoke.pipeline.updates import Updates, days_since
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset
@@ -71,6 +71,15 @@ class Scene:
         with Store(self.feedback) as store:
             return frozenset(one.sample.sha256 for one in candidates(store, "accepted"))
 
+    @property
+    def withdrawn(self) -> list[str]:
+        """The dataset's pictures that rest on opinions which were taken back."""
+        if self.feedback is None:
+            return []
+        with Store(self.feedback) as store:
+            gone = withdrawn(store)
+        return [one.file for one in self.there.pictures if one.labels.get("opinion") in gone]
+
     def reigned(self, version: int | None) -> bool:
         """Whether a version is or was the champion: one that a person took back is not brought back by itself."""
         records = self.catalogue.standing(self.name).records
@@ -122,6 +131,7 @@ def gather(here: Scene) -> Facts:
         days=days_since(took_over),
         before=here.heard(f"{here.name}@{predecessor}") if predecessor else None,
         alarms=_alarms(here.project, here.champion.title, took_over[:10]),
+        withdrawn=len(here.withdrawn),
         steps=0 if here.recipe.stage else here.recipe.train.max_train_steps or 0,
         hours=_hours(here),
         spent=here.ledger.spent(here.settings.update.budget_days),

@@ -35,6 +35,8 @@ WARMING = 2
 """Steps of a model's first picture, which nobody sees."""
 SEEDS = 2**63
 """Torch takes seeds below it."""
+NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+"""What torch says where it has no class of its own for that: of the machine's memory, of Apple's, of cuBLAS's."""
 NOT_OF_ONE = frozenset(("seed", "batch_size", "prompts", "sample_every_n_steps", "adapters", "compile"))
 """Keys of `[sample]` that are not said of a single picture, or that a job has a place of its own for."""
 
@@ -177,11 +179,7 @@ class Painter:
 
     def _refused(self, error: Exception) -> Failure:
         """What is said to whoever asked for what cannot be drawn, without the places of files."""
-        words = (
-            f"{error.problem} {error.hint}"
-            if isinstance(error, BespokeError)
-            else (str(error).splitlines() or ["It fails."])[0]
-        )
+        words = f"{error.problem} {error.hint}" if isinstance(error, BespokeError) else str(error).partition("\n")[0]
         for folder in filter(None, (self._adapters, self._project)):
             for place in {folder.resolve(), folder.absolute(), folder} - {Path()}:
                 words = words.replace(f"{place}/", "")
@@ -199,7 +197,7 @@ def _spared(work: Callable[[], T], rack: Rack) -> T:
     except (MemoryError, torch.OutOfMemoryError) as error:
         words = str(error).partition("\n")[0]
     except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # so torch says it of the machine's own
+        if not any(words in str(error) for words in NO_MEMORY):
             raise
         words = "the machine has no more"
     # Only here is nothing left that the work had in its hands.

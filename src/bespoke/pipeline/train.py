@@ -17,6 +17,7 @@ from bespoke.models import adapterfile, tuned, weightless
 from bespoke.models.kinds import LORA
 from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.pipeline import origin, progress, runpage
+from bespoke.pipeline.attending import attend
 from bespoke.pipeline.fitting import memory_explained
 from bespoke.pipeline.material import Encoder
 from bespoke.pipeline.mirror import fetched, mirrored
@@ -271,7 +272,10 @@ def trainer_for(run: Run, recipe: recipes.Recipe, start: Named, material: Materi
     if recipe.train.compile:
         network.denoiser.compile_repeated_blocks(dynamic=False)
     schedule = schedule_of(start.checkpoint.scheduler_config)
-    return Trainer(network, material, schedule, recipe, run, workers)
+    trainer = Trainer(network, material, schedule, recipe, run, workers)
+    if recipe.train.measure_attention:
+        attend(trainer)
+    return trainer
 
 
 def check_network(start: Named, recipe: recipes.Recipe) -> None:

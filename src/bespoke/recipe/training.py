@@ -191,6 +191,8 @@ class Train(Section):
     """How several processes hold the weights: each all of them, or each a part, which takes less memory of a GPU."""
     cuda_graph: bool = False
     """On a CUDA GPU, record each step once and play it back, where that can be done: it spares the host its work."""
+    measure_attention: bool = False
+    """Measure before the first step which way of attention is the quickest for each shape, and take it."""
     deterministic: bool = False
     """On a GPU, take only arithmetic that gives the same bits each time; slower. On a processor it always does."""
     use_ema: bool = False

@@ -16,11 +16,12 @@ from bespoke.serving.a1111_asking import softened, wish_of
 from bespoke.serving.a1111_options import Options
 from bespoke.serving.a1111_samplers import SAMPLERS, TYPES
 from bespoke.serving.access import Needs
-from bespoke.serving.asked import BEGUN, TOO_MUCH, checked, known, settled
+from bespoke.serving.asked import TOO_MUCH, checked, known, settled
 from bespoke.serving.begun import decoded, size_of
 from bespoke.serving.jobs import Facts
 from bespoke.serving.service import Drawing
 from bespoke.serving.underway import Errand, Underway
+from bespoke.serving.uploads import BEGUN
 from bespoke.serving.wishes import Refusal
 
 NONE = (
@@ -66,8 +67,7 @@ class Room:
         wish = replace(wish, mask=mask, previews=options.previews(drawn.num_inference_steps))
         if form.override_settings_restore_afterwards is False:
             self.choose(owner, given)
-        passes = 2 if drawn.hires_scale > 1 and drawn.hires_strength else 1
-        errand = Errand(owner, name, wish.count, drawn.num_inference_steps, passes)
+        errand = Errand(owner, name, wish.count, drawn.num_inference_steps)
         pictures = await self.underway.drawn(errand, request, partial(self.drawing.draw, wish, owner, errand.told))
         return answered(form, drawn, pictures, errand)
 

@@ -7,7 +7,7 @@ from typing import Any
 from bespoke.errors import BespokeError
 from bespoke.serving.a1111_forms import ImageToImage, TextToImage, Words
 from bespoke.serving.a1111_options import Options
-from bespoke.serving.a1111_samplers import as_a1111, from_a1111, steady
+from bespoke.serving.a1111_samplers import FRESH, as_a1111, from_a1111, steady
 from bespoke.serving.begun import decoded, mask_of
 from bespoke.serving.envelope import INVALID
 from bespoke.serving.jobs import Facts
@@ -91,7 +91,8 @@ def _sampler(form: Words) -> str | None:
 
 def _scheduler(form: Words) -> str | None:
     if not steady(_sampler(form), form.eta):
-        raise _undone("eta", f"with this sampler {form.eta:g} is not done here; leave it out")
+        usual = 1 if _sampler(form) in FRESH else 0
+        raise _undone("eta", f"with this sampler {form.eta:g} is not done here, but {usual}")
     return from_a1111(form.sampler_name or form.sampler_index, form.scheduler)
 
 

@@ -1,7 +1,8 @@
 """What is asked for, held against what the service lets people ask for and what the model is known to be."""
 
+import difflib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,9 +12,9 @@ from bespoke.recipe.schedulers import scheduler_name
 from bespoke.recipe.service import Serve
 from bespoke.recipe.tree import Sample
 from bespoke.serving.begun import size_of
-from bespoke.serving.desk import unknown
 from bespoke.serving.envelope import INVALID
 from bespoke.serving.jobs import Facts
+from bespoke.serving.uploads import BEGUN
 from bespoke.serving.wishes import Refusal, Wish
 from bespoke.text import checked as read_prompt
 
@@ -26,8 +27,6 @@ ASKABLE = frozenset((
 MOST_LETTERS = 32_000
 """Letters of a prompt, and of a negative one. Source: OpenAI's limit for its GPT image models."""
 LARGEST_SEED = 2**63 - 1
-BEGUN = 16
-"""A picture to begin with may have so many times the pixels of one that is drawn: more is lost anyway."""
 TOO_MUCH = "limit_exceeded"
 SIZES = frozenset(("width", "height", "hires_scale"))
 """What decides how large pictures are; where a wish says nothing of it, who runs the service has chosen that."""
@@ -48,6 +47,14 @@ def known(models: Mapping[str, Facts], name: str) -> str:
     raise unknown("model", name, models, param="model", status=404)
 
 
+def unknown(what: str, name: str, known: Iterable[str], *, param: str, status: int = 400) -> Refusal:
+    """Why a name that nothing here has is refused, and which is meant perhaps."""
+    names, name = sorted(known), name[:80]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" Is {near[0]} meant?" if near else f" There are: {', '.join(names[:12])}." if names else " There is none."
+    return Refusal(status, f"{what}_not_found", f"There is no {what} {name!r} here.{hint}", param=param)
+
+
 def settled(wish: Wish, facts: Facts) -> Sample:
     """How the pictures of a wish are drawn: what it says, and for the rest how the model draws of itself.
 
@@ -58,7 +65,8 @@ def settled(wish: Wish, facts: Facts) -> Sample:
         message = f"{shown(other[0])} is nothing to ask for. Known: {', '.join(sorted(ASKABLE))}."
         raise Refusal(400, INVALID, message, param=other[0])
     size = size_of(wish.image) if wish.image else (facts.width, facts.height)
-    said: dict[str, Any] = {"width": size[0], "height": size[1], **dict(facts.settings), **wish.settings}
+    said: dict[str, Any] = {**dict(facts.settings), **wish.settings}
+    said |= {side: own for side, own in zip(("width", "height"), size, strict=True) if said.get(side) is None}
     try:
         settings = Sample(**said)
         return settings.model_copy(update={"scheduler": scheduler_name(settings.scheduler)})

@@ -13,9 +13,9 @@ from fastapi.responses import JSONResponse
 from bespoke.recipe.service import Serve
 from bespoke.serving.access import Needs
 from bespoke.serving.answers import Address, Images, Listed, Served, images, served
+from bespoke.serving.asked import known
 from bespoke.serving.asks import Asked, Edit, Generation, fingerprint
 from bespoke.serving.attending import attended
-from bespoke.serving.desk import unknown
 from bespoke.serving.envelope import INVALID, MISSING, REFUSALS
 from bespoke.serving.jobs import Picture
 from bespoke.serving.kept import Kept
@@ -79,10 +79,8 @@ def router(drawing: Drawing, settings: Serve, needs: Needs, kept: Kept, replies:
     @made.get("/v1/models/{name:path}", tags=["openai"], dependencies=[Depends(needs("draw"))])
     async def model(name: str) -> Served:
         """What a name means now."""
-        known = drawing.models
-        if name not in known:
-            raise unknown("model", name, known, param="model", status=404)
-        return served(name, known[name], since)
+        models = drawing.models
+        return served(name, models[known(models, name)], since)
 
     return made
 

@@ -113,6 +113,8 @@ class Replica:
         if name not in (None, self._name):
             return None
         await self._tag(model)
+        if model in self._facts:
+            return Answer(self._facts[model])  # at once, whatever is being drawn
         return await asyncio.wrap_future(self._thread.submit(self._answered, self._prepared, model))
 
     async def release(self, model: str) -> None:

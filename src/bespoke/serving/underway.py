@@ -23,43 +23,35 @@ class Errand:
     """What it is: `txt2img`, …"""
     count: int
     steps: int
-    passes: int = 1
-    """So often each picture is gone over: twice where it is enlarged in between."""
     preview: bytes | None = field(default=None, repr=False)
     """A PNG file of what was shown last."""
     interrupted: bool = False
     began: float = field(default_factory=time.monotonic)
     at: datetime = field(default_factory=lambda: datetime.now().astimezone())
-    _made: dict[int, tuple[int, Progress]] = field(
-        default_factory=dict[int, tuple[int, Progress]], init=False, repr=False
-    )
+    _made: dict[int, Progress] = field(default_factory=dict[int, Progress], init=False, repr=False)
 
     def told(self, picture: int, progress: Progress) -> None:
         """Hears of the progress of one of its pictures."""
-        number, before = self._made.get(picture, (0, None))
-        # A second pass counts its steps from 1 again.
-        again = before is not None and progress.number < before.number
-        self._made[picture] = (min(number + again, self.passes - 1), progress)
+        self._made[picture] = progress
         if progress.previews:  # those of this picture alone: others in its batch are somebody else's
             self.preview = progress.previews[0]
 
     @property
     def share(self) -> float:
         """How much of it is done, from 0 to 1."""
-        done = sum(number + one.number / max(1, one.steps) for number, one in self._made.values())
-        return min(1.0, done / (self.passes * self.count))
+        return sum(one.number / max(1, one.steps) for one in self._made.values()) / self.count
 
     @property
     def step(self) -> tuple[int, int]:
         """The step of the picture that is being drawn, and how many steps there are."""
-        made = [one for _, one in self._made.values()]
+        made = list(self._made.values())
         now = next((one for one in made if one.number < one.steps), made[-1] if made else Progress(0, self.steps))
         return now.number, now.steps
 
     @property
     def finished(self) -> int:
         """Pictures of it all of whose steps are made."""
-        return sum(number == self.passes - 1 and one.number >= one.steps for number, one in self._made.values())
+        return sum(one.number >= one.steps for one in self._made.values())
 
     @property
     def remaining_s(self) -> float:

@@ -17,7 +17,7 @@ from bespoke.seeds import normal, uniform, whole_number
 from bespoke.shapes import Latents, Mask, Sizes, TextRows, TextStates
 from bespoke.training.batch import PURPOSES, Batch, Undrawn
 from bespoke.training.masking import Masking
-from bespoke.training.order import Order
+from bespoke.training.order import Order, Visit
 
 
 @dataclass(frozen=True)
@@ -127,12 +127,19 @@ class Stream:
         """Which examples these are, each with what its randomness hangs on."""
         return [self._draw(position) for position in range(first, first + count)]
 
+    def of_each_shape(self, count: int) -> Iterator[Batch]:
+        """A batch of `count` examples of each shape that latents have."""
+        for lane in self.order.lanes:
+            yield self.assembled([self._visited(lane.visit(turn)) for turn in range(count)]).drawn()
+
     def used(self, epoch: int, passes: int) -> int:
         """How many of the person's pictures have been trained on for an epoch after so many passes."""
         return sum(not self.material.train[number].drawn for number in self.order.used(epoch, passes).tolist())
 
     def _draw(self, position: int) -> "Visited":
-        visit = self.order.visit(position)
+        return self._visited(self.order.visit(position))
+
+    def _visited(self, visit: Visit) -> "Visited":
         example = self.material.train[visit.number]
         return example, (self.choices.seed, visit.epoch, example.key, visit.repeat)
 

@@ -44,6 +44,7 @@ def check(recipe: Recipe) -> None:
         f'model.init = "{model.init}"': model.init in MUTATING,
         "the rows of new words (words.train)": recipe.trains_words,
         "model.quantization": model.quantization is not None,
+        "train.measure_attention": train.measure_attention,
         # The base is asked outside of what gathers the shards.
         "train.masked_prior_preservation_weight": train.masked_prior_preservation_weight > 0,
         'train.regularisation_target = "base"': train.regularisation_target == "base",

@@ -44,6 +44,7 @@ async function show(state) {
   part("both").hidden = !pair;
   part("undo").hidden = !last;
   part("words").value = "";
+  part("consent").checked = false;  // each picture is allowed by itself
   part("more").open = false;
 }
 
