@@ -30,6 +30,7 @@ from bespoke.models import Clip, find
 from bespoke.pipeline.drift import Drifted, Source, drift
 from bespoke.pipeline.naming import named
 from bespoke.pipeline.pictures import drawn
+from bespoke.pipeline.reporting import silent
 from bespoke.pipeline.sample import alike, settled
 from bespoke.pipeline.served import Instruments, measured
 from bespoke.pipeline.warm import HERE
@@ -120,7 +121,7 @@ def pool(kind: str, said: Sequence[str], place: Path, by: Instruments) -> Window
         save_picture(one, files[number], settings, "pico")
         tell(f"{kind}: {number + 1} of {len(files)} pictures")
     samples = tuple(Kept(str(n), "2026-01-01T12:00:00+00:00", "pico", prompt) for n, prompt in enumerate(said))
-    return measured(Span("2026-01-01", samples), lambda sample: files[int(sample.id)], by, lambda *_: None, kind)
+    return measured(Span("2026-01-01", samples), lambda sample: files[int(sample.id)], by, silent, kind)
 
 
 def part(window: Window, rows: np.ndarray) -> Window:
@@ -193,7 +194,7 @@ def served(place: Path, model: Path) -> tuple[dict[str, Any], Path]:
         settings = settled(alike(Sample(num_inference_steps=STEPS)), named(str(model)).checkpoint)
         said = prompts(24, f"day {day}")
         made = drawn(named(str(model)), [Request(prompt, 100 * day + n) for n, prompt in enumerate(said)],
-                     place / "served" / str(day), settings, lambda *_: None)  # fmt: skip
+                     place / "served" / str(day), settings, silent)  # fmt: skip
         at = datetime.combine(begin + timedelta(days=day), datetime.min.time(), UTC)
         for number, (prompt, file) in enumerate(zip(said, made, strict=True)):
             sample = Kept(f"{day}-{number}", (at + timedelta(minutes=number)).isoformat(), str(model), prompt)

@@ -61,7 +61,7 @@ def returned(
 
 def worst(found: Sequence[Return]) -> Became | Literal[""]:
     """The most that became of a canary; nothing where there are none."""
-    return max((one.became for one in found), key=WORST.index, default="")
+    return WORST[max(WORST.index(one.became) for one in found)] if found else ""
 
 
 def nudge(pixels: UInt8[np.ndarray, "H W 3"], canary: Canary) -> UInt8[np.ndarray, "H W 3"]:
