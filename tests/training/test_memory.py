@@ -132,6 +132,7 @@ def test_a_processor_computes_what_a_gpu_computes_of_itself(case, recipe, full_s
     assert (said.peak - said.resting) / 2**20 == pytest.approx(GPU[case], abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: it is not imitated")
 def test_a_lora_of_xl_is_planned_to_fit_ten_gigabytes_four_pictures_at_a_time(recipe, tmp_path):
     """At 1024 pixels, with gradient checkpointing, all that is counted beside the tensors among it."""
