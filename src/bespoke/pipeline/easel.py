@@ -13,11 +13,17 @@ SHARE = 0.75
 """How much of the memory that is free is used where nobody says how much."""
 
 
-def easel(project: str | Path, adapters: str | Path | None, memory_gb: float, safety_checker: bool) -> Engine:  # noqa: FBT001 - a part of what is pickled
+def easel(
+    project: str | Path,
+    adapters: str | Path | None,
+    memory_gb: float,
+    safety_checker: bool,  # noqa: FBT001 - a part of what is pickled
+    among: int = 1,
+) -> Engine:
     """What draws with the models that names mean in the folder `project`, and with adapters below another folder.
 
-    Models and adapters take up to `memory_gb` GiB, with 0 three quarters of what is free. A processor computes with one
-    thread, for others draw beside this one, unless `OMP_NUM_THREADS` says more.
+    Models and adapters take up to `memory_gb` GiB, with 0 three quarters of what is free, shared out `among` so many
+    workers. A processor computes with one thread, for others draw beside this one, unless `OMP_NUM_THREADS` says more.
 
     Raises: BespokeError when there is no such folder.
     """
@@ -30,7 +36,7 @@ def easel(project: str | Path, adapters: str | Path | None, memory_gb: float, sa
         torch.set_num_threads(1)
     if adapters and not Path(adapters).is_dir():
         raise BespokeError(f"There is no folder {adapters} of adapters.", "Name one in serve.adapters, or none.")
-    budget = memory_gb * 2**30 if memory_gb else SHARE * free_memory()
+    budget = memory_gb * 2**30 if memory_gb else SHARE * free_memory() / among
     return Painter(Path(project), Path(adapters) if adapters else None, int(budget), safety_checker=safety_checker)
 
 

@@ -66,9 +66,11 @@ def engine(number: int, settings: Serve) -> Engine:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // settings.workers)))
     import torch
 
-    if gpus := torch.cuda.device_count():
+    gpus = torch.cuda.device_count()
+    if gpus:
         torch.cuda.set_device(number % gpus)
-    return easel(Path(), settings.adapters or None, settings.memory_gb, settings.safety_checker)
+    among = -(-settings.workers // max(1, gpus))
+    return easel(Path(), settings.adapters or None, settings.memory_gb, settings.safety_checker, among)
 
 
 def workers(
