@@ -42,7 +42,7 @@ except SystemExit as done: assert not done.code
 
 
 IMPORTS = "from bespoke import import_data, shrink_data"
-SERVES = "import bespoke.serving.app, bespoke.serving.server, bespoke.serving.a1111"
+SERVES = "import bespoke.serving.app, bespoke.serving.server"
 
 
 @pytest.mark.parametrize(

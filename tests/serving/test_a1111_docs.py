@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from bespoke.recipe.schedulers import AUTOMATIC
-from bespoke.serving.a1111_forms import ImageToImage, TextToImage
-from bespoke.serving.a1111_options import Options
-from bespoke.serving.a1111_samplers import as_a1111
+from bespoke.serving.a1111.forms import ImageToImage, TextToImage
+from bespoke.serving.a1111.options import Options
+from bespoke.serving.a1111.samplers import as_a1111
 from tests.serving.easelstand import Easel
 from tests.serving.listening import app_of, served
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bespoke.recipe.schedulers import AUTOMATIC, OWN, SCHEDULERS
 from bespoke.sampling.schedulers import hushed, scheduler
-from bespoke.serving.a1111_samplers import SAMPLERS, TYPES, as_a1111, from_a1111, steady
+from bespoke.serving.a1111.samplers import SAMPLERS, TYPES, as_a1111, from_a1111, steady
 from bespoke.serving.wishes import Refusal
 
 
@@ -109,6 +109,6 @@ def _drawn(name, seed):
 
 
 def test_the_service_learns_all_this_without_torch():
-    code = "import sys, bespoke.serving.a1111; print(sorted({'torch', 'diffusers', 'scipy'} & set(sys.modules)))"
+    code = "import sys, bespoke.serving.a1111.routes; print(sorted({'torch', 'diffusers', 'scipy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from bespoke.cli.commands import app as commands
 from bespoke.recipe.service import Serve
 from bespoke.serving import envelope
-from bespoke.serving.asks import Edit, Generation
 from bespoke.serving.jobs import FAILURES
 from bespoke.serving.keys import Keys
 from bespoke.serving.metrics import Metrics
+from bespoke.serving.openai.asks import Edit, Generation
 from tests.serving.listening import app_of, served
 from tests.serving.painter import Painter
 

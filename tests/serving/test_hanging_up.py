@@ -82,7 +82,7 @@ async def test_it_goes_on_where_another_waits_for_the_same():
 
 @awaited
 async def test_a_quiet_stream_shows_that_it_lives(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("bespoke.serving.streams.QUIET_S", 0.01)
+    monkeypatch.setattr("bespoke.serving.openai.streams.QUIET_S", 0.01)
     painter = Painter(shut=True)
     with served(app_of(painter)) as address:
         line = Line(address, {"prompt": "a cat", "stream": True})

@@ -10,7 +10,7 @@ from PIL import Image
 
 from bespoke.recipe.service import Serve
 from bespoke.recipe.tree import Sample
-from bespoke.serving.asks import SETTINGS, Edit, Generation
+from bespoke.serving.openai.asks import SETTINGS, Edit, Generation
 from tests.serving.listening import EDITS, GENERATIONS, app_of, asking, awaited
 from tests.serving.painter import FACTS, MODEL, Painter, painted, pixel
 

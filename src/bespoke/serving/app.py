@@ -8,9 +8,8 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from bespoke.recipe.service import Serve
-from bespoke.serving import a1111, openai
+from bespoke.serving.a1111 import routes as a1111
 from bespoke.serving.access import Access
-from bespoke.serving.answers import Alive
 from bespoke.serving.desk import Desk
 from bespoke.serving.envelope import REFUSALS, install
 from bespoke.serving.guard import LOOPBACK, Guard
@@ -22,6 +21,8 @@ from bespoke.serving.keys import Keys
 from bespoke.serving.limits import Buckets
 from bespoke.serving.logs import Log
 from bespoke.serving.metrics import Metrics
+from bespoke.serving.openai import routes as openai
+from bespoke.serving.openai.answers import Alive
 from bespoke.serving.replies import Replies
 from bespoke.serving.service import Drawing
 from bespoke.serving.wishes import Refusal

@@ -9,11 +9,11 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 
-from bespoke.serving.answers import Address, completed, partial, progressed
-from bespoke.serving.asks import Asked
 from bespoke.serving.attending import attended
 from bespoke.serving.envelope import envelope, refusal
 from bespoke.serving.jobs import Picture, Progress
+from bespoke.serving.openai.answers import Address, completed, partial, progressed
+from bespoke.serving.openai.asks import Asked
 from bespoke.serving.wishes import Told
 
 QUIET_S = 15.0

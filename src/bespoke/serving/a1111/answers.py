@@ -8,12 +8,12 @@ from typing import Any
 
 from bespoke.recipe.made import SHARED, parts, texts
 from bespoke.recipe.tree import Sample
-from bespoke.serving.a1111_forms import ImageToImage, PictureInfo, Pictures, Progressing, State, Words
-from bespoke.serving.a1111_options import Options
-from bespoke.serving.a1111_samplers import as_a1111
+from bespoke.serving.a1111.forms import ImageToImage, PictureInfo, Pictures, Progressing, State, Words
+from bespoke.serving.a1111.options import Options
+from bespoke.serving.a1111.samplers import as_a1111
+from bespoke.serving.a1111.underway import Errand
 from bespoke.serving.envelope import INVALID
 from bespoke.serving.jobs import Picture
-from bespoke.serving.underway import Errand
 from bespoke.serving.wishes import Refusal
 
 

@@ -10,17 +10,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 
 from bespoke.recipe.service import Serve
-from bespoke.serving import a1111_forms as forms
-from bespoke.serving.a1111_answers import answered, picture_info, progressing
-from bespoke.serving.a1111_asking import softened, wish_of
-from bespoke.serving.a1111_options import Options
-from bespoke.serving.a1111_samplers import SAMPLERS, TYPES
+from bespoke.serving.a1111 import forms
+from bespoke.serving.a1111.answers import answered, picture_info, progressing
+from bespoke.serving.a1111.asking import softened, wish_of
+from bespoke.serving.a1111.options import Options
+from bespoke.serving.a1111.samplers import SAMPLERS, TYPES
+from bespoke.serving.a1111.underway import Errand, Underway
 from bespoke.serving.access import Needs
 from bespoke.serving.asked import TOO_MUCH, checked, known, settled
 from bespoke.serving.begun import decoded, size_of
 from bespoke.serving.jobs import Facts
 from bespoke.serving.service import Drawing
-from bespoke.serving.underway import Errand, Underway
 from bespoke.serving.uploads import BEGUN
 from bespoke.serving.wishes import Refusal
 

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from bespoke.serving.asks import Asked
 from bespoke.serving.jobs import Facts, Picture, Progress
+from bespoke.serving.openai.asks import Asked
 
 Address = Callable[[Picture], str]
 """Keeps a picture, and gives its address."""

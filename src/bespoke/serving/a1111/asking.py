@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from bespoke.errors import BespokeError
-from bespoke.serving.a1111_forms import ImageToImage, TextToImage, Words
-from bespoke.serving.a1111_options import Options
-from bespoke.serving.a1111_samplers import FRESH, as_a1111, from_a1111, steady
+from bespoke.serving.a1111.forms import ImageToImage, TextToImage, Words
+from bespoke.serving.a1111.options import Options
+from bespoke.serving.a1111.samplers import FRESH, as_a1111, from_a1111, steady
 from bespoke.serving.begun import decoded, mask_of
 from bespoke.serving.envelope import INVALID
 from bespoke.serving.jobs import Facts

@@ -12,17 +12,17 @@ from fastapi.responses import JSONResponse
 
 from bespoke.recipe.service import Serve
 from bespoke.serving.access import Needs
-from bespoke.serving.answers import Address, Images, Listed, Served, images, served
 from bespoke.serving.asked import known
-from bespoke.serving.asks import Asked, Edit, Generation, fingerprint
 from bespoke.serving.attending import attended
 from bespoke.serving.envelope import INVALID, MISSING, REFUSALS
 from bespoke.serving.jobs import Picture
 from bespoke.serving.kept import Kept
 from bespoke.serving.logs import note
+from bespoke.serving.openai.answers import Address, Images, Listed, Served, images, served
+from bespoke.serving.openai.asks import Asked, Edit, Generation, fingerprint
+from bespoke.serving.openai.streams import streamed
 from bespoke.serving.replies import Replies
 from bespoke.serving.service import Drawing
-from bespoke.serving.streams import streamed
 from bespoke.serving.uploads import begun
 from bespoke.serving.wishes import Refusal, Told, Wish
 
