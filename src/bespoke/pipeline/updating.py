@@ -56,6 +56,7 @@ def propose(
     with locked(root / ".updates.lock", f"Another command is bringing the model of {root.name} up to date."):
         here = scene(root, name, feedback)
         facts, proposal = _judged(here)
+        _settle(here)
         update, goes_on = _wanted(here, proposal, approve=approve)
         here.ledger.decided(facts, proposal, update, run=True, approve=approve)
         last = here.ledger.last()
@@ -83,6 +84,13 @@ def _wanted(here: Scene, proposal: Proposal, *, approve: bool) -> tuple[str, boo
     if last is not None and (not last.outcome or (_waits(here, last) and approve)):
         return last.id, True
     return (new_id(here.project.runs), False) if proposal.retrain else ("", False)
+
+
+def _settle(here: Scene) -> None:
+    """Tells the ledger of a promotion that it did not hear of: by hand, or just before a kill."""
+    last = here.ledger.last()
+    if last is not None and last.outcome == "waiting" and here.reigned(last.version):
+        here.ledger.ended(last, Ending("promoted", f"{last.challenger} became the champion."))
 
 
 def _waits(here: Scene, last: Update) -> bool:
