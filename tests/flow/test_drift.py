@@ -121,6 +121,17 @@ def test_what_is_deleted_from_the_store_does_not_change_the_reference(project, p
     assert b"apple" not in reference.read_bytes()  # numbers only
 
 
+def test_night_by_night_is_the_same_as_all_days_at_once(project, pictures, tmp_path_factory):
+    serve(project, pictures, range(4, 6), worse=True)
+    source, other = Source(*_of(project)), tmp_path_factory.mktemp("other")
+    (other / "recipe.toml").write_text(RECIPE)
+    for day in range(4, 7):
+        nightly = drift(project, source=source, now=BEGIN + timedelta(days=day), canaries=False)
+    at_once = drift(other, source=source, now=BEGIN + timedelta(days=6), canaries=False)
+    assert nightly.days == at_once.days and nightly.new == 1
+    assert any(max(one.sums) > one.h for one in nightly.days[-1].readings)  # charts that went on from the night before
+
+
 def _of(project: Path) -> Any:
     with Store(str(project)) as store:
         samples = list(store.samples())
