@@ -32,7 +32,7 @@ MODEL = "squares"
 MOST_WAITING, CALLERS = 24, 40
 SETTINGS = {
     "port": 0, "workers": 2, "most_waiting": MOST_WAITING, "most_per_key": MOST_WAITING, "step_timeout_s": 1.0,
-    "batch_wait_ms": 1.0, "deadline_s": 60.0,
+    "batch_wait_ms": 1.0, "deadline_s": 60.0, "keep_pictures_s": 5.0,
 }  # fmt: skip
 RATES = {"slow 0.1": 0.01, "raise": 0.02, "oom": 0.01, "nan": 0.02, "die": 0.004, "hang": 0.002, "hung up": 0.02}
 """How often a request is a fault; all others are plain."""
