@@ -99,16 +99,17 @@ def served(project, *words):
     command = [sys.executable, "-m", "bespoke", "serve", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, cwd=project, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        lines = []
-        for line in process.stderr:
+        stderr, lines = process.stderr, []
+        assert stderr
+        for line in stderr:
             lines.append(line)
             if "Ctrl-C ends it" in line:
                 break
         told = "".join(lines)
         assert "Ctrl-C ends it" in told, told
-        reading = threading.Thread(target=lambda: lines.extend(process.stderr), daemon=True)
+        reading = threading.Thread(target=lambda: lines.extend(stderr), daemon=True)
         reading.start()
-        process.address = re.search(r"http://[\d.:]+/", told)[0]
+        [process.address] = re.findall(r"http://[\d.:]+/", told)[:1]
         process.key = (re.search(r"The key .*: (\S+)", told) or ["", ""])[1]
         process.lines = lines
         try:
@@ -173,7 +174,7 @@ def test_a_picture_is_the_same_whoever_shares_its_batch(service):
     headers = {"Authorization": f"Bearer {service.key}"}
     with httpx.Client(base_url=service.address, headers=headers, timeout=120) as client:
         alone = [ask(client, number) for number in range(len(prompts))]
-        together = [None] * len(prompts)
+        together = [*alone]
 
         def keep(number):
             together[number] = ask(client, number)
@@ -189,7 +190,7 @@ def test_a_picture_is_the_same_whoever_shares_its_batch(service):
 
 
 def test_a1111s_client_draws_too(service):
-    host, port = re.fullmatch(r"http://([\d.]+):(\d+)/", service.address).groups()
+    [(host, port)] = re.findall(r"http://([\d.]+):(\d+)/", service.address)
     client = webuiapi.WebUIApi(host=host, port=int(port))
     client.set_auth("anyone", service.key)
     answer = client.txt2img(prompt=PROMPT, seed=7, steps=2, width=64, height=64, cfg_scale=2)

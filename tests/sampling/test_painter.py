@@ -366,9 +366,10 @@ def test_too_little_memory_is_told_and_nothing_is_kept_of_the_batch(engine, kind
     unet = denoiser_of(held(engine).pipeline)
 
     def greedy(*_):
-        if kind == "the machine's own":
+        if isinstance(kind, str):
             torch.empty(2**60)
-        raise kind("no more")
+        else:
+            raise kind("no more")
 
     with removed(unet.register_forward_hook(greedy)), pytest.raises(OutOfMemory):
         engine.draw([job(), job(seed=4)], silent)

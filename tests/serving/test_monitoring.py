@@ -111,9 +111,9 @@ def test_a_real_prometheus_has_the_figures_of_a_service(tmp_path):
             "prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data",
             f"--web.listen-address=127.0.0.1:{port}",
         ]  # fmt: skip
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        quiet = subprocess.DEVNULL
         try:
-            with subprocess.Popen(watching, cwd=tmp_path, **quiet) as prometheus:
+            with subprocess.Popen(watching, cwd=tmp_path, stdout=quiet, stderr=quiet) as prometheus:
                 try:
                     look(address, f"http://127.0.0.1:{port}")
                 finally:

@@ -19,8 +19,8 @@ PATH = "/v1/images/generations"
 @pytest.fixture
 def server():
     program = [sys.executable, "-m", "proofs.service", "--serve"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(program, text=True, cwd=ROOT, **pipes) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(program, text=True, cwd=ROOT, stdout=pipe, stderr=pipe) as process:
         process.address = process.stdout.readline().strip()
         yield process
         process.kill()

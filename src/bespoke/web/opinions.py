@@ -67,8 +67,8 @@ class _Desk:
     def page(self, rater: str = "") -> HTMLResponse:
         """The picture to judge, or the question who is there."""
         name = rater_name(rater) if rater.strip() else ""
-        known = {"rater": name, "token": self._secret.token(name), "flags": VALUES["flag"], "licences": LICENCES}
-        return page(lambda nonce: self._pages.opinions(nonce=nonce, **known))
+        token, kinds = self._secret.token(name), {"flags": VALUES["flag"], "licences": LICENCES}
+        return page(lambda nonce: self._pages.opinions(rater=name, token=token, nonce=nonce, **kinds))
 
     def next(self, asking: Asking, token: Token = "") -> dict[str, Any]:
         """What a rater is asked next."""

@@ -24,7 +24,10 @@ def serve(shown: Blind | Store, *, host: str = "127.0.0.1", port: int = 0, ready
     """
     with listening(host, port) as listened:
         local = host in ("127.0.0.1", "::1", "localhost")
-        app = (opinions if isinstance(shown, Store) else rating).application(shown, loopback=local)
+        if isinstance(shown, Store):
+            app = opinions.application(shown, loopback=local)
+        else:
+            app = rating.application(shown, loopback=local)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=PATIENCE
         )
