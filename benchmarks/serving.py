@@ -40,7 +40,9 @@ def plain(model: str, listening: socket.socket) -> None:
 
     from bespoke.models import find
 
-    pipeline: Any = DiffusionPipeline.from_pretrained(str(find(model).folder), safety_checker=None)
+    pipeline: Any = DiffusionPipeline.from_pretrained(
+        str(find(model).folder), safety_checker=None, torch_dtype=torch.float32
+    )
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
     app, lock = FastAPI(), asyncio.Lock()
