@@ -62,3 +62,4 @@ proof: $(STAMP)
 	$(OFFLINE) $(BIN)/python -m proofs.methods
 	$(OFFLINE) $(BIN)/python -m proofs.collecting
 	$(OFFLINE) $(BIN)/python -m proofs.drift
+	$(OFFLINE) $(BIN)/python -m proofs.service
