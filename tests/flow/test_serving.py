@@ -215,7 +215,7 @@ def test_the_next_version_takes_over_under_load_and_is_taken_back(project, servi
                 answer = client.images.generate(
                     model=MODEL, prompt=f"a thing {who}", extra_body={"seed": number, "num_inference_steps": 1}
                 )
-                drawn.append(answer.model_extra["model"])
+                drawn.append((answer.model_extra or {})["model"])
             except Exception as error:
                 failed.append(error)
 
