@@ -113,6 +113,9 @@ def test_errors_are_its_own(client, painter, address):
     with pytest.raises(openai.BadRequestError) as wrong:
         client.images.generate(prompt="a cat", extra_body={"num_steps": 3})
     assert (wrong.value.code, wrong.value.param) == ("unknown_parameter", "num_steps")
+    for theirs, ours in {"steps": "num_inference_steps", "width": "size", "sampler_name": "scheduler"}.items():
+        with pytest.raises(openai.BadRequestError, match=f"Is '{ours}' meant"):
+            client.images.generate(prompt="a cat", extra_body={theirs: 3})
     assert wrong.value.request_id
     with pytest.raises(openai.AuthenticationError):
         openai.OpenAI(base_url=f"{address}/v1", api_key="no", max_retries=0).models.list()

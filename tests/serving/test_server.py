@@ -78,6 +78,7 @@ def test_a_second_signal_ends_it_at_once(server):
 
     asyncio.run(story())
     assert server.wait(15) == 0
+    assert "Traceback" not in server.stderr.read()
 
 
 def test_workers_end_with_the_service_even_where_that_is_killed(server):

@@ -1,6 +1,7 @@
 """A service and what answers over HTTP turned into a server that ends in good order."""
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Callable, Generator
@@ -69,6 +70,7 @@ class _Server(uvicorn.Server):
 
     def _end(self) -> None:
         if self._ending:
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # that it was cut off is what was asked for
             self.should_exit = self.force_exit = True
         else:
             self._ending = asyncio.create_task(self._drain())

@@ -34,6 +34,13 @@ SETTINGS = (
 WHOLE = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
 """JSON knows one kind of number: 2.0 is a whole one."""
 
+ELSEWHERE = {
+    "steps": "num_inference_steps", "cfg_scale": "guidance_scale", "cfg": "guidance_scale", "sampler": "scheduler",
+    "sampler_name": "scheduler", "width": "size", "height": "size", "batch_size": "n", "num_images": "n",
+    "loras": "lora", "denoising_strength": "strength",
+}  # fmt: skip
+"""What other protocols call fields of this one."""
+
 
 def _only(field: str, *values: str) -> BeforeValidator:
     """What refuses other values of a field, with the reason."""
@@ -127,7 +134,8 @@ class Asked(BaseModel):
             names = {str(field.alias or name) for name, field in cls.model_fields.items()}
             for name in (str(key)[:80] for key in given if key not in names):
                 near = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.5)
-                words = f"There is no parameter {name!r}." + (f" Is {near[0]!r} meant?" if near else "")
+                meant = ELSEWHERE[name] if ELSEWHERE.get(name) in names else (near or [""])[0]
+                words = f"There is no parameter {name!r}." + (f" Is {meant!r} meant?" if meant else "")
                 raise PydanticCustomError(UNKNOWN, "{words}", {"words": words, "param": name})
         return given
 
