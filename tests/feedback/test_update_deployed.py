@@ -68,7 +68,9 @@ def test_systemd_takes_it_for_hardened(tmp_path):
 
 def test_the_units_say_what_the_command_line_understands():
     service, timer = unit(SERVICE)["Service"], unit(TIMER)
-    command = service["ExecStart"].split()
+    before, command = service["ExecStartPre"].split(), service["ExecStart"].split()
+    assert before[0] == f"-{command[0]}", "where no pictures are kept yet, it goes on without"
+    assert asked(before[1:])["canaries"] and asked(before[1:])["against"] == "reference"
     assert Path(command[0]).name == "bespoke" and asked(command[1:])["run"] and not asked(command[1:])["approve"]
     assert service["WorkingDirectory"] == service["ReadWritePaths"]
     assert unit(SERVICE)["Unit"]["ConditionPathExists"] == f"{service['WorkingDirectory']}/recipe.toml"
