@@ -45,7 +45,7 @@ class Desk(Drawing):
         """The pictures of a wish. Raises: Refusal when it is too large, comes too soon, or the drawing refuses it."""
         note(wanted=wish.count, prompt=wish.prompt if self._settings.log_prompts else None)
         models = self.models
-        checked(wish, self._settings, models[known(models, wish.model)], self.adapters)
+        checked(wish, self._settings, models[known(models, wish.model)], self.adapters if wish.adapters else ())
         share = (owner, wish.count, self._rate(owner), self._settings.most_images)
         self._buckets.take(*share)
         began = time.monotonic()

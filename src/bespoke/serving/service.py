@@ -144,7 +144,7 @@ class Service:
             code, words = ("shutting_down", "ending") if ending else ("not_ready", "starting")
             raise Refusal(503, code, f"The service is {words}.", retry_after=10.0)
         title = self._title(wish.model)
-        if unknown := [name for name in wish.adapters if name not in self.adapters]:
+        if wish.adapters and (unknown := sorted(wish.adapters.keys() - set(self.adapters))):
             raise Refusal(400, "adapter_not_found", f"There is no adapter {unknown[0]!r}.", param="lora")
         self._make_room(wish, owner)
         first = secrets.randbelow(SEEDS - wish.count) if wish.seed is None else wish.seed

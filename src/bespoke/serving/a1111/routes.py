@@ -61,7 +61,7 @@ class Room:
         options = self.options(owner).changed(given, models)
         model = known(models, options.sd_model_checkpoint)
         wish = wish_of(form, model, models[model], options)
-        checked(wish, self.settings, models[model], self.drawing.adapters)
+        checked(wish, self.settings, models[model], self.drawing.adapters if wish.adapters else ())
         drawn = settled(wish, models[model])
         mask = await asyncio.to_thread(softened, form, wish.mask) if wish.mask else None
         wish = replace(wish, mask=mask, previews=options.previews(drawn.num_inference_steps))
