@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bespoke.serving.jobs import Held, Picture
-from bespoke.serving.kept import Kept
+from bespoke.serving.kept import Kept, named
 from bespoke.serving.limits import Buckets
 from bespoke.serving.metrics import MOST_VALUES, OTHER, Metrics
 from bespoke.serving.wishes import Refusal
@@ -87,7 +87,7 @@ def test_pictures_are_kept_for_their_time_as_far_as_they_fit(given_ones):
     kept, made = Kept(30.0, 100, clock), []
     for pause, size in given_ones:
         clock.now += pause
-        made.append((kept.keep(picture(size)), clock.now, size))
+        made.append((named(kept, picture(size)), clock.now, size))
         there = [kept.find(name) is not None for name, _, _ in made]
         room = 100
         for (_, since, each), is_there in reversed(list(zip(made, there, strict=True))):
@@ -99,9 +99,9 @@ def test_pictures_are_kept_for_their_time_as_far_as_they_fit(given_ones):
 
 def test_a_picture_that_is_too_large_is_kept_until_the_next():
     kept = Kept(30.0, 100, Clock())
-    large = kept.keep(picture(500))
+    large = named(kept, picture(500))
     assert kept.find(large) is not None
-    small = kept.keep(picture(1))
+    small = named(kept, picture(1))
     assert kept.find(large) is None and kept.find(small) is not None
 
 

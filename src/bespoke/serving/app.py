@@ -49,7 +49,7 @@ def application(
     metrics, access = metrics or Metrics(), Access(keys, loopback=settings.host in LOOPBACK)
     desk = Desk(drawing, settings, keys, Buckets(clock), hearing)
     keeping = (settings.keep_pictures_s, int(settings.keep_pictures_mb * MIB), clock)
-    kept, replies = Kept(*keeping), Replies(*keeping)
+    kept, replies = Kept[Picture](*keeping), Replies(*keeping)
     # The pages of a documentation would come from another site; the document itself is enough for clients.
     app = FastAPI(
         title="bespoke", version=metadata.version("bespoke"), docs_url=None, redoc_url=None, redirect_slashes=False,
@@ -66,7 +66,7 @@ def application(
     return app
 
 
-def _about(drawing: Drawing, access: Access, metrics: Metrics, kept: Kept) -> APIRouter:
+def _about(drawing: Drawing, access: Access, metrics: Metrics, kept: Kept[Picture]) -> APIRouter:
     """The routes that tell how the service is, and that of pictures that are fetched."""
     made = APIRouter()
 

@@ -4,10 +4,9 @@ import asyncio
 import logging
 import random
 import time
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends
@@ -20,6 +19,7 @@ from bespoke.recipe.service import Serve
 from bespoke.serving.access import Needs
 from bespoke.serving.envelope import REFUSALS
 from bespoke.serving.jobs import Picture
+from bespoke.serving.kept import Kept
 from bespoke.serving.wishes import Refusal, Wish
 
 LOG = logging.getLogger("bespoke.serving")
@@ -28,6 +28,7 @@ TEND_S = 3600.0
 """So often it is looked whether kept pictures are too old or too many."""
 MOST_PICTURES = 10_000
 """So many pictures are remembered at most, however small they are."""
+_Recent = tuple[Sample, bytes]
 Picked = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -66,13 +67,6 @@ class Heard(BaseModel):
     object: Literal["feedback"] = "feedback"
 
 
-@dataclass(frozen=True)
-class _Recent:
-    sample: Sample
-    data: bytes
-    until: float
-
-
 class Hearing:
     """The pictures of the last while, in memory; of them a share, and those that people speak of, in a store."""
 
@@ -80,9 +74,9 @@ class Hearing:
         self, store: Callable[[], Store], settings: Serve, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """`store` opens the store; it is asked once there is something to keep."""
-        self._open, self._settings, self._clock = store, settings, clock
-        self._recent: OrderedDict[str, _Recent] = OrderedDict()
-        self._bytes = 0
+        self._open, self._settings = store, settings
+        most_bytes = int(settings.keep_pictures_mb * MEBIBYTE)
+        self._recent = Kept[_Recent](settings.keep_pictures_s, most_bytes, clock, MOST_PICTURES)
         self._store: Store | None = None
         self._lots = random.Random()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,7 +89,7 @@ class Hearing:
                 negative_prompt=str(wish.settings.get("negative_prompt") or ""), settings=dict(wish.settings),
                 flagged=picture.flagged, seconds=seconds,
             )  # fmt: skip
-            self._remember(sample, picture.data)
+            self._recent.keep(sample.id, (sample, picture.data), len(picture.data))
             if self._lots.random() < self._settings.sample_share:
                 task = asyncio.create_task(self._keep(sample, picture.data))
                 self._tasks.add(task)
@@ -109,7 +103,8 @@ class Hearing:
         opinion = Opinion(
             said.kind, said.picture, said.rater or owner, said.value, said.other, said.words, said.consent, said.licence
         )
-        return await asyncio.to_thread(self._said, opinion)
+        found = {name: self._recent.find(name) for name in filter(None, (opinion.sample, opinion.other))}
+        return await asyncio.to_thread(self._said, opinion, {name: each[0] for name, each in found.items() if each})
 
     async def withdraw(self, opinion: str, rater: str) -> None:
         """Takes back what a rater said. Raises: Refusal when that rater said no such thing."""
@@ -141,13 +136,12 @@ class Hearing:
     def _delete(self) -> None:
         keep(self._opened(), days=self._settings.sample_days, megabytes=self._settings.sample_mb)
 
-    def _said(self, opinion: Opinion) -> Heard:
+    def _said(self, opinion: Opinion, recent: Mapping[str, _Recent]) -> Heard:
         try:
             store, kept = self._opened(), True
             for which in filter(None, (opinion.sample, opinion.other)):
-                kept = self._known(store, which, consent=opinion.consent) and kept
-            recent = {name: self._recent.get(name) for name in (opinion.sample, opinion.other)}
-            models = {name: found.sample.model for name, found in recent.items() if found}
+                kept = _known(store, which, recent, consent=opinion.consent) and kept
+            models = {name: sample.model for name, (sample, _) in recent.items()}
             told = replace(opinion, model=models.get(opinion.sample, ""), other_model=models.get(opinion.other, ""))
             heard = store.say(told)
         except BespokeError as error:
@@ -156,29 +150,6 @@ class Hearing:
                 raise Refusal(503, "store_unavailable", "It could not be kept.", retry_after=10.0) from None
             raise Refusal(400, "invalid_value", f"{error.problem} {error.hint}".strip()) from None
         return Heard(id=heard.id, model=heard.model, kept=kept)
-
-    def _known(self, store: Store, name: str, *, consent: bool) -> bool:
-        """Whether a picture is kept, which it is from now on if its rater lets it. Raises: Refusal if it is unknown."""
-        if store.has(name):
-            return True
-        recent = self._recent.get(name)
-        if recent is None:
-            message = "There is no picture of this id, or it was drawn too long ago."
-            raise Refusal(404, "not_found", message, param="picture")
-        if consent:
-            store.add(recent.sample, recent.data)
-        return consent
-
-    def _remember(self, sample: Sample, data: bytes) -> None:
-        now = self._clock()
-        self._recent[sample.id] = _Recent(sample, data, now + self._settings.keep_pictures_s)
-        self._bytes += len(data)
-        while self._recent:
-            name, oldest = next(iter(self._recent.items()))
-            full = self._bytes > self._settings.keep_pictures_mb * MEBIBYTE or len(self._recent) > MOST_PICTURES
-            if oldest.until > now and not (full and len(self._recent) > 1):
-                return
-            self._bytes -= len(self._recent.pop(name).data)
 
     async def _keep(self, sample: Sample, data: bytes) -> None:
         try:
@@ -190,6 +161,18 @@ class Hearing:
         if self._store is None:
             self._store = self._open()
         return self._store
+
+
+def _known(store: Store, name: str, recent: Mapping[str, _Recent], *, consent: bool) -> bool:
+    """Whether a picture is kept, which it is from now on if its rater lets it. Raises: Refusal if it is unknown."""
+    if store.has(name):
+        return True
+    if name not in recent:
+        message = "There is no picture of this id, or it was drawn too long ago."
+        raise Refusal(404, "not_found", message, param="picture")
+    if consent:
+        store.add(*recent[name])
+    return consent
 
 
 def router(hearing: Hearing, needs: Needs) -> APIRouter:

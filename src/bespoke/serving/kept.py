@@ -1,41 +1,45 @@
-"""Pictures that wait to be fetched, at addresses that nobody can guess."""
+"""What is kept in memory for a while, by names that nobody can guess or by names of its own."""
 
 import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from bespoke.serving.jobs import Picture
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
-class _Kept:
-    picture: Picture
+class _Kept(Generic[T]):
+    what: T
+    size: int
     until: float
 
 
-class Kept:
-    """Pictures in memory, for some seconds and up to some bytes; the oldest go first."""
+class Kept(Generic[T]):
+    """Things in memory, for some seconds, up to some bytes and so many at most; the oldest go first."""
 
-    def __init__(self, seconds: float, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._seconds, self._most, self._clock = seconds, most_bytes, clock
-        self._pictures: OrderedDict[str, _Kept] = OrderedDict()
+    def __init__(
+        self, seconds: float, most_bytes: int, clock: Callable[[], float] = time.monotonic, most: int | None = None
+    ) -> None:
+        self._seconds, self._most_bytes, self._clock, self._most = seconds, most_bytes, clock, most
+        self._kept: OrderedDict[str, _Kept[T]] = OrderedDict()
         self._bytes = 0
 
-    def keep(self, picture: Picture) -> str:
-        """The name under which a picture can be found; 192 random bits are in it. The newest is kept however large."""
-        name = f"{secrets.token_urlsafe(24)}.{picture.form}"
-        self._pictures[name] = _Kept(picture, self._clock() + self._seconds)
-        self._bytes += len(picture.data)
+    def keep(self, name: str, what: T, size: int) -> None:
+        """Keeps something under a new name; the newest is kept however large."""
+        self._kept[name] = _Kept(what, size, self._clock() + self._seconds)
+        self._bytes += size
         self._drop()
-        return name
 
-    def find(self, name: str) -> tuple[Picture, float] | None:
-        """A picture and the seconds for which it is kept, or None when it is not there any more."""
+    def find(self, name: str) -> tuple[T, float] | None:
+        """What has a name and the seconds for which it is kept, or None when it is not there any more."""
         self._drop()
-        found = self._pictures.get(name)
-        return (found.picture, found.until - self._clock()) if found else None
+        found = self._kept.get(name)
+        return (found.what, found.until - self._clock()) if found else None
 
     @property
     def bytes(self) -> int:
@@ -44,8 +48,17 @@ class Kept:
 
     def _drop(self) -> None:
         now = self._clock()
-        while self._pictures:
-            name, oldest = next(iter(self._pictures.items()))
-            if oldest.until > now and (self._bytes <= self._most or len(self._pictures) == 1):
+        while self._kept:
+            name, oldest = next(iter(self._kept.items()))
+            many = self._most is not None and len(self._kept) > self._most
+            full = self._bytes > self._most_bytes or many
+            if oldest.until > now and not (full and len(self._kept) > 1):
                 return
-            self._bytes -= len(self._pictures.pop(name).picture.data)
+            self._bytes -= self._kept.pop(name).size
+
+
+def named(kept: Kept[Picture], picture: Picture) -> str:
+    """The name under which a picture is kept from now on; 192 random bits are in it."""
+    name = f"{secrets.token_urlsafe(24)}.{picture.form}"
+    kept.keep(name, picture, len(picture.data))
+    return name

@@ -16,7 +16,7 @@ from bespoke.serving.asked import known
 from bespoke.serving.attending import attended
 from bespoke.serving.envelope import INVALID, MISSING, REFUSALS
 from bespoke.serving.jobs import Picture
-from bespoke.serving.kept import Kept
+from bespoke.serving.kept import Kept, named
 from bespoke.serving.logs import note
 from bespoke.serving.openai.answers import Address, Images, Listed, Served, images, served
 from bespoke.serving.openai.asks import Asked, Edit, Generation, fingerprint
@@ -46,7 +46,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def router(drawing: Drawing, settings: Serve, needs: Needs, kept: Kept, replies: Replies) -> APIRouter:
+def router(drawing: Drawing, settings: Serve, needs: Needs, kept: Kept[Picture], replies: Replies) -> APIRouter:
     """The routes of the protocol."""
     made, since = APIRouter(responses=REFUSALS), int(time.time())
     pictures = _Pictures(drawing, kept, replies)
@@ -88,7 +88,7 @@ def router(drawing: Drawing, settings: Serve, needs: Needs, kept: Kept, replies:
 class _Pictures:
     """What answers a request for pictures."""
 
-    def __init__(self, drawing: Drawing, kept: Kept, replies: Replies) -> None:
+    def __init__(self, drawing: Drawing, kept: Kept[Picture], replies: Replies) -> None:
         self._drawing, self._kept, self._replies = drawing, kept, replies
 
     async def answer(
@@ -134,7 +134,7 @@ class _Pictures:
         raise Refusal(400, MISSING, f"model: Name one of {', '.join(names) or 'none yet'}.", param="model")
 
     def _address(self, request: Request) -> Address:
-        return lambda picture: str(request.url_for("picture", name=self._kept.keep(picture)))
+        return lambda picture: str(request.url_for("picture", name=named(self._kept, picture)))
 
 
 async def _content(file: UploadFile | None) -> bytes | None:
