@@ -45,9 +45,9 @@ async def asking(app: FastAPI, **headers: str) -> AsyncGenerator[httpx.AsyncClie
 
 
 @contextmanager
-def served(app: FastAPI) -> Generator[str, None, None]:
+def served(app: FastAPI, port: int = 0) -> Generator[str, None, None]:
     """The address of a real server of an application, in another thread."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical", timeout_graceful_shutdown=1))
     began = threading.Event()
     startup = server.startup
 

@@ -1,17 +1,16 @@
 """Folders of pictures by several models, and a server of them."""
 
-import threading
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from tests.serving import listening
 
 from bespoke.pipeline.blind import Blind, blind
 from bespoke.web import application
@@ -81,23 +80,6 @@ def client(two: Blind) -> Generator[TestClient, None, None]:
         yield made
 
 
-@contextmanager
-def served(blind: Blind, port: int = 0) -> Generator[str, None, None]:
+def served(blind: Blind, port: int = 0) -> AbstractContextManager[str]:
     """The address of a server of the pages, in another thread."""
-    server = uvicorn.Server(uvicorn.Config(application(blind), port=port, log_level="warning"))
-    began = threading.Event()
-    startup = server.startup
-
-    async def told(*arguments: Any, **named: Any) -> None:
-        await startup(*arguments, **named)
-        began.set()
-
-    server.startup = told  # type: ignore[method-assign]
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        assert began.wait(60)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
+    return listening.served(application(blind), port)

@@ -1,14 +1,11 @@
 """The page on which kept pictures are judged: over HTTP, and in a real browser."""
 
 import shutil
-import socket
-import threading
-from contextlib import contextmanager
 
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 from playwright.sync_api import expect, sync_playwright
+from tests.serving.listening import served
 from tests.web.conftest import paint
 
 from bespoke.feedback import Sample, Store
@@ -86,21 +83,10 @@ def test_nobody_writes_in_anothers_name_and_other_sites_stay_out(client):
     assert wrong.status_code == 400 and "cannot be" in wrong.json()["detail"]
 
 
-@contextmanager
-def served(store):
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(application(store), log_level="error", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        server.should_exit = True
-        thread.join()
-
-
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 def test_in_a_browser_pictures_are_judged_with_keys_words_and_choices(store, tmp_path):
-    with served(store) as address, sync_playwright() as playwright:
+    with served(application(store)) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 900, "height": 900})
         page.on("pageerror", lambda error: pytest.fail(str(error)))

@@ -1,23 +1,8 @@
-"use strict";
-const { rater, token } = document.querySelector("main").dataset;
-const part = (id) => document.getElementById(id);
-const unanswered = "The server does not answer, and nothing was saved. Once it runs again, try again.";
-const small = 128;  // pixels: enlarging such pictures smoothly would hide what was drawn
 const skipped = [];
 let question = null;
 let last = null;
-let busy = true;
 
-async function ask(address, content) {
-  const headers = { "Content-Type": "application/json", "X-Bespoke-Token": token };
-  const body = JSON.stringify({ rater, skipped, ...content });
-  const answer = await fetch(address, { method: "POST", headers, body }).catch(() => null);
-  if (!answer) throw new Error(unanswered);
-  if (answer.status === 403) { location.reload(); await new Promise(() => {}); }
-  const said = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(typeof said.detail === "string" ? said.detail : unanswered);
-  return said;
-}
+const ask = (address, content) => answered(address, posted({ skipped, ...content }));
 
 async function load(picture, words) {
   const image = new Image();
@@ -48,20 +33,12 @@ async function show(state) {
   part("more").open = false;
 }
 
-async function act(address, content) {
-  if (busy) return;
-  busy = true;
-  part("trouble").textContent = "";
-  try {
-    const state = await ask(address, content);
-    if (address === "said") last = state.said;
-    if (address === "taken-back") last = null;
-    await show(state);
-  } catch (problem) {
-    part("trouble").textContent = problem.name === "EncodingError" ? "A picture cannot be loaded: load the page again." : problem.message;
-  }
-  busy = false;
-}
+const act = (address, content) => alone(async () => {
+  const state = await ask(address, content);
+  if (address === "said") last = state.said;
+  if (address === "taken-back") last = null;
+  await show(state);
+});
 
 function say(kind, value, words = "") {
   if (!question) return;

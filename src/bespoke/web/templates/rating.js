@@ -1,23 +1,8 @@
-"use strict";
-const { rater, token } = document.querySelector("main").dataset;
-const part = (id) => document.getElementById(id);
 const keys = { ArrowLeft: "left", ArrowRight: "right", ArrowDown: "tie", "=": "tie" };
-const unanswered = "The server does not answer, and nothing was saved. Once it runs again, try again.";
-const small = 128;  // pixels: enlarging such pictures smoothly would hide what was drawn
 let pair = null;
-let busy = true;
 
-async function ask(address, content) {
-  const body = content && JSON.stringify({ rater, ...content });
-  const headers = { "Content-Type": "application/json", "X-Bespoke-Token": token };
-  const answer = await fetch(address, content ? { method: "POST", headers, body } : {}).catch(() => null);
-  if (!answer) throw new Error(unanswered);
-  if (answer.status === 403) { location.reload(); await new Promise(() => {}); }
-  if (answer.status === 409) return ask(`pair?rater=${encodeURIComponent(rater)}`);
-  const said = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(typeof said.detail === "string" ? said.detail : unanswered);
-  return said;
-}
+const now = () => answered(`pair?rater=${encodeURIComponent(rater)}`);
+const ask = (address, content) => (content ? answered(address, posted(content), now) : now());
 
 async function load(pair, side) {
   const image = new Image(pair.width, pair.height);
@@ -45,17 +30,7 @@ async function show(state) {
   if (state.next) for (const side of ["left", "right"]) new Image().src = state.next[side];
 }
 
-async function act(address, content) {
-  if (busy) return;
-  busy = true;
-  part("trouble").textContent = "";
-  try {
-    await show(await ask(address, content));
-  } catch (problem) {
-    part("trouble").textContent = problem.name === "EncodingError" ? "A picture cannot be loaded: load the page again." : problem.message;
-  }
-  busy = false;
-}
+const act = (address, content) => alone(async () => show(await ask(address, content)));
 
 const choose = (choice) => pair && act("rating", { position: pair.position, choice });
 const undo = () => act("undo", {});
