@@ -250,16 +250,20 @@ def _check(prompt: str, settings: Sample) -> None:
     checked(escaped(prompt) if settings.brackets == "letters" else prompt)
 
 
+def _mark(source: Named) -> str:
+    """A hash of all that draws; every weight is read for it, which a version's own hash spares."""
+    return hashlib.sha256(json.dumps(marks_of(source), sort_keys=True).encode()).hexdigest()
+
+
 def _facts(source: Named) -> Mapping[str, str]:
     """What people may know of a model: what it is, and under which licences."""
     checkpoint, version, recipe = source.checkpoint, source.version, source.recipe
     base = Path(recipe.model.base if recipe else checkpoint.name)
-    content = json.dumps(marks_of(source), sort_keys=True).encode()
     pictures = version.origin.get("licences", {}) if version else {}
     found = {
         "base": base.name if base.is_absolute() else base.as_posix(),
         "family": checkpoint.family.name,
-        "hash": version.manifest if version else hashlib.sha256(content).hexdigest(),
+        "hash": version.manifest if version else _mark(source),
         "licence": version.origin.get("base_licence", "") if version else origin.licence(checkpoint),
         "licences of pictures": ", ".join(sorted(pictures)),
     }
