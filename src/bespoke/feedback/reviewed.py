@@ -94,7 +94,7 @@ def lay_out(store: Store, folder: Path) -> int:
     writer.writerow(COLUMNS)
     for one in candidates(store, "accepted"):
         blob = store.shelf.path(one.sample.sha256)
-        name = one.file + _ending(blob)
+        name = one.file + ending(blob)
         if blob.is_file():
             _linked(store.shelf.checked(one.sample.sha256), folder / name)
         names.append(name)
@@ -136,7 +136,7 @@ def _candidate(sample: Sample, said: Sequence[Opinion], review: Mapping[str, Any
     return Candidate(sample, (accepted or rests)[-1], len(ups), len(thumbs) - len(ups), state, by)
 
 
-def _ending(file: Path) -> str:
+def ending(file: Path) -> str:
     """What the name of a picture's file ends with, by its first bytes."""
     if not file.is_file():
         return ".png"

@@ -8,12 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bespoke.feedback import VALUES, Kind, Opinion, Sample, Store, rater_name
 from bespoke.feedback.asking import ask
+from bespoke.feedback.reviewed import ending
 from bespoke.web.guarding import TOKEN, Secret, guarded, page
 from bespoke.web.pages import Pages
 
 LICENCES = ("CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0")
 """What is proposed; any other can be written."""
-KINDS_OF_FILES = {b"\x89PNG": "image/png", b"\xff\xd8\xff\xe0": "image/jpeg", b"RIFF": "image/webp"}
+KINDS_OF_FILES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 Ids = Annotated[tuple[str, ...], Field(strict=False, max_length=500)]
 Token = Annotated[str, Header(alias=TOKEN)]
 
@@ -94,9 +95,9 @@ class _Desk:
         """The file of a picture."""
         if name not in self._shown:
             raise HTTPException(404, "There is no such picture.")
-        content = self._store.shelf.checked(self._shown[name]).read_bytes()
-        kind = next((kind for start, kind in KINDS_OF_FILES.items() if content.startswith(start)), "image/jpeg")
-        return Response(content, media_type=kind, headers={"Cache-Control": "private, max-age=3600"})
+        file = self._store.shelf.checked(self._shown[name])
+        headers = {"Cache-Control": "private, max-age=3600"}
+        return Response(file.read_bytes(), media_type=KINDS_OF_FILES[ending(file)], headers=headers)
 
     def _question(self, rater: str, skipped: tuple[str, ...]) -> dict[str, Any]:
         found = ask(self._store, rater, skipped)
