@@ -94,7 +94,8 @@ def test_less_than_nothing_cannot_be_kept(tmp_path: Path, limits: dict[str, floa
 
 def holding(folder: Path, marks: Iterable[str]) -> set[str]:
     """Those of some marks that stand anywhere in the files of a folder, in their bytes or their names."""
-    held = b"\n".join(bytes(file) + file.read_bytes() for file in folder.rglob("*") if file.is_file())
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    held = b"\n".join(bytes(file.relative_to(folder)) + file.read_bytes() for file in files)
     return {mark for mark in marks if mark.encode() in held}
 
 
@@ -105,7 +106,7 @@ SAID = st.tuples(st.sampled_from(RATERS), st.integers(0, 5), st.sampled_from(["t
 @given(
     st.lists(st.sampled_from(OWNERS), min_size=6, max_size=6),
     st.lists(SAID, max_size=12),
-    st.sampled_from([{"rater": "rater-anna"}, {"owner": "owner-carl"}, {"sample": "p3"}]),
+    st.sampled_from([{"rater": "rater-anna"}, {"owner": "owner-carl"}, {"sample": "picture-mark-3"}]),
     st.booleans(),
 )
 def test_nothing_of_what_is_forgotten_stays_in_any_file(owners, said, whom: dict[str, str], often: bool) -> None:
@@ -114,8 +115,9 @@ def test_nothing_of_what_is_forgotten_stays_in_any_file(owners, said, whom: dict
         marks: dict[str, set[str]] = {}
         for number, owner in enumerate(owners):
             mark, seen = f"prompt-mark-{number}-", f"pixel-mark-{number}-"
-            store.add(Sample(f"p{number}", "m@1", mark * 400, owner=owner, settings={"x": mark}), (seen * 50).encode())
-            marks[f"p{number}"] = {mark, seen}
+            name = f"picture-mark-{number}"
+            store.add(Sample(name, "m@1", mark * 400, owner=owner, settings={"x": mark}), (seen * 50).encode())
+            marks[name] = {mark, seen}
         voices = dict.fromkeys(RATERS, NOBODY)
         for number, (rater, about, kind) in enumerate(said):
             opinion = opinion_of(rater, about, kind, f"word-mark-{number}-")
@@ -148,14 +150,14 @@ def test_nothing_of_what_is_forgotten_stays_in_any_file(owners, said, whom: dict
 def opinion_of(rater: str, about: int, kind: str, words: str) -> Opinion:
     """An opinion on the picture of that number."""
     value = {"thumb": "up", "flag": "copy", "choice": "first"}.get(kind, "")
-    other = f"p{(about + 1) % 6}" if kind == "choice" else ""
-    return Opinion(kind, f"p{about}", rater, value, other, words * 20, consent=True)
+    other = f"picture-mark-{(about + 1) % 6}" if kind == "choice" else ""
+    return Opinion(kind, f"picture-mark-{about}", rater, value, other, words * 20, consent=True)
 
 
 def those(whom: dict[str, str], owners: list[str]) -> set[str]:
     """The pictures that are meant."""
     if "owner" in whom:
-        return {f"p{number}" for number, owner in enumerate(owners) if owner == whom["owner"]}
+        return {f"picture-mark-{number}" for number, owner in enumerate(owners) if owner == whom["owner"]}
     return {whom["sample"]} if "sample" in whom else set()
 
 
