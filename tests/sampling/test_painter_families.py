@@ -5,20 +5,18 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from pico import families
 from tests.flow.spoken import words_of
-from tests.flow.tiny import by_diffusers, model_of, plain_of
+from tests.flow.tiny import by_diffusers, family_project, plain_of
 from tests.sampling.test_painter import LONG, drawn, job, picture_file, pixels, silent
 from tests.sampling.test_wearing import saved as saved_for_pico
 
 from bespoke import recipe as recipes
-from bespoke.models import Word, adapterfile, adapters, find, kinds
+from bespoke.models import Word, find
 from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.pipeline.easel import easel
 from bespoke.pipeline.sample import sample
 from bespoke.recipe.schedulers import scheduler_names
-from bespoke.recipe.training import Model
 from bespoke.recipe.tree import Sample
 from bespoke.serving.jobs import Failure
 
@@ -29,38 +27,9 @@ PROMPTS = (PROMPT, LONG, "", "a (blue:1.4) house", "two (yellow:0.5) cats")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' Euler
 
 
-def saved(base, file, seed, method="lora", parts=()):
-    """An adapter of a model's denoiser, and of further parts, that everyone sees."""
-    checkpoint, networks = find(str(base)), {}
-    source = torch.Generator().manual_seed(seed)
-    for part in (checkpoint.family.denoiser, *parts):
-        network = networks[part] = checkpoint.network(part)
-        groups = checkpoint.family.groups(part)
-        adapters.attach(network, kinds.config_of(Model(method=method, rank=4), network, groups), seed=0)
-        with torch.no_grad():
-            for parameter in adapters.trainable(network).values():
-                parameter.add_(0.2 * torch.randn(parameter.shape, generator=source))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    adapterfile.save(networks, file)
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A folder with a model of each kind, a run on each, and adapters for each: of the denoiser, and of all parts."""
-    folder = tmp_path_factory.mktemp("families")
-    for number, kind in enumerate(KINDS):
-        model_of(kind, tmp_path_factory).rename(folder / kind)
-        base = folder / kind
-        encoders = find(str(base)).family.worded[1:]
-        run = folder / "runs" / kind
-        run.mkdir(parents=True)
-        said = {"model": {"base": kind, "rank": 4}, "sample": dict(QUICK)}
-        (run / "recipe.toml").write_text(recipes.dump(recipes.parse(said, "the test")))
-        saved(base, run / "adapter.safetensors", 10 * number)
-        saved(base, folder / "loras" / kind / f"{kind}-one.safetensors", 10 * number + 1)
-        saved(base, folder / "loras" / kind / f"{kind}-all.safetensors", 10 * number + 2, parts=encoders)
-        saved(base, folder / "loras" / kind / f"{kind}-dora.safetensors", 10 * number + 3, "dora")
-    return folder
+    return family_project(tmp_path_factory, KINDS)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +78,7 @@ def test_pictures_are_those_of_the_command_with_several_adapters(engine, project
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config`")
 @pytest.mark.parametrize("kind", ["sdxl", "sd35"])
 def test_two_adapters_draw_as_plain_diffusers_draws_with_both(engine, project, kind):
-    plain, folder = plain_of(project / kind), project / "loras" / kind
+    plain, folder = plain_of(project / kind), project / "loras"
     for name in ("one", "all"):
         plain.load_lora_weights(folder, weight_name=f"{kind}-{name}.safetensors", adapter_name=name)
     plain.set_adapters(["one", "all"], [0.5, -0.7])
