@@ -13,6 +13,7 @@ from bespoke.models.bases import ENCODERS, T5, Base, Vocabulary
 from bespoke.models.conditions import joint_width, takes_summary
 from bespoke.models.families import T5_TOKENS
 from bespoke.models.parts import Parts
+from bespoke.models.unpacking import left_out
 from bespoke.models.vocabulary import NewWords
 from bespoke.workspace import sha256
 
@@ -118,6 +119,14 @@ class Readers(Parts):
         index, those = self._index, self.family.optional
         there = all((index.get(part) or [None])[0] and self.part(part).is_dir() for part in those)
         return () if there else those
+
+    @property
+    def unread(self) -> str:
+        """What the one file that it came in holds and it does without, in words; empty where it has all of it."""
+        if not (lost := left_out(self.folder)):
+            return ""
+        hint = "bespoke models import FILE FOLDER --config MODEL takes it in"
+        return f"{' and '.join(lost)} of the file is left out, for its vocabulary is not in it: {hint}"
 
     @property
     def rows_for(self) -> dict[str, str]:

@@ -229,7 +229,7 @@ class Encoder:
 
     def _tell_cut(self, captions: list[str]) -> None:
         long = told_long(self.checkpoint.measure(), captions, windowed=self.checkpoint.windowed)
-        notes = [long, _odd(captions)]
+        notes = [long, _odd(captions), self.checkpoint.unread]
         self.report("encode captions", len(captions), len(captions), "; ".join(filter(None, notes)))
 
     def _latents(self, shown: Sequence[masked.Shown]) -> Rows:

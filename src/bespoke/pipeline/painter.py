@@ -267,6 +267,7 @@ def _facts(source: Named) -> Mapping[str, str]:
         "family": checkpoint.family.name,
         "hash": version.manifest if version else _mark(source),
         "licence": version.origin.get("base_licence", "") if version else origin.licence(checkpoint),
+        "left out": checkpoint.unread,
         "licences of pictures": ", ".join(sorted(pictures)),
     }
     return {key: value for key, value in found.items() if value}
