@@ -59,10 +59,11 @@ class Named:
 
         pipeline = self.checkpoint.pipeline(safety_checker=safety_checker)
         self.adapt(pipeline)
-        pipeline.to(machine().device)
-        if settings.dtype not in (None, "fp32"):
-            with quiet():
-                pipeline.to(DTYPES[settings.dtype])
+        if settings.dtype in (None, "fp32"):
+            pipeline.to(machine().device)
+        else:
+            with quiet():  # at once: in float32 a GPU may not have room for it
+                pipeline.to(machine().device, DTYPES[settings.dtype])
             for network in (denoiser_of(pipeline), pipeline.vae):
                 network.to(memory_format=torch.channels_last)
         if settings.compile:
