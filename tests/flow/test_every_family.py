@@ -16,8 +16,8 @@ KINDS = ("sd2v", "sdxl", "sd35")
 QUICK = ("train.max_train_steps=2", "train.learning_rate=0.1", "train.lr_warmup_steps=0", "train.num_class_images=0",
          "sample.num_inference_steps=2", "sample.sample_every_n_steps=0", "validation.strata=1", "model.rank=4",
          "validation.validation_steps=2", "train.train_batch_size=2", "validation.probe=false",
-         "validation.validation_fraction=0.4", "track.mlflow=false", "track.tensorboard=false")  # fmt: skip
-CAPTIONS = [f"blot of a {name} on {ground}" for name in ("cat", "dog", "fox") for ground in ("red", "blue", "green")]
+         "data.validation_fraction=0.4", "track.mlflow=false", "track.tensorboard=false")  # fmt: skip
+CAPTIONS = [f"blot of a {name} on {ground}" for name in ("cat", "dog", "fox", "owl", "bee") for ground in ("red", "blue", "green")]
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' Euler
 
 
@@ -35,14 +35,19 @@ def run(request, tmp_path_factory) -> Path:
 
 
 def test_a_scorecard_compares_it_with_its_base(run, tmp_path):
-    settings = ("evaluate.seeds=1", "evaluate.most_prompts=3", "sample.num_inference_steps=1")
+    settings = (
+        "evaluate.clip=pico-CLIP",
+        "evaluate.seeds=1",
+        "evaluate.most_prompts=3",
+        "sample.num_inference_steps=1",
+    )
     found = bespoke.evaluate(
         str(run), out=tmp_path, overrides=(*settings, 'objective.keep_prompts=["a red bus", "a dog"]')
     )
     scores = json.loads(found.content.read_text("utf-8"))["scores"]
-    assert set(scores) == {"base", str(run)} and "agreement_general" in scores["base"]
+    assert set(scores) == {"base", "tuned"} and "agreement_general" in scores["base"]
     assert all(one["low"] <= one["value"] <= one["high"] for each in scores.values() for one in each.values())
-    assert scores["base"] != scores[str(run)] and found.report.is_file()
+    assert scores["base"] != scores["tuned"] and found.report.is_file()
 
 
 def test_a_grid_shows_it_with_more_and_less_of_its_adapter(run, tmp_path):
