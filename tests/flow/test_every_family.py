@@ -17,7 +17,11 @@ QUICK = ("train.max_train_steps=2", "train.learning_rate=0.1", "train.lr_warmup_
          "sample.num_inference_steps=2", "sample.sample_every_n_steps=0", "validation.strata=1", "model.rank=4",
          "validation.validation_steps=2", "train.train_batch_size=2", "validation.probe=false",
          "data.validation_fraction=0.4", "track.mlflow=false", "track.tensorboard=false")  # fmt: skip
-CAPTIONS = [f"blot of a {name} on {ground}" for name in ("cat", "dog", "fox", "owl", "bee") for ground in ("red", "blue", "green")]
+CAPTIONS = [
+    f"blot of a {name} on {ground}"
+    for name in ("cat", "dog", "fox", "owl", "bee")
+    for ground in ("red", "blue", "green")
+]
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' Euler
 
 
