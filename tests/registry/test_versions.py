@@ -21,7 +21,8 @@ from bespoke.pipeline import naming
 from bespoke.pipeline.new import new
 from bespoke.pipeline.prepare import prepare
 from bespoke.pipeline.promoting import GateError
-from bespoke.workspace import Run
+from bespoke.registry import Manifest, Shelf
+from bespoke.workspace import Run, marks
 
 SMALL = """
 [train]
@@ -248,6 +249,31 @@ def test_another_base_under_the_same_name_is_refused(copied, monkeypatch):
     monkeypatch.setattr("bespoke.models.load.PICO", other)
     with pytest.raises(BespokeError, match=r"my-style@1 was trained on pico, .* its hash is another"):
         naming.named("my-style@1")
+
+
+def test_a_base_is_known_by_its_kept_mark_and_what_is_written_down_is_read(life, tmp_path, monkeypatch):
+    ignored = shutil.ignore_patterns("bespoke.db", "versions")
+    project = shutil.copytree(life.project, tmp_path / "my-style", ignore=ignored)
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("BESPOKE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(marks, "LEAST", 1_000_000)  # pico's weights are large then
+    monkeypatch.setattr(marks, "FRESH", -60_000_000_000)
+    run = f"runs/{life.runs[0].name}"
+    first = typed("models", "register", run)
+    naming.named("my-style@1")
+    kept = [file for file in (tmp_path / "cache" / "marks").iterdir() if "pico" in file.read_text()]
+    assert len(kept) == 3  # UNet, autoencoder and text encoder
+    for file in kept:
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"sha256": "0" * 64}))
+    with pytest.raises(BespokeError, match="its hash is another"):
+        naming.named("my-style@1")
+    (project / run / "begun" / "origin.json").unlink()  # so that it is found out anew
+    again = typed("models", "register", run, "--name", "again")
+    manifests = [Manifest.of(Shelf(project / "versions").read(said["manifest"])) for said in (first, again)]
+    assert manifests[0].marks == manifests[1].marks
+    assert manifests[0].origin["base_hash"] == manifests[1].origin["base_hash"]
+    monkeypatch.setenv("BESPOKE_MARKS", "off")
+    naming.named("my-style@1")
 
 
 @pytest.mark.parametrize(

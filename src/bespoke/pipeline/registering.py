@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from bespoke import recipe as recipes
 from bespoke import training
 from bespoke.errors import BespokeError
 from bespoke.models import adapters
+from bespoke.models.marks import fingerprint
 from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.pipeline import origin
 from bespoke.pipeline.naming import Named, begun_with, marks_of, named
 from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.registry import Catalogue, Manifest, Shelf, Version, checked_name, measured, place
 from bespoke.training.track import numbers
-from bespoke.workspace import Project, Run, is_hidden
+from bespoke.workspace import Project, Run, is_hidden, sha256
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ def _manifest(source: Named, run: Run, recipe: recipes.Recipe, shelf: Shelf, rep
     report("keep files", len(files), len(files))
     begun = begun_with(run, recipe)
     came_from = origin.of_run(run, recipe, begun.checkpoint)
-    return Manifest(blobs, came_from, marks_of(source))
+    # Written down for good, so the bytes are read, whatever is kept of their digests.
+    return Manifest(blobs, came_from, marks_of(source, part=partial(fingerprint, digest=sha256), file=sha256))
 
 
 def _files(source: Named, run: Run, recipe: recipes.Recipe) -> Iterator[tuple[str, Path]]:

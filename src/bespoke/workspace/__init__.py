@@ -1,7 +1,8 @@
 """Where a project's files lie, and how they are written: a kill at any moment leaves the old file or the new."""
 
-from bespoke.workspace.digests import sha256
+from bespoke.workspace.digests import hashing_told, sha256
 from bespoke.workspace.locking import alone, locked
+from bespoke.workspace.marks import remembered
 from bespoke.workspace.places import Project, Run, cache, is_hidden, relative
 from bespoke.workspace.writing import (
     MANIFEST,
@@ -18,6 +19,7 @@ from bespoke.workspace.writing import (
 )
 
 __all__ = [
-    "MANIFEST", "Journal", "Project", "Run", "alone", "atomic_file", "atomic_folder", "cache", "check_new", "is_full",
-    "is_hidden", "locked", "make_durable", "relative", "sha256", "verified", "write_json", "write_lines", "write_text",
+    "MANIFEST", "Journal", "Project", "Run", "alone", "atomic_file", "atomic_folder", "cache", "check_new",
+    "hashing_told", "is_full", "is_hidden", "locked", "make_durable", "relative", "remembered", "sha256", "verified",
+    "write_json", "write_lines", "write_text",
 ]  # fmt: skip
