@@ -2,8 +2,12 @@
 
 import hashlib
 import json
+import os
 import shlex
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -346,6 +350,24 @@ def test_a_teams_server_has_all_that_another_machine_needs(life, server, tmp_pat
     assert len(typed("models", "show", "theirs@1", "--store", server)["pictures"]) == 12
 
 
+def test_a_version_registered_while_another_process_sweeps_has_all_of_its_files(life, tmp_path, monkeypatch):
+    ignored = shutil.ignore_patterns("bespoke.db", "versions")
+    monkeypatch.chdir(shutil.copytree(life.project, tmp_path / "my-style", ignore=ignored))
+    command = [sys.executable, "-m", "bespoke", "models", "register", f"runs/{life.runs[0].name}"]
+    env, met = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, set()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as registering:
+        while registering.poll() is None:
+            try:
+                bespoke.sweep_versions(apply=True)
+            except BespokeError as error:
+                met.add(error.problem.partition(" in ")[0])
+            time.sleep(0.02)
+        assert registering.returncode == 0, registering.stderr.read()
+    assert "Another command registers a version" in met  # they did meet
+    assert len(typed("models", "show", "my-style@1")["files"]) == 4  # each of them checked
+    assert not bespoke.sweep_versions()
+
+
 def documented() -> list[str]:
     """The commands of the section about versions, as they stand there."""
     text = (Path(__file__).parents[2] / "docs" / "registry.md").read_text("utf-8")
@@ -359,7 +381,7 @@ def test_the_commands_of_the_docs_work_as_they_stand_there(life, tmp_path, monke
     )
     monkeypatch.chdir(project)
     lines = documented()
-    assert len(lines) == 11
+    assert len(lines) == 12
     said = []
     for line in lines:
         words = shlex.split(line.replace("RUN", life.runs[0].name))

@@ -50,23 +50,24 @@ def register_model(run: str | Path, name: str = "", *, store: str = "", report: 
     recipe, project = recipes.load(folder.recipe), Project(folder.root.parent.parent)
     called = checked_name(name or _plain(project.root.name))
     catalogue = Catalogue(place(store or recipe.track.store or str(project.store), must_be=False))
-    manifest = _manifest(source, folder, recipe, catalogue.shelf, report)
-    content, card = _scorecard(folder, manifest, catalogue.shelf)
-    told = manifest.origin
-    tracked = catalogue.track(
-        folder.root, lambda: origin.about(folder, recipe, told, catalogue.place.address), _figures(folder)
-    )
-    report("register", 0, 1)
-    version, new = catalogue.register(called, manifest, card, tracked)
-    if card:
-        _score(catalogue, version, manifest, card, content, new=new)
+    with catalogue.shelf.changing(lambda: report("wait for another command", 0, 1)):
+        manifest = _manifest(source, folder, recipe, catalogue.shelf, report)
+        content, card = _scorecard(folder, manifest, catalogue.shelf)
+        told = manifest.origin
+        tracked = catalogue.track(
+            folder.root, lambda: origin.about(folder, recipe, told, catalogue.place.address), _figures(folder)
+        )
+        report("register", 0, 1)
+        version, new = catalogue.register(called, manifest, card, tracked)
+        if card:
+            _score(catalogue, version, manifest, card, content, new=new)
     report("register", 1, 1, version.title)
     size = sum(blob.bytes for blob in manifest.files.values())
     scored = bool(catalogue.scorecard(version, catalogue.standing(called)))
     return Registered(version, new, scored, size, catalogue.place.shown)
 
 
-def score_version(version: Version, scorecard: Path, catalogue: Catalogue) -> bool:
+def score_version(version: Version, scorecard: Path, catalogue: Catalogue, report: Reporter = silent) -> bool:
     """Whether a version has a scorecard from a file now: it must have measured exactly the version's weights.
 
     Raises: BespokeError when somebody changed the model's records meanwhile.
@@ -74,7 +75,8 @@ def score_version(version: Version, scorecard: Path, catalogue: Catalogue) -> bo
     manifest, content = catalogue.manifest(version), json.loads(scorecard.read_text(encoding="utf-8"))
     if measured(content, manifest.marks) is None:
         return False
-    _score(catalogue, version, manifest, catalogue.shelf.put(scorecard).sha256, content, new=False)
+    with catalogue.shelf.changing(lambda: report("wait for another command", 0, 1)):
+        _score(catalogue, version, manifest, catalogue.shelf.put(scorecard).sha256, content, new=False)
     return True
 
 

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import filelock
@@ -29,16 +29,27 @@ def alone(folder: Path) -> Generator[None, None, None]:
 
 
 @contextlib.contextmanager
-def locked(lock: Path, problem: str, hint: str = "Wait until it is done, or stop it.") -> Generator[None, None, None]:
-    """A block that only one process at a time enters for a lock file.
+def locked(
+    lock: Path,
+    problem: str,
+    hint: str = "Wait until it is done, or stop it.",
+    *,
+    waits: Callable[[], None] | None = None,
+) -> Generator[None, None, None]:
+    """A block that only one process at a time enters for a lock file; a kill opens it again.
 
-    Raises: BespokeError with the problem when another is in it.
+    Where another is in it, `waits` is called, and then it is waited for.
+
+    Raises: BespokeError with the problem when another is in it and there is no `waits`.
     """
     held = filelock.FileLock(lock)
     try:
         held.acquire(timeout=0)
     except filelock.Timeout:
-        raise BespokeError(problem, hint) from None
+        if waits is None:
+            raise BespokeError(problem, hint) from None
+        waits()
+        held.acquire()
     try:
         yield
     finally:
