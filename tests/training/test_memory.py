@@ -11,11 +11,11 @@ import torch
 from pico.families import outline
 
 from bespoke.diffusion import Schedule
-from bespoke.models import find, weightless
+from bespoke.models import find, packed, tuned, weightless
 from bespoke.pipeline.fitting import OVERHEAD
 from bespoke.pipeline.processes import accelerator
 from bespoke.training.memory import memory
-from bespoke.training.rehearsal import Shapes
+from bespoke.training.rehearsal import Shapes, rehearsal, step
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +50,10 @@ def size(tensors):
     ],
     ids=["lora", "text encoder", "full", "16 bits", "dora", "pissa", "loha", "lokr", "oft", "boft", "int8", "nf4"],
 )
-def test_what_rests_between_steps_is_what_a_real_trainer_holds(sections, trainer, recipe, checkpoint, tmp_path):
+def test_what_rests_between_steps_is_what_a_real_trainer_holds(
+    sections, trainer, recipe, checkpoint, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(packed, "_has_instructions", lambda: False)
     said = computed(checkpoint, recipe(**sections))
     real = trainer(tmp_path, **sections)
     own = list(real.parameters.values())
@@ -64,6 +67,23 @@ def test_what_rests_between_steps_is_what_a_real_trainer_holds(sections, trainer
     assert said.frozen == size(others) + size(real.bare.buffers())
     assert said.optimizer == size(moments)
     assert said.average == size(real.average.values.values())
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_convolutions_that_a_step_sorts_are_counted(batch, recipe, checkpoint):
+    wanted = recipe(
+        model={"weight_dtype": "bf16"},
+        train={"mixed_precision": "bf16", "train_batch_size": batch, "gradient_accumulation_steps": 1},
+    )
+    shapes = Shapes(checkpoint.moments_shape((64, 64)), checkpoint.text_shape)
+    schedule, workers = Schedule.from_config(checkpoint.scheduler_config), accelerator(wanted.train)
+    real = rehearsal(tuned(checkpoint, wanted), shapes, schedule, wanted, workers)
+    step(real)
+    convolutions = [part for part in real.bare.modules() if isinstance(part, packed.PackedConv)]
+    kept = sum(len(part.__dict__.get("kept", {})) * part.weight.nbytes for part in convolutions)
+    frozen = [p for p in real.bare.parameters() if not p.requires_grad]
+    assert computed(checkpoint, wanted).frozen - size(frozen) - size(real.bare.buffers()) == kept
+    assert bool(kept) == packed._has_instructions(), "a processor without instructions for bfloat16 sorts none"
 
 
 CASES = ("lora:192:1:no", "full:128:4:no", "lora:128:4:yes", "full:192:1:yes")

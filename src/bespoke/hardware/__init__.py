@@ -117,9 +117,17 @@ def lean_heap() -> None:
 def give_back() -> None:
     """Gives memory that was freed back to the system; the C library keeps what it thinks it needs again.
 
-    After networks are read in another number format that is half as much as they take. Source: malloc_trim(3).
+    After networks are read in another number format that is half as much as they take.
     """
     gc.collect()
+    trim_heap()
+
+
+def trim_heap() -> None:
+    """Gives the heap's free pages back to the system, some milliseconds each time; without glibc nothing happens.
+
+    For what is made once, stays, and has left large blocks free beside it. Source: malloc_trim(3).
+    """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.grad import conv2d_input
 
+from bespoke.hardware import trim_heap
+
 FEW = 256
 """Most places, over all pictures of a batch, with which sorting weights counts: from 1,024 on it is a twentieth."""
 
@@ -31,6 +33,12 @@ def pack(network: nn.Module) -> int:
     return len(found)
 
 
+def sorted_bytes(network: nn.Module) -> int:
+    """The bytes that sorted weights would take beside the weights, after a step in tensors without contents."""
+    convolutions = (part for part in network.modules() if isinstance(part, PackedConv))
+    return sum(conv.sorts * conv.weight.nbytes for conv in convolutions)
+
+
 @functools.cache
 def _has_instructions() -> bool:
     """Whether oneDNN computes in bfloat16 on this processor."""
@@ -46,14 +54,19 @@ def _fits(conv: nn.Conv2d) -> bool:
 class PackedConv(nn.Conv2d):
     """A frozen convolution that keeps its weights sorted for pictures of few places, beside the weights themselves."""
 
+    sorts = 0
+    """How many orders it would keep, as far as tensors without contents have shown."""
+
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         """The convolution's answer, sorted or not."""
         places = input.shape[0] * input.shape[2] * input.shape[3]
         fits = input.device.type == "cpu" and input.dtype == self.weight.dtype == torch.bfloat16 and places <= FEW
-        fits = fits and _has_instructions()
-        if not fits or isinstance(input, FakeTensor) or torch.compiler.is_compiling():
-            return super().forward(input)
-        return _Convolved.apply(input, self)
+        fits = fits and _has_instructions() and not torch.compiler.is_compiling()
+        if fits and not isinstance(input, FakeTensor):
+            return _Convolved.apply(input, self)
+        if fits:
+            self.sorts = 1 + (input.requires_grad and self.stride == (1, 1))
+        return super().forward(input)
 
 
 class _Convolved(torch.autograd.Function):
@@ -83,6 +96,9 @@ def _sorted(conv: PackedConv, way: str, x: Tensor) -> Tensor:
             pad, stride = _reach(conv), (1, 1)
         order: Any = torch.ops.mkldnn._reorder_convolution_weight  # noqa: SLF001 - as torch's own compiler does
         kept[way] = version, order(weight.contiguous(), list(pad), list(stride), [1, 1], 1, list(x.shape))
+        del weight
+        # Among what comes and goes in a step, weights that stay tear the heap: at SD 1.5's shape 1.3 GB of holes.
+        trim_heap()
     return kept[way][1]
 
 

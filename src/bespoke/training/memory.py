@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bespoke.diffusion import Schedule
 from bespoke.models import Tuned, adapters
+from bespoke.models.packed import sorted_bytes
 from bespoke.recipe import Recipe
 from bespoke.training.imitation import gpu_casts
 from bespoke.training.loader import ahead_on
@@ -35,7 +36,7 @@ class Memory:
     """Bytes that live at the moment of a step when most do."""
 
     frozen: int
-    """Weights that stay as they are."""
+    """Weights that stay as they are, and on a processor what is kept of them in another order."""
     trained: int
     """Weights that training moves."""
     gradients: int
@@ -101,6 +102,7 @@ def memory(
         step(trainer)
         del waiting
     found = tracker.steady()
+    found["frozen"] += sorted_bytes(network)
     if recipe.train.optimizer == "prodigy":
         found[tracker.optimizing] *= 2
     return Memory(**found)
