@@ -211,11 +211,15 @@ class Catalogue:
     def needed(self) -> Needed:
         """What versions of this store name, retired ones too, and what was written down of them.
 
+        Of a server's versions these are the ones that were used or registered here: the others have nothing here.
+
         Raises: BespokeError when it cannot be told of one, because the list of its files is missing or was changed.
         """
         with self._reached():
             found = every_version(self._client)
         versions = [_version(one) for one in found if MANIFEST in one.tags]
+        if not self.place.file:
+            versions = [one for one in versions if self.shelf.path(one.manifest).is_file()]
         manifests = {one.manifest: self.manifest(one) for one in versions}
         files = {blob.sha256 for manifest in manifests.values() for blob in manifest.files.values()}
         cards = {*(one.scorecard for one in versions), *(scorecard_of(one) for one in found)} - {""}
