@@ -1,6 +1,7 @@
 """What no version names is found and removed, and nothing else, whatever other processes do meanwhile."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
 from bespoke.pipeline.unneeded import sweep_versions
 from bespoke.registry import Catalogue, Place, place
+from bespoke.workspace import digests
 
 
 @pytest.fixture
@@ -128,6 +130,13 @@ def test_the_command_shows_what_would_go_and_then_removes_it(mine, register):
     assert sum(digest in shown for digest in gone) == 10
     assert "Removed: 12 files" in typed("--apply")
     assert typed() == "Every file belongs to a version.\n"
+
+
+def test_a_command_tells_that_it_reads_large_files(mine, register, monkeypatch):
+    register(mine, "style", "one")
+    monkeypatch.setattr(digests, "LONG", 1)
+    done = CliRunner().invoke(app, ["models", "sweep", "--json"])
+    assert "hash files …" in done.stderr and json.loads(done.stdout)["blobs"] == []
 
 
 def typed(*words: str) -> str:

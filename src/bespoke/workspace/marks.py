@@ -57,10 +57,9 @@ class Marks:
         with path.open("rb") as file:
             # Of the open file, so that these are the facts of what is read, whatever takes its place meanwhile.
             about = os.fstat(file.fileno())
-            place = self._folder and self._folder / f"{_name(path)}.json"
-            if place is None or about.st_size < self._least:
+            if self._folder is None or about.st_size < self._least:
                 return digest_of(file, path)
-            facts = _facts(about)
+            place, facts = self._folder / f"{_name(path)}.json", _facts(about)
             if known := _kept(place, facts):
                 return known
             began = self._clock()
