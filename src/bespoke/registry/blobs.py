@@ -5,13 +5,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bespoke.errors import BespokeError
-from bespoke.workspace import atomic_file, sha256
+from bespoke.workspace import atomic_file, locked, sha256
 
 READ_ONLY = 0o444
 
@@ -68,6 +68,18 @@ class Shelf:
         """Whether the content of that hash is here, unchanged."""
         path = self.path(digest)
         return path.is_file() and sha256(path) == digest
+
+    @contextlib.contextmanager
+    def changing(self, waits: Callable[[], None] | None = None) -> Generator[None, None, None]:
+        """A block that one process at a time enters: what it puts here stays until a version names it.
+
+        Where another is in it, `waits` is called before it is waited for.
+
+        Raises: BespokeError when another is in it and there is no `waits`.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with locked(self.root / ".lock", f"Another command registers a version in {self.root}.", waits=waits):
+            yield
 
     def put(self, source: Path, digest: str = "") -> Blob:
         """The content of a file, kept; what is here already is left as it is.
