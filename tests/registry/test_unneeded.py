@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from bespoke.cli.commands import app
 from bespoke.errors import BespokeError
-from bespoke.pipeline.unneeded import sweep_versions
+from bespoke.pipeline.unneeded import prune_versions
 from bespoke.registry import Catalogue, Place, place
 from bespoke.workspace import digests
 
@@ -53,12 +53,12 @@ def test_what_versions_name_stays_retired_ones_too_and_the_rest_goes(mine, regis
     folders = [mine.folder(mine.version(name, number)) for name, number in (("style", 1), ("style", 2))]
     whole = kept(mine)
     gone = leftover(mine)
-    found = sweep_versions()
+    found = prune_versions()
     assert found.blobs == (gone,) and found.folders == found.halves == () and found.bytes == len("left by a kill")
     assert mine.shelf.holds(gone)  # it was only shown
-    assert sweep_versions(apply=True) == found
+    assert prune_versions(apply=True) == found
     assert kept(mine) == whole
-    assert not sweep_versions()
+    assert not prune_versions()
     assert [mine.folder(mine.version(name, number)) for name, number in (("style", 1), ("style", 2))] == folders
     assert mine.text(first, newer) == '{"second": 2}' and mine.text(first, first.scorecard) == '{"first": 1}'
 
@@ -68,7 +68,7 @@ def test_of_a_version_that_was_deleted_in_mlflow_what_no_other_has_goes_and_so_d
     folder, blob = mine.folder(one), mine.manifest(one).files["adapter.safetensors"]
     text = len(mine.manifest(one).text)
     mine._client.delete_model_version("style", "1")
-    found = sweep_versions(apply=True)
+    found = prune_versions(apply=True)
     assert set(found.blobs) == {blob.sha256, one.manifest} and found.folders == (folder,)
     assert found.bytes == 3 + text  # the folder's file is the blob, by another name
     assert not folder.exists() and mine.folder(two).is_dir() and mine.text(two, two.scorecard) == "{}"
@@ -81,7 +81,7 @@ def test_half_files_of_killed_commands_go_when_they_are_old(mine):
         half.write_bytes(b"half")
     day = time.time() - 25 * 3600
     os.utime(old, (day, day))
-    assert sweep_versions(apply=True).halves == (old,)
+    assert prune_versions(apply=True).halves == (old,)
     assert not old.exists() and new.exists()
 
 
@@ -89,10 +89,10 @@ def test_where_one_version_cannot_say_what_it_names_nothing_is_removed(mine, reg
     version, gone = register(mine, "style", "one"), leftover(mine)
     spoil(mine.shelf.path(version.manifest))
     with pytest.raises(BespokeError, match="was changed"):
-        sweep_versions(apply=True)
+        prune_versions(apply=True)
     mine.shelf.path(version.manifest).unlink()
     with pytest.raises(BespokeError, match="is missing"):
-        sweep_versions(apply=True)
+        prune_versions(apply=True)
     assert mine.shelf.holds(gone)
 
 
@@ -106,8 +106,8 @@ def test_every_store_that_keeps_files_there_is_asked(mine, register, project, se
     (project / "recipe.toml").write_text(f'[track]\nstore = "{server}"\n')
     before = len(kept(mine))
     for store in ("", str(project), str(project / "second.sqlite"), server):
-        assert len(sweep_versions(store=store).blobs) == 1, store
-    sweep_versions(apply=True, store=str(project))
+        assert len(prune_versions(store=store).blobs) == 1, store
+    prune_versions(apply=True, store=str(project))
     assert len(kept(mine)) == before - 1
     for one, version in zip((mine, second, theirs), versions, strict=True):
         one.shelf.lay_out(one.manifest(version))
@@ -117,7 +117,7 @@ def test_a_server_that_does_not_answer_lets_nothing_be_removed(mine, project):
     gone = leftover(mine)
     (project / "recipe.toml").write_text('[track]\nstore = "http://127.0.0.1:9"\n')
     with pytest.raises(BespokeError, match="cannot be used"):
-        sweep_versions(apply=True, store=str(project))
+        prune_versions(apply=True, store=str(project))
     assert mine.shelf.holds(gone)
 
 
@@ -126,7 +126,7 @@ def test_the_command_shows_what_would_go_and_then_removes_it(mine, register):
     assert typed() == "Every file belongs to a version.\n"
     gone = [leftover(mine, f"{number}") for number in range(12)]
     shown = typed()
-    assert "Not needed: 12 files" in shown and "bespoke models sweep --apply" in shown and "2 more" in shown
+    assert "Not needed: 12 files" in shown and "bespoke models prune --apply" in shown and "2 more" in shown
     assert sum(digest in shown for digest in gone) == 10
     assert "Removed: 12 files" in typed("--apply")
     assert typed() == "Every file belongs to a version.\n"
@@ -135,18 +135,18 @@ def test_the_command_shows_what_would_go_and_then_removes_it(mine, register):
 def test_a_command_tells_that_it_reads_large_files(mine, register, monkeypatch):
     register(mine, "style", "one")
     monkeypatch.setattr(digests, "LONG", 1)
-    done = CliRunner().invoke(app, ["models", "sweep", "--json"])
+    done = CliRunner().invoke(app, ["models", "prune", "--json"])
     assert "hash files …" in done.stderr and json.loads(done.stdout)["blobs"] == []
 
 
 def typed(*words: str) -> str:
-    done = CliRunner().invoke(app, ["models", "sweep", *words])
+    done = CliRunner().invoke(app, ["models", "prune", *words])
     assert done.exit_code == 0, done.output
     return done.stdout
 
 
 def test_where_nothing_was_registered_there_is_nothing_to_remove(mine, project):
-    assert not sweep_versions(apply=True) and not (project / "versions").exists()
+    assert not prune_versions(apply=True) and not (project / "versions").exists()
 
 
 Start = Callable[[str], subprocess.Popen[str]]
@@ -184,7 +184,7 @@ def test_what_another_process_registers_just_now_is_not_taken_from_it(mine, putt
     assert mine.shelf.holds(digest("weights"))  # which no version names yet
     for apply in (False, True):
         with pytest.raises(BespokeError, match="Another command registers a version"):
-            sweep_versions(apply=apply)
+            prune_versions(apply=apply)
     other = putting("more weights")
     assert other.stdout.readline() == "waits\n"  # two that register come one after the other
     one.stdin.write("\n")
@@ -192,17 +192,17 @@ def test_what_another_process_registers_just_now_is_not_taken_from_it(mine, putt
     assert one.stdout.readline() == "style@1\n"
     assert other.stdout.readline() == "put\n"
     assert other.communicate("\n")[0] == "style@2\n"
-    assert not sweep_versions(apply=True)
+    assert not prune_versions(apply=True)
     for number in (1, 2):
         assert mine.folder(mine.version("style", number)).is_dir()
 
 
-def test_what_a_killed_process_put_is_swept_and_it_locks_nobody_out(mine, putting):
+def test_what_a_killed_process_put_is_pruned_and_it_locks_nobody_out(mine, putting):
     one = putting("weights")
     assert one.stdout.readline() == "put\n"
     one.kill()
     one.wait()
-    assert sweep_versions(apply=True).blobs == (digest("weights"),)
+    assert prune_versions(apply=True).blobs == (digest("weights"),)
     again = putting("weights")
     assert again.stdout.readline() == "put\n"
     assert again.communicate("\n")[0] == "style@1\n"

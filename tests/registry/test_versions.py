@@ -350,7 +350,7 @@ def test_a_teams_server_has_all_that_another_machine_needs(life, server, tmp_pat
     assert len(typed("models", "show", "theirs@1", "--store", server)["pictures"]) == 12
 
 
-def test_a_version_registered_while_another_process_sweeps_has_all_of_its_files(life, tmp_path, monkeypatch):
+def test_a_version_registered_while_another_process_prunes_has_all_of_its_files(life, tmp_path, monkeypatch):
     ignored = shutil.ignore_patterns("bespoke.db", "versions")
     monkeypatch.chdir(shutil.copytree(life.project, tmp_path / "my-style", ignore=ignored))
     command = [sys.executable, "-m", "bespoke", "models", "register", f"runs/{life.runs[0].name}"]
@@ -358,14 +358,14 @@ def test_a_version_registered_while_another_process_sweeps_has_all_of_its_files(
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as registering:
         while registering.poll() is None:
             try:
-                bespoke.sweep_versions(apply=True)
+                bespoke.prune_versions(apply=True)
             except BespokeError as error:
                 met.add(error.problem.partition(" in ")[0])
             time.sleep(0.02)
         assert registering.returncode == 0, registering.stderr.read()
     assert "Another command registers a version" in met  # they did meet
     assert len(typed("models", "show", "my-style@1")["files"]) == 4  # each of them checked
-    assert not bespoke.sweep_versions()
+    assert not bespoke.prune_versions()
 
 
 def documented() -> list[str]:

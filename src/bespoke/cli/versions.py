@@ -136,8 +136,8 @@ def retire_model(name: Name, version: Number, store: Store = "", as_json: Json =
     result({**_version(done), "retired": True}, f"{done.title} is retired. Its files stay.", as_json=as_json)
 
 
-@models_app.command("sweep")
-def sweep_versions(
+@models_app.command("prune")
+def prune_versions(
     apply: Annotated[bool, typer.Option("--apply", help="Remove them.")] = False,
     store: Store = "",
     as_json: Json = False,
@@ -145,10 +145,10 @@ def sweep_versions(
 ) -> None:
     """The files that no version names, which a kill or a deletion left; --apply removes them. Retired versions stay."""
     with working(debug=debug):
-        from bespoke.pipeline.unneeded import sweep_versions as run
+        from bespoke.pipeline.unneeded import prune_versions as run
 
         found = run(apply=apply, store=store)
-    result({**asdict(found), "removed": apply}, "\n".join(_swept(found, removed=apply)), as_json=as_json)
+    result({**asdict(found), "removed": apply}, "\n".join(_pruned(found, removed=apply)), as_json=as_json)
 
 
 @models_app.command("diff")
@@ -179,7 +179,7 @@ def diff_models(
     result(content, "\n".join(_differing(found)), as_json=as_json)
 
 
-def _swept(found: "Unneeded", *, removed: bool) -> Iterator[str]:
+def _pruned(found: "Unneeded", *, removed: bool) -> Iterator[str]:
     if not found:
         yield "Every file belongs to a version."
         return
@@ -191,7 +191,7 @@ def _swept(found: "Unneeded", *, removed: bool) -> Iterator[str]:
     if len(names) > FEW:
         yield f"  … {len(names) - FEW} more: --json has all"
     if not removed:
-        yield "Remove them: bespoke models sweep --apply"
+        yield "Remove them: bespoke models prune --apply"
 
 
 def _version(one: "Version") -> dict[str, Any]:

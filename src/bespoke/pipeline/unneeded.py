@@ -3,7 +3,7 @@
 from bespoke.registry import Catalogue, Unneeded, place, remove, sharing, unneeded
 
 
-def sweep_versions(*, apply: bool = False, store: str = "") -> Unneeded:
+def prune_versions(*, apply: bool = False, store: str = "") -> Unneeded:
     """The files that no version names, retired ones included, in the nearest registry; with `apply` they are removed.
 
     Where a server's versions and a project's own share a folder, both count. What only this machine copied from a

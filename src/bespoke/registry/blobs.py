@@ -142,7 +142,8 @@ class Shelf:
         folder = self.root / manifest.sha256
         for name, blob in manifest.files.items():
             self._place(folder / name, blob.sha256, name)
-        there = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+        files = [file for file in folder.rglob("*") if file.is_file() and not _is_half(file)]
+        there = {file.relative_to(folder).as_posix() for file in files}
         if strange := sorted(there - set(manifest.files)):
             raise BespokeError(f"{folder} holds what was not registered: {strange[0]}.", "Move it elsewhere.")
         return folder
@@ -158,3 +159,8 @@ class Shelf:
                 shutil.copyfile(blob, temporary)
         with contextlib.suppress(OSError):
             target.chmod(READ_ONLY)
+
+
+def _is_half(file: Path) -> bool:
+    """Whether another process is about to place a file under another name, or was killed over it: nobody reads it."""
+    return file.name.startswith(".") and file.suffix == ".tmp"
