@@ -1,7 +1,9 @@
 """A checkpoint's folder turned into what reads prompts: tokenizers and text encoders, and the new words they know."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from bespoke.models.families import T5_TOKENS
 from bespoke.models.parts import Parts
 from bespoke.models.unpacking import left_out
 from bespoke.models.vocabulary import NewWords
-from bespoke.workspace import sha256
+from bespoke.workspace import remembered
 
 
 @dataclass(frozen=True)
@@ -198,9 +200,9 @@ class Readers(Parts):
             return tokens + T5_TOKENS, width
         return tokens, sum(int(text["hidden_size"]) for text in texts)
 
-    def fingerprint(self, part: str) -> str:
+    def fingerprint(self, part: str, digest: Callable[[Path], str] = remembered) -> str:
         """A mark of one part: equal exactly when its settings and weights are, and the new words it knows."""
-        mark = super().fingerprint(part)
+        mark = super().fingerprint(part, digest)
         if not self.words or part not in self.worded:
             return mark
-        return hashlib.sha256(f"{mark} {sha256(self.words)}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{mark} {digest(self.words)}".encode()).hexdigest()[:16]

@@ -20,7 +20,7 @@ from bespoke.pipeline.inversions import knowing
 from bespoke.pipeline.origin import base_hash
 from bespoke.recipe.tree import Sample
 from bespoke.training.state import WEIGHTS
-from bespoke.workspace import Run, sha256
+from bespoke.workspace import Run, remembered
 
 DRAWING = Sample()
 
@@ -148,7 +148,7 @@ def marks_of(
     source: Named,
     parts: Sequence[str] = (),
     part: Callable[[Path], str] = fingerprint,
-    file: Callable[[Path], str] = sha256,
+    file: Callable[[Path], str] = remembered,
 ) -> dict[str, str | None]:
     """A mark of each part of a model, of its adapter and its state: equal exactly when all that draws is.
 
