@@ -1,5 +1,4 @@
-"""What checks the types of every call of bespoke's functions in tests: jaxtyping where tensors' shapes are declared, and
-beartype alone everywhere else.
+"""What checks the types of every call of bespoke's functions: jaxtyping where shapes are declared, else beartype alone.
 
 pyproject.toml asks jaxtyping to have beartype check all functions. It also sets up each call for shapes, in which most
 functions have none: that took a tenth of the tests' time.

@@ -151,7 +151,7 @@ def test_where_nothing_fits_it_says_what_would(few: Path, meter: Meter) -> None:
     assert '--set model.method="lora"' in said
     large = ["data.upscale=true", "data.resolution=512"]
     enough = least("data.upscale=true", "data.resolution=256")
-    with pytest.raises(BespokeError, match="A LoRA of .*few-layers takes") as caught:
+    with pytest.raises(BespokeError, match=r"A LoRA of .*few-layers takes") as caught:
         fit_in(prepare(few, large), enough, meter)
     (side,) = re.findall(r"--set data\.resolution=(\d+)", caught.value.hint)
     assert 256 <= int(side) < 512
