@@ -48,6 +48,7 @@ ARMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "float32, all else": (FLOAT32, ()),
     "bfloat16 by autocast, no technique": (AUTOCAST, tuple(OFF)),
     **{f"without {name}": (BFLOAT16, (name,)) for name in OFF},
+    "all, compiled": ((*BFLOAT16, "train.compile=true"), ()),
 }
 """Each arm's settings, and the techniques it is without; gradients are compared with the first one's."""
 RATED = 0.999
@@ -81,7 +82,7 @@ class Bench:
         ready = self._ready(settings)
         with without(left_out):
             trainer = trainer_for(self.run, ready.recipe, ready.start, self.material, accelerator(ready.recipe.train))
-        if settings == BFLOAT16:  # where LoRA is peft's, its own format does not make the network's another
+        if BFLOAT16[1] in settings:  # where LoRA is peft's, its own format does not make the network's another
             trainer.bare.format = torch.bfloat16
         return trainer
 
@@ -130,13 +131,17 @@ def compared(bench: Bench, arms: list[str], options: argparse.Namespace) -> dict
     trainers: dict[str, Trainer] = {}
     taken: dict[str, list[float]] = {arm: [] for arm in arms}
     agreed: dict[str, dict[str, float]] = {}
+    begun: dict[str, float] = {}
     weights: dict[str, Tensor] = {}
     wanted: dict[str, Tensor] = {}
     for number in range(options.repeats):
         for arm in arms:
             trainer = trainers.get(arm) or bench.trainer(arm)
             if not number:
-                seconds(trainer, options.warm_up)
+                began = time.monotonic()  # what compiles does so in processes of its own, too
+                seconds(trainer, 1)
+                begun[arm] = time.monotonic() - began
+                seconds(trainer, options.warm_up - 1)
                 weights = weights or {name: p.detach().clone() for name, p in trainer.parameters.items()}
                 found = gradients(trainer, weights)
                 wanted = wanted or found
@@ -152,6 +157,7 @@ def compared(bench: Bench, arms: list[str], options: argparse.Namespace) -> dict
         arm: {
             "seconds": round(statistics.median(own), 4),
             "range": [round(min(own), 4), round(max(own), 4)],
+            "seconds of the first step": round(begun[arm], 2),
             "times as fast": round(statistics.median(a / b for a, b in zip(first, own, strict=True)), 2),
             **{name: round(value, 5) for name, value in agreed[arm].items()},
         }
@@ -177,7 +183,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
     parser.add_argument("--only", nargs="*", help="Compare these arms; the first one is what others are compared with.")
     parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--warm-up", type=int, default=20, help="Steps before, so that the adapter is not nothing.")
+    parser.add_argument("--warm-up", type=int, default=20, help="Steps before: at least 2.")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--curves", type=int, default=0, metavar="STEPS")

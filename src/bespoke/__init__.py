@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bespoke.pipeline.surgery import extract_lora, merge_models, resize_lora
     from bespoke.pipeline.sweep import sweep
     from bespoke.pipeline.train import train
+    from bespoke.pipeline.unneeded import prune_versions
     from bespoke.pipeline.unpack import import_model
     from bespoke.pipeline.updating import propose
 
@@ -43,9 +44,9 @@ __all__ = [
     "augment", "balance_data", "build_words", "caption_data", "clean_data", "collect", "demo", "diff_models", "drift",
     "evaluate", "export_data", "export_model", "export_words", "extract_lora", "grid", "import_data", "import_model",
     "inspect_data", "inspect_model", "list_models", "merge_models", "new", "plan", "preview_captions",
-    "promote_model", "propose", "register_model", "report_data", "resize_lora", "restore_data", "retire_model",
-    "rollback_model", "sample", "show_model", "show_word", "shrink_data", "split_data", "sweep", "train",
-    "unbalance_data",
+    "promote_model", "propose", "prune_versions", "register_model", "report_data", "resize_lora", "restore_data",
+    "retire_model", "rollback_model", "sample", "show_model", "show_word", "shrink_data", "split_data", "sweep",
+    "train", "unbalance_data",
 ]  # fmt: skip
 _VERBS = {
     "augment": ("augment",),
@@ -80,6 +81,7 @@ _VERBS = {
     "surgery": ("extract_lora", "merge_models", "resize_lora"),
     "sweep": ("sweep",),
     "train": ("train",),
+    "unneeded": ("prune_versions",),
     "unpack": ("import_model",),
     "updating": ("propose",),
 }

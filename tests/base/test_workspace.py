@@ -15,9 +15,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 
-from bespoke import workspace
 from bespoke.errors import BespokeError
-from bespoke.workspace import MANIFEST, Project, Run, atomic_file, atomic_folder, verified, write_json, write_text
+from bespoke.workspace import (
+    MANIFEST,
+    Project,
+    Run,
+    atomic_file,
+    atomic_folder,
+    places,
+    verified,
+    write_json,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -206,12 +215,12 @@ def test_a_kill_leaves_the_old_file_or_the_new_one(tmp_path):
 
 
 def test_two_runs_of_one_second_have_two_folders(tmp_path, monkeypatch):
-    class Stopped(workspace.datetime):
+    class Stopped(places.datetime):
         @classmethod
         def now(cls, tz=None):
             return cls(2031, 5, 6, 7, 8, 9, tzinfo=tz)
 
-    monkeypatch.setattr(workspace, "datetime", Stopped)
+    monkeypatch.setattr(places, "datetime", Stopped)
     project = Project(tmp_path)
     assert [project.new_run().root.name for _ in range(3)] == [
         "20310506-070809",

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -241,3 +242,18 @@ def test_prompts_are_made_of_captions_where_the_recipe_names_none(run, folder, t
     noises = [one.seed for kind in kinds for one in given.prompts.requests(kind)]
     assert len(set(noises)) == len(noises) == 3 * (5 + 5 + 4 + 24)
     assert set(kinds["training"]) <= {own.text for own in given.references.training}
+
+
+def test_of_two_captions_the_figure_of_their_one_pair_is_left_out_and_said_to_be(run, folder, tmp_path):
+    """Both make one prompt that says much; where it is drawn once, one picture has no interval."""
+    two = some("reference", 2, tmp_path / "two")
+    settings = ["evaluate.seeds=1", "sample.num_inference_steps=1"]
+    given = comparison([str(run)], reference=two, out=tmp_path / "out", overrides=settings)
+    assert len(given.prompts.kinds["reference"]) == len(given.prompts.kinds["general"]) == 2
+    done = carry_out(given, silent, whole=False)
+    assert "agreement_general" in done.scorecard.of("tuned") and "agreement_complex" not in done.scorecard.of("tuned")
+    why = done.scorecard.unmeasured["Agreement with prompts that say much"]
+    assert "one picture" in why and "objective.complex_prompts" in why and "evaluate.seeds" in why
+    assert why in unescape(done.report.read_text(encoding="utf-8"))
+    twice = comparison([str(run)], reference=two, out=tmp_path / "out", overrides=[*settings, "evaluate.seeds=2"])
+    assert len(twice.prompts.requests("complex")) == 2

@@ -47,13 +47,15 @@ def test_another_stable_diffusion_is_tuned_by_the_same_code(kind: str, pictures:
     assert np.abs(got - bare).max() > 1
 
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.toml"))
+OF_RECIPES = {"pico": "sd1", "sd15": "sd1", "sd21": "sd2v", "sdxl": "sdxl", "sd35": "sd35"}
+"""What small model is like the one of a recipe, by what the recipe's name begins with."""
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda file: file.stem)
 def test_the_recipes_that_come_along_train(recipe: Path, pictures: Path, tmp_path: Path) -> None:
     """On a small model, for an epoch a stage; everything else is as it stands there."""
-    kind = {"sd21": "sd2v", "sdxl": "sdxl", "sd35": "sd3"}.get(recipe.stem.partition("-")[0], "sd1")
+    kind = OF_RECIPES[recipe.stem.partition("-")[0]]
     families.write(kind, tmp_path / kind)
     made = bespoke.new(tmp_path / "project", pictures, base=str(tmp_path / kind))
     text = recipe.read_text(encoding="utf-8")

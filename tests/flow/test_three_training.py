@@ -289,3 +289,11 @@ def test_tokens_that_are_read_in_the_step_give_the_states_that_are_cached(base, 
         found = reading.joint_states([encoder for _, encoder in readers[:2]], together, width)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
     assert (found[1] != found[2]).any()
+
+
+def test_text_encoders_that_a_gpu_cannot_hold_read_on_the_processor():
+    from bespoke.pipeline.material import roomy
+
+    gpu, processor, gb = torch.device("cuda"), torch.device("cpu"), 2**30
+    assert roomy(gpu, 21 * gb, 23 * gb) == gpu and roomy(gpu, 21 * gb, 12 * gb) == processor
+    assert roomy(processor, 21 * gb, 0) == processor

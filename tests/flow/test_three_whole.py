@@ -10,6 +10,7 @@ from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 from diffusers.loaders import single_file_utils as diffusers_own
 from pico import families
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -21,7 +22,9 @@ from bespoke.models.passport import passport
 from bespoke.models.vocabulary import FILE
 from bespoke.models.weightless import skeletons
 from bespoke.pipeline.convert import convert_model
+from bespoke.pipeline.easel import easel
 from bespoke.recipe.tree import Sample
+from tests.flow.tiny import project_of
 
 KINDS = ("sd3", "sd3-clips", "sd35")
 QUICK = ("train.max_train_steps=2", "train.learning_rate=0.02", "train.lr_warmup_steps=0", "train.num_class_images=0",
@@ -31,6 +34,7 @@ QUICK = ("train.max_train_steps=2", "train.learning_rate=0.02", "train.lr_warmup
          "train.train_text_encoder=true")  # fmt: skip
 WISH = Sample(num_inference_steps=2, guidance_scale=4.0)
 T5 = threefile.TEXTS["text_encoder_3"]
+FEW = "sample.num_inference_steps=2"
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +140,9 @@ def test_a_file_comes_in_again_with_every_bit(bases, files, kind, tmp_path):
     ]
 
 
-def test_t5_is_left_out_and_told_where_its_vocabulary_is_not_there(bases, files, tmp_path, monkeypatch):
+def test_t5_is_left_out_and_told_where_its_vocabulary_is_not_there(
+    bases, files, tmp_path, monkeypatch, tmp_path_factory
+):
     told = CliRunner().invoke(
         app, ["models", "import", str(files["sd3"]), str(tmp_path / "out"), "--config", str(bases["sd3-clips"])]
     )
@@ -153,6 +159,33 @@ def test_t5_is_left_out_and_told_where_its_vocabulary_is_not_there(bases, files,
     monkeypatch.setitem(unpacking.THIRDS, "3", bases["sd3-clips"])
     one, two = (drawn(name, tmp_path / out) for name, out in ((files["sd3-clips"], "a"), (bases["sd3-clips"], "b")))
     assert one.any() and (one == two).all()
+    # Such a base tells what it does without, in each way to use it.
+    told = CliRunner().invoke(app, ["sample", str(files["sd3"]), "a cat", "--out", str(tmp_path / "c"), "--set", FEW])
+    assert told.exit_code == 0 and "T5 of the file is left out" in " ".join(told.output.split()), told.output
+    project, heard = project_of(files["sd3"], tmp_path_factory), []
+    plain = [setting for setting in QUICK if not setting.startswith("words.") and "text_encoder" not in setting]
+    bespoke.train(project / "recipe.toml", plain, report=lambda *said: heard.extend(map(str, said)))
+    assert any("T5 of the file is left out" in words for words in heard)
+    facts = dict(easel(tmp_path, None, 2.0, False).prepare(str(files["sd3"])).facts)
+    assert "T5 of the file is left out" in facts["left out"]
+    assert not find(str(files["sd3-clips"])).unread and not find(str(bases["sd3"])).unread
+
+
+@pytest.mark.parametrize("few", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_a_file_whose_t5_is_in_eight_bits_comes_in_in_sixteen_and_loses_nothing(bases, files, few, tmp_path):
+    """As the published `…_incl_clips_t5xxlfp8.safetensors` is."""
+    content = {key: value.half() for key, value in load_file(files["sd3"]).items()}
+    content |= {key: value.to(few) for key, value in content.items() if key.startswith(T5)}
+    save_file(content, tmp_path / "mixed.safetensors")
+    bespoke.import_model(tmp_path / "mixed.safetensors", tmp_path / "back", config=bases["sd3"])
+    with safe_open(tmp_path / "back" / "text_encoder_3" / "model.safetensors", "pt") as file:
+        wide = [key for key in file.keys() if file.get_slice(key).get_dtype() != "F16"]  # noqa: SIM118
+    assert all(key.endswith(".wo.weight") for key in wide), "transformers keeps these in float32"
+    ours, theirs = networks_of(tmp_path / "back"), networks_of(bases["sd3"])
+    for name, network in ours.items():
+        kind = few if name == "text_encoder_3" else torch.float16
+        own = theirs[name].state_dict()
+        assert all(torch.equal(v, own[k].half().to(kind).float()) for k, v in network.state_dict().items()), name
 
 
 def test_what_cannot_be_read_is_refused_with_what_to_do(bases, files, tmp_path):

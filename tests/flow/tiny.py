@@ -13,7 +13,11 @@ from pico import families
 from PIL import Image
 
 import bespoke
+from bespoke import recipe as recipes
+from bespoke.models import adapterfile, adapters, find
+from bespoke.models import kinds as kinds_of
 from bespoke.pipeline.train import resume
+from bespoke.recipe.training import Model
 from bespoke.workspace import Run
 
 BLOTS = [f"blot of a {name}" for name in ("cat", "dog", "fox", "cow", "pig", "bee", "owl", "car")]
@@ -68,3 +72,34 @@ def again(run: Path) -> Run:
     (copied.root / "result.json").unlink()
     assert resume(copied.root).steps == 4
     return copied
+
+
+def family_project(factory: Any, kinds: Sequence[str]) -> Path:
+    """A folder with a model of each kind, a run on each, and adapters: of the denoiser, of all parts, a DoRA."""
+    folder = factory.mktemp("families")
+    for number, kind in enumerate(kinds):
+        base, run = folder / kind, folder / "runs" / kind
+        families.write(kind, base)
+        run.mkdir(parents=True)
+        said = {"model": {"base": kind, "rank": 4}, "sample": {"guidance_scale": 4.0, "num_inference_steps": 3}}
+        (run / "recipe.toml").write_text(recipes.dump(recipes.parse(said, "the test")))
+        shaken(base, run / "adapter.safetensors", 10 * number)
+        shaken(base, folder / "loras" / f"{kind}-one.safetensors", 10 * number + 1)
+        shaken(base, folder / "loras" / f"{kind}-all.safetensors", 10 * number + 2, parts=find(str(base)).family.worded)
+        shaken(base, folder / "loras" / f"{kind}-dora.safetensors", 10 * number + 3, "dora")
+    return folder
+
+
+def shaken(base: Path, file: Path, seed: int, method: str = "lora", parts: Sequence[str] = ()) -> None:
+    """Writes an adapter of a model's denoiser, or of these parts, that no training made and everyone sees."""
+    checkpoint, networks = find(str(base)), dict[str, Any]()
+    source = torch.Generator().manual_seed(seed)
+    for part in parts or (checkpoint.family.denoiser,):
+        network = networks[part] = checkpoint.network(part)
+        wish, groups = Model.model_validate({"method": method, "rank": 4}), checkpoint.family.groups(part)
+        adapters.attach(network, kinds_of.config_of(wish, network, groups), seed=0)
+        with torch.no_grad():
+            for parameter in adapters.trainable(network).values():
+                parameter.add_(0.2 * torch.randn(parameter.shape, generator=source))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    adapterfile.save(networks, file)

@@ -61,6 +61,15 @@ def test_a_manifest_is_read_as_it_was_written_and_names_its_content(manifest):
     assert other.sha256 != manifest.sha256 == Manifest.of(manifest.text).sha256
 
 
+def test_what_a_killed_or_other_process_has_half_placed_is_not_in_the_way(shelf, manifest):
+    folder = shelf.lay_out(manifest)
+    (folder / ".adapter.safetensors.0a1b2c3d.tmp").write_bytes(b"wei")
+    assert shelf.lay_out(manifest) == folder
+    (folder / "more.safetensors").write_bytes(b"weights")
+    with pytest.raises(BespokeError, match=r"not registered: more\.safetensors"):
+        shelf.lay_out(manifest)
+
+
 def test_a_changed_byte_is_refused_wherever_it_is(shelf, manifest):
     folder = shelf.lay_out(manifest)
     spoil(folder / "adapter.safetensors")  # which is a link to the blob

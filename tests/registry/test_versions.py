@@ -2,8 +2,12 @@
 
 import hashlib
 import json
+import os
 import shlex
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +25,8 @@ from bespoke.pipeline import naming
 from bespoke.pipeline.new import new
 from bespoke.pipeline.prepare import prepare
 from bespoke.pipeline.promoting import GateError
-from bespoke.workspace import Run
+from bespoke.registry import Manifest, Shelf
+from bespoke.workspace import Run, marks
 
 SMALL = """
 [train]
@@ -250,6 +255,31 @@ def test_another_base_under_the_same_name_is_refused(copied, monkeypatch):
         naming.named("my-style@1")
 
 
+def test_a_base_is_known_by_its_kept_mark_and_what_is_written_down_is_read(life, tmp_path, monkeypatch):
+    ignored = shutil.ignore_patterns("bespoke.db", "versions")
+    project = shutil.copytree(life.project, tmp_path / "my-style", ignore=ignored)
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("BESPOKE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(marks, "LEAST", 1_000_000)  # pico's weights are large then
+    monkeypatch.setattr(marks, "FRESH", -60_000_000_000)
+    run = f"runs/{life.runs[0].name}"
+    first = typed("models", "register", run)
+    naming.named("my-style@1")
+    kept = [file for file in (tmp_path / "cache" / "marks").iterdir() if "pico" in file.read_text()]
+    assert len(kept) == 3  # UNet, autoencoder and text encoder
+    for file in kept:
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"sha256": "0" * 64}))
+    with pytest.raises(BespokeError, match="its hash is another"):
+        naming.named("my-style@1")
+    (project / run / "begun" / "origin.json").unlink()  # so that it is found out anew
+    again = typed("models", "register", run, "--name", "again")
+    manifests = [Manifest.of(Shelf(project / "versions").read(said["manifest"])) for said in (first, again)]
+    assert manifests[0].marks == manifests[1].marks
+    assert manifests[0].origin["base_hash"] == manifests[1].origin["base_hash"]
+    monkeypatch.setenv("BESPOKE_MARKS", "off")
+    naming.named("my-style@1")
+
+
 @pytest.mark.parametrize(
     ("verb", "words"),
     [
@@ -320,6 +350,24 @@ def test_a_teams_server_has_all_that_another_machine_needs(life, server, tmp_pat
     assert len(typed("models", "show", "theirs@1", "--store", server)["pictures"]) == 12
 
 
+def test_a_version_registered_while_another_process_prunes_has_all_of_its_files(life, tmp_path, monkeypatch):
+    ignored = shutil.ignore_patterns("bespoke.db", "versions")
+    monkeypatch.chdir(shutil.copytree(life.project, tmp_path / "my-style", ignore=ignored))
+    command = [sys.executable, "-m", "bespoke", "models", "register", f"runs/{life.runs[0].name}"]
+    env, met = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, set()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as registering:
+        while registering.poll() is None:
+            try:
+                bespoke.prune_versions(apply=True)
+            except BespokeError as error:
+                met.add(error.problem.partition(" in ")[0])
+            time.sleep(0.02)
+        assert registering.returncode == 0, registering.stderr.read()
+    assert "Another command registers a version" in met  # they did meet
+    assert len(typed("models", "show", "my-style@1")["files"]) == 4  # each of them checked
+    assert not bespoke.prune_versions()
+
+
 def documented() -> list[str]:
     """The commands of the section about versions, as they stand there."""
     text = (Path(__file__).parents[2] / "docs" / "registry.md").read_text("utf-8")
@@ -333,7 +381,7 @@ def test_the_commands_of_the_docs_work_as_they_stand_there(life, tmp_path, monke
     )
     monkeypatch.chdir(project)
     lines = documented()
-    assert len(lines) == 11
+    assert len(lines) == 12
     said = []
     for line in lines:
         words = shlex.split(line.replace("RUN", life.runs[0].name))

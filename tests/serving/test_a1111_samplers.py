@@ -11,10 +11,12 @@ from diffusers import DDIMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bespoke.recipe.schedulers import AUTOMATIC, OWN, SCHEDULERS
+from bespoke.recipe.schedulers import AUTOMATIC, FLOWING, OWN, SCHEDULERS, scheduler_names
 from bespoke.sampling.schedulers import hushed, scheduler
-from bespoke.serving.a1111.samplers import SAMPLERS, TYPES, as_a1111, from_a1111, steady
+from bespoke.serving.a1111.samplers import TYPES, as_a1111, from_a1111, samplers, steady, types
 from bespoke.serving.wishes import Refusal
+
+SAMPLERS = samplers(SCHEDULERS)
 
 
 @given(st.sampled_from([OWN, *SCHEDULERS]))
@@ -73,6 +75,26 @@ def test_names_as_a1111_has_them(sampler, kind, name):
             from_a1111(sampler, kind)
     else:
         assert from_a1111(sampler, kind) == name
+
+
+def test_for_flows_there_are_fewer_and_automatic_is_what_there_is():
+    there = scheduler_names(flows=True)
+    made = samplers(there)
+    assert {
+        from_a1111(name, kind, there)
+        for name in made
+        for kind in types(there).values()
+        if kind in ("Automatic", "Uniform")
+    } == {name for name in FLOWING if as_a1111(name)[1] == "Uniform"}
+    assert made["DPM++ 2M"] == ("dpm++_2m", "Uniform") != SAMPLERS["DPM++ 2M"]
+    assert set(types(there).values()) == {"Automatic", "Uniform", "Karras", "Beta"} and types(SCHEDULERS) == TYPES
+    assert from_a1111("Euler", "Beta", there) == from_a1111("Euler Beta", None, there) == "euler_beta"
+    assert from_a1111("default", "Automatic", there) == OWN and from_a1111(None, None, there) is None
+    wrong = {("Euler a", None): "Those that do: Euler, Heun, ", ("DPM++ 2M Karras", None): "It has: Uniform",
+             ("DPM++ 2M", "Karras"): "It has: Uniform", ("DDIM", "Automatic"): "DDIM does not draw"}  # fmt: skip
+    for said, words in wrong.items():
+        with pytest.raises(Refusal, match=re.escape(words)):
+            from_a1111(*said, there)
 
 
 def test_what_nobody_names_is_the_models_own():

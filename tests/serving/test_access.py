@@ -131,6 +131,25 @@ def test_the_commands(file, monkeypatch):
         assert done.exit_code == 2 and "What to do:" in done.stderr
 
 
+@pytest.mark.parametrize("change", ["revoke", "rotate"])
+def test_a_key_that_is_not_there_is_told_with_what_to_do(file, change, monkeypatch):
+    monkeypatch.chdir(file.parent)
+
+    def refused(name: str) -> str:
+        done = CliRunner().invoke(commands, ["keys", change, name])
+        assert done.exit_code == 2 and "none" not in done.stderr
+        return done.stderr
+
+    told = refused("nobody")
+    assert f"There is no key 'nobody': {file.name} is not there." in told and "bespoke keys new NAME" in told
+    assert not file.exists()
+    make(file, "alice")
+    assert "There are: alice." in refused("nobody")
+    revoke(file, "alice")
+    assert "'alice' opens nothing any more already" in refused("alice")
+    assert "holds no key that opens anything" in refused("nobody")
+
+
 def ways(secret: str) -> list[dict[str, str]]:
     basic = base64.b64encode(f"anyone:{secret}".encode()).decode()
     return [{"authorization": f"Bearer {secret}"}, {"x-api-key": secret}, {"authorization": f"Basic {basic}"}]

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from bespoke.recipe.schedulers import scheduler_names
 from bespoke.recipe.service import Serve
 from bespoke.serving.asked import LARGEST_SEED, checked, known, settled
 from bespoke.serving.jobs import Facts
@@ -130,3 +131,18 @@ def test_whatever_is_asked_for_is_drawable_or_refused(settings, count, seed):
     drawn = settled(wish, FACTS)
     pixels = (drawn.width or 0) * (drawn.height or 0) * drawn.hires_scale**2
     assert 1 <= count <= 4 and seed >= 0 and drawn.num_inference_steps <= 40 and pixels <= 128 * 128 * 1.1
+
+
+def test_a_model_is_drawn_by_its_own_schedulers_and_as_large_as_its_family():
+    xl, three = Facts("xl", 1024, 1024), Facts("three", 1024, 1024, schedulers=scheduler_names(flows=True))
+    assert (settled(WISH, xl).width, settled(WISH, xl).height) == (1024, 1024)
+    assert settled(asking(settings={"scheduler": "Euler a"}), xl).scheduler == "euler_a"
+    assert settled(asking(settings={"scheduler": "Euler Beta"}), three).scheduler == "euler_beta"
+    with pytest.raises(Refusal, match="not drawn by euler_a, but by: default, euler, ") as told:
+        settled(asking(settings={"scheduler": "Euler a"}), three)
+    assert (told.value.status, told.value.param) == (400, "scheduler")
+    usual = Serve()
+    for size in ((1024, 1024), (1216, 832), (1344, 768)):  # shapes that XL was trained in
+        checked(asking(settings=dict(zip(("width", "height"), size, strict=True))), usual, xl)
+    with pytest.raises(Refusal, match="most_pixels"):
+        checked(asking(settings={"hires_scale": 1.5}), usual, xl)

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from bespoke.cli.display import Bars, explained
+from bespoke.workspace import hashing_told
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; progress goes to standard error.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -43,7 +44,7 @@ class Previewing(TyperCommand):
 @contextmanager
 def working(*, debug: bool, store: str = "") -> Generator[Bars, None, None]:
     """A block that draws progress bars, and whose errors a person understands; `store` is where it finds versions."""
-    with explained(debug=debug), looking_in(store), Bars() as bars:
+    with explained(debug=debug), looking_in(store), Bars() as bars, hashing_told(bars):
         yield bars
 
 

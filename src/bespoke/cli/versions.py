@@ -14,7 +14,7 @@ from bespoke.errors import BespokeError
 if TYPE_CHECKING:
     from bespoke.pipeline.catalogued import Differing, Kept, Listed, Looked
     from bespoke.records import Score
-    from bespoke.registry import Decision, Record, Version
+    from bespoke.registry import Decision, Record, Unneeded, Version
 
 FEW = 10
 """So many pictures or settings are told in words; --json has all."""
@@ -136,6 +136,21 @@ def retire_model(name: Name, version: Number, store: Store = "", as_json: Json =
     result({**_version(done), "retired": True}, f"{done.title} is retired. Its files stay.", as_json=as_json)
 
 
+@models_app.command("prune")
+def prune_versions(
+    apply: Annotated[bool, typer.Option("--apply", help="Remove them.")] = False,
+    store: Store = "",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The files that no version names, which a kill or a deletion left; --apply removes them. Retired versions stay."""
+    with working(debug=debug):
+        from bespoke.pipeline.unneeded import prune_versions as run
+
+        found = run(apply=apply, store=store)
+    result({**asdict(found), "removed": apply}, "\n".join(_pruned(found, removed=apply)), as_json=as_json)
+
+
 @models_app.command("diff")
 def diff_models(
     first: Annotated[str, typer.Argument(metavar="A", help="NAME@champion or NAME@7.")],
@@ -162,6 +177,21 @@ def diff_models(
         "incomparable": found.incomparable,
     }  # fmt: skip
     result(content, "\n".join(_differing(found)), as_json=as_json)
+
+
+def _pruned(found: "Unneeded", *, removed: bool) -> Iterator[str]:
+    if not found:
+        yield "Every file belongs to a version."
+        return
+    what = f"{len(found.blobs)} files that no version names, {len(found.folders)} versions laid out that are none"
+    what += f", {len(found.halves)} half-written files" if found.halves else ""
+    yield f"{'Removed' if removed else 'Not needed'}: {what} ({found.bytes / 1e6:.1f} MB)."
+    names = [*found.blobs, *(path.name for path in (*found.folders, *found.halves))]
+    yield from (f"  {name}" for name in names[:FEW])
+    if len(names) > FEW:
+        yield f"  … {len(names) - FEW} more: --json has all"
+    if not removed:
+        yield "Remove them: bespoke models prune --apply"
 
 
 def _version(one: "Version") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from bespoke.errors import BespokeError
-from bespoke.workspace import sha256
+from bespoke.workspace import remembered
 
 SIDE = 299
 CLASSES = 1008
@@ -78,7 +78,7 @@ def _parts(pictures: Sequence[Image.Image]) -> list[Sequence[Image.Image]]:
 
 def _digest(file: Path) -> str:
     try:
-        return sha256(file)
+        return remembered(file)
     except OSError as error:
         hint = 'Name the file of its weights: evaluate.extractors = ["pt_inception-2015-12-05-6726825d.pth"]'
         raise BespokeError(f"{file} cannot be read: {error.strerror}.", hint) from None

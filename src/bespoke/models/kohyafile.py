@@ -91,7 +91,7 @@ def readable(path: Path, parts: Parts) -> str | dict[str, Tensor]:
     """
     if layers := _flat(path, parts):
         return lorafile.content_of(threelora.scaled(layers))[0]
-    mixed = any(key.startswith(MISREAD) for key in _keys(path))
+    mixed = any(key.startswith(MISREAD) for key in keys_of(path))
     return respelt(load_file(path), parts) if mixed else str(path.parent)
 
 
@@ -192,14 +192,14 @@ def _flat(path: Path, parts: Parts) -> LowRanks:
 
     Raises: BespokeError when such a file holds something else than a LoRA.
     """
-    keys = _keys(path) if "transformer" in parts else []
+    keys = keys_of(path) if "transformer" in parts else []
     if not keys or not all(key.startswith(threelora.FLAT) for key in keys):
         return {}
     known = {name: (part, layer) for name, (part, layer, _) in by_name(parts).items()}
     return threelora.split(load_file(path), known, parts["transformer"], path)
 
 
-def _keys(path: Path) -> list[str]:
+def keys_of(path: Path) -> list[str]:
     """The names of a file's tensors; none where it cannot be read, for diffusers says why."""
     try:
         with safe_open(path, "pt") as file:

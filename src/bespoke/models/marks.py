@@ -2,20 +2,24 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
-from bespoke.workspace import sha256
+from bespoke.workspace import remembered
 
 CONTENT = (".json", ".txt", ".safetensors", ".bin", ".onnx", ".onnx_data", ".xml")
 """What a model is read from. Weights that lie there in both forms count both: their names decide which are read."""
 
 
-def fingerprint(folder: Path) -> str:
-    """16 hexadecimal digits that are equal for folders with the same settings and weights."""
-    digest = hashlib.sha256()
+def fingerprint(folder: Path, digest: Callable[[Path], str] = remembered) -> str:
+    """16 hexadecimal digits that are equal for folders with the same settings and weights.
+
+    `digest` gives the SHA-256 of a file: by default that of a large one which is kept, if nobody touched it since.
+    """
+    mark = hashlib.sha256()
     for file in sorted(file for file in folder.iterdir() if file.suffix in CONTENT and file.is_file()):
-        digest.update(file.name.encode() + bytes.fromhex(sha256(file)))
-    return digest.hexdigest()[:16]
+        mark.update(file.name.encode() + bytes.fromhex(digest(file)))
+    return mark.hexdigest()[:16]
 
 
 def settle(path: Path) -> None:

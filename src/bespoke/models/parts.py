@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from bespoke.models.families import Family, halving
 from bespoke.models.marks import fingerprint
 from bespoke.models.quietly import quiet
 from bespoke.models.unpacking import RESCALED
+from bespoke.workspace import remembered
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,9 @@ class Parts:
         """The settings of one network."""
         return json.loads((self.part(part) / "config.json").read_text(encoding="utf-8"))
 
-    def fingerprint(self, part: str) -> str:
-        """A mark of one part: equal exactly when its settings and weights are."""
-        mark = fingerprint(self.part(part))
+    def fingerprint(self, part: str, digest: Callable[[Path], str] = remembered) -> str:
+        """A mark of one part: equal exactly when its settings and weights are; `digest` gives that of a file."""
+        mark = fingerprint(self.part(part), digest)
         return f"{mark}-rescaled" if self.rescaled and part == "scheduler" else mark
 
     @property

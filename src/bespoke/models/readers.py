@@ -1,7 +1,9 @@
 """A checkpoint's folder turned into what reads prompts: tokenizers and text encoders, and the new words they know."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +15,9 @@ from bespoke.models.bases import ENCODERS, T5, Base, Vocabulary
 from bespoke.models.conditions import joint_width, takes_summary
 from bespoke.models.families import T5_TOKENS
 from bespoke.models.parts import Parts
+from bespoke.models.unpacking import left_out
 from bespoke.models.vocabulary import NewWords
-from bespoke.workspace import sha256
+from bespoke.workspace import remembered
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,14 @@ class Readers(Parts):
         return () if there else those
 
     @property
+    def unread(self) -> str:
+        """What the one file that it came in holds and it does without, in words; empty where it has all of it."""
+        if not (lost := left_out(self.folder)):
+            return ""
+        hint = "bespoke models import FILE FOLDER --config MODEL takes it in"
+        return f"{' and '.join(lost)} of the file is left out, for its vocabulary is not in it: {hint}"
+
+    @property
     def rows_for(self) -> dict[str, str]:
         """The folders of the text encoders that must know new words, by what files call their rows: CLIPs."""
         return {ENCODERS[encoder]: encoder for _, encoder in self._learning}
@@ -189,9 +200,9 @@ class Readers(Parts):
             return tokens + T5_TOKENS, width
         return tokens, sum(int(text["hidden_size"]) for text in texts)
 
-    def fingerprint(self, part: str) -> str:
+    def fingerprint(self, part: str, digest: Callable[[Path], str] = remembered) -> str:
         """A mark of one part: equal exactly when its settings and weights are, and the new words it knows."""
-        mark = super().fingerprint(part)
+        mark = super().fingerprint(part, digest)
         if not self.words or part not in self.worded:
             return mark
-        return hashlib.sha256(f"{mark} {sha256(self.words)}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{mark} {digest(self.words)}".encode()).hexdigest()[:16]

@@ -40,7 +40,11 @@ WIDE = 0.09
 """A Stable Diffusion 2 whose numbers there deviate by more predicts v. Source: ComfyUI's comfy/supported_models.py."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 EMA, UNET = "model_ema.", "model.diffusion_model."
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16}
+FEW = ("F8_E4M3", "F8_E5M2")
+"""Formats whose numbers are exact in those; networks are not kept in them."""
+LEFT_OUT = "left-out.json"
+"""What of a file is not in the folder that was made of it."""
 NOISES = ("edm_mean", "edm_vpred.sigma_max")
 """Tensors of an SDXL that learnt with other noise: Playground 2.5, CosXL. Source: as `_schedule`."""
 RESCALED = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
@@ -61,7 +65,9 @@ def cached(path: Path) -> Path:
 
 
 def unpack(path: Path, folder: Path, config: Path | None = None, *, ema: bool = False) -> Passport:
-    """Writes a model in one file as a folder in diffusers' layout, in the file's number format; what it is.
+    """Writes a model in one file as a folder in diffusers' layout; what it is.
+
+    Its number format is the file's, of several the least that loses nothing: half of it where T5 alone is in 8 bits.
 
     `config` is a folder with the settings of its networks; by default those that come with the package. With `ema` the
     UNet is the running average that the file holds beside its weights.
@@ -89,7 +95,9 @@ def unpack(path: Path, folder: Path, config: Path | None = None, *, ema: bool = 
         _stage(settings, staged, schedule)
         if ema:
             path = _averaged(path, Path(temporary) / "averaged.safetensors")
-        _convert(path, staged, DTYPES.get(found.dtype, torch.float32), written)
+        _convert(path, staged, _format(header(path)), written)
+        if has_t5(path) and not (written / "text_encoder_3").is_dir():
+            (written / LEFT_OUT).write_text(json.dumps(["T5"]), encoding="utf-8")
         os.replace(written, folder)
     return found
 
@@ -102,6 +110,18 @@ def has_average(path: Path) -> bool:
 def has_t5(path: Path) -> bool:
     """Whether a Stable Diffusion 3 in one file holds T5."""
     return any(key.startswith(threefile.TEXTS["text_encoder_3"]) for key in header(path).tensors)
+
+
+def left_out(folder: Path) -> tuple[str, ...]:
+    """What a file held that is not in the folder which was made of it."""
+    file = folder / LEFT_OUT
+    return tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else ()
+
+
+def _format(head: Header) -> torch.dtype:
+    """The number format of few bits that all numbers of a file are exact in; else float32."""
+    kinds = {kind for kind, shape in head.tensors.values() if len(shape) > 0 and kind[0] in "FB" and kind not in FEW}
+    return DTYPES.get(kinds.pop(), torch.float32) if len(kinds) == 1 else torch.float32
 
 
 def _averaged(path: Path, out: Path) -> Path:

@@ -12,8 +12,11 @@ from torch import nn
 
 from bespoke.errors import BespokeError
 from bespoke.models import adapterfile, adapters, kohyafile, workedin
-from bespoke.models.families import denoiser_of, networks_of
+from bespoke.models.families import NETWORKS, denoiser_of, networks_of
 from bespoke.models.quietly import quiet
+
+MOST_LETTERS = 160
+"""So much is told of what a library says, which may name every layer there is."""
 
 
 def load_adapter(pipeline: Any, adapter: Path, model: str, name: str | None = None) -> None:
@@ -30,6 +33,7 @@ def load_adapter(pipeline: Any, adapter: Path, model: str, name: str | None = No
     if not adapter.is_file():
         raise BespokeError(f"There is no adapter at {adapter}.", "Name a run folder or an adapter.safetensors file.")
     try:
+        _check_parts(networks_of(pipeline), adapter)
         if _own(adapter):
             adapterfile.wear(networks_of(pipeline), adapter)
             return
@@ -46,10 +50,19 @@ def load_adapter(pipeline: Any, adapter: Path, model: str, name: str | None = No
             raise ValueError("it holds nothing for this model")  # of which diffusers only warns
         adapterfile.mend(networks_of(pipeline), adapter, name)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
-        first = str(error).splitlines()[0]
-        raise BespokeError(
-            f"{adapter} does not fit {model}: {first}", "Use it with the base it was trained on."
-        ) from None
+        first = str(error).splitlines()[0][:MOST_LETTERS].rstrip(" .:")
+        hint = "Use it with the base it was trained on."
+        raise BespokeError(f"{adapter} does not fit {model}: {first}.", hint) from None
+
+
+def _check_parts(networks: Mapping[str, Any], adapter: Path) -> None:
+    """Raises: ValueError when a file changes a network that a model has not.
+
+    diffusers passes over it and wears the rest: of an SDXL's what is for both CLIPs, in a Stable Diffusion 3.
+    """
+    changed = {key.partition(".")[0] for key in kohyafile.keys_of(adapter)}
+    if other := [part for part in NETWORKS if part in changed and part not in networks]:
+        raise ValueError(f"it changes a {other[0]}, which this model has not")
 
 
 class Wardrobe:

@@ -99,7 +99,7 @@ def register(work: Work) -> Result | Ending:
     made = register_model(work.run.root, here.name, store=work.store, report=work.report)
     if made.version.number == here.champion.number:
         return Ending("nothing new", f"What was trained is {made.version.title} itself.")
-    score_version(here.champion, work.run.scorecard, here.catalogue)
+    score_version(here.champion, work.run.scorecard, here.catalogue, work.report)
     return {"version": made.version.number}
 
 

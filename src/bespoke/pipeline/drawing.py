@@ -18,7 +18,7 @@ from bespoke.pipeline.naming import marks_of
 from bespoke.pipeline.reporting import Reporter
 from bespoke.pipeline.warm import HERE, shared
 from bespoke.sampling import NO_NUMBER, READING, Drawn, choices, draw, save_picture
-from bespoke.workspace import sha256
+from bespoke.workspace import remembered
 
 CHECKER = "safety_checker"
 MANY = 200
@@ -34,7 +34,7 @@ def files(cells: Sequence[Cell], folder: Path, *, safety_checker: bool) -> list[
 
     Models of equal weights give equal names, whatever they are called.
     """
-    part, file = functools.cache(fingerprint), functools.cache(sha256)
+    part, file = functools.cache(fingerprint), functools.cache(remembered)
     parts = (CHECKER,) if safety_checker else ()
     models = {id(cell.source): marks_of(cell.source, parts, part, file) for cell in cells}
     return [folder / f"{_digest(cell, models[id(cell.source)])}.png" for cell in cells]

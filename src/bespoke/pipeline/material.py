@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,7 +30,7 @@ from bespoke.encoding import (
     windows,
 )
 from bespoke.errors import BespokeError
-from bespoke.hardware import machine
+from bespoke.hardware import free_gpu_memory, machine
 from bespoke.models import Checkpoint
 from bespoke.pipeline import masked
 from bespoke.pipeline.mirror import shared
@@ -46,6 +47,8 @@ from bespoke.text import escaped, plain, read, unweighed
 from bespoke.training import Example, Material, masking
 from bespoke.workspace import Project
 
+SPARE = 2**30
+"""What text encoders compute with takes less, in bytes."""
 CERTAIN = -30.0
 """The log variance of a latent that was drawn rather than encoded: nothing is left to chance."""
 
@@ -188,7 +191,12 @@ class Encoder:
             self._tell_cut(captions)
             return self._tokens(captions)
         joint = self.checkpoint.joint_width
-        encoder = functools.cache(lambda: text_encoder(self.checkpoint.readers(), _device(), joint=joint))
+
+        @functools.cache
+        def encoder() -> Any:
+            readers = self.checkpoint.readers()
+            return text_encoder(readers, self._place([network for _, network in readers]), joint=joint)
+
         parts = [part for pair in self.checkpoint.reading for part in pair]
         marks = [*(["zeros"] if self.checkpoint.empty_is_zero else []), *([f"joint{joint}"] if joint else [])]
         counts = [1 if joint else len(windows(tokenizer, read(caption))) for caption in captions]
@@ -212,7 +220,12 @@ class Encoder:
         if self.recipe.trains_t5:
             spelt = spelt_tokens(base.tokenizer(parts[0]), captions)
             return Stacked(above, Rows([row[0].numpy() for row in spelt]))
-        encode = functools.cache(lambda: spelling(base.tokenizer(parts[0]), base.network(parts[1]), _device()))
+
+        @functools.cache
+        def encode() -> Any:
+            network = base.network(parts[1])
+            return spelling(base.tokenizer(parts[0]), network, self._place([network]))
+
         below = self._kept(
             f"text/{'-'.join(map(self._hash, parts))}-below",
             Items([_key("below", caption) for caption in captions]),
@@ -220,6 +233,15 @@ class Encoder:
             lambda done, total: self.report("encode captions", done, total),
         )
         return Stacked(above, below)
+
+    def _place(self, networks: Sequence[torch.nn.Module]) -> torch.device:
+        """Where text encoders read: T5 takes 18 GB in float32, which many GPUs have not."""
+        taken, free = sum(one.nbytes for network in networks for one in network.parameters()), free_gpu_memory()
+        place = roomy(_device(), taken, free)
+        if place != _device():
+            why = f"they take {taken / 2**30:.1f} GB, and the GPU has {free / 2**30:.1f} free"
+            self.report("encode captions", 0, 1, f"the processor runs the text encoders: {why}")
+        return place
 
     def _unheard(self, states: torch.Tensor, captions: Sequence[str]) -> torch.Tensor:
         """The states of captions, of empty ones zeros where the model is guided away from these."""
@@ -229,7 +251,7 @@ class Encoder:
 
     def _tell_cut(self, captions: list[str]) -> None:
         long = told_long(self.checkpoint.measure(), captions, windowed=self.checkpoint.windowed)
-        notes = [long, _odd(captions)]
+        notes = [long, _odd(captions), self.checkpoint.unread]
         self.report("encode captions", len(captions), len(captions), "; ".join(filter(None, notes)))
 
     def _latents(self, shown: Sequence[masked.Shown]) -> Rows:
@@ -297,6 +319,11 @@ def _odd(captions: Sequence[str]) -> str:
     """How many captions have brackets that close or open nothing."""
     odd = [caption for caption in captions if read(caption).faults]
     return f"{len(odd)} with a bracket that is read as a letter, such as {odd[0][:40]!r}" if odd else ""
+
+
+def roomy(device: torch.device, taken: int, free: int) -> torch.device:
+    """A device, or the processor where a GPU with so many free bytes cannot hold what takes so many, and compute."""
+    return torch.device("cpu") if device.type == "cuda" and taken + SPARE > free else device
 
 
 def _device() -> torch.device:

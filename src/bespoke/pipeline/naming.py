@@ -20,7 +20,7 @@ from bespoke.pipeline.inversions import knowing
 from bespoke.pipeline.origin import base_hash
 from bespoke.recipe.tree import Sample
 from bespoke.training.state import WEIGHTS
-from bespoke.workspace import Run, sha256
+from bespoke.workspace import Run, remembered
 
 DRAWING = Sample()
 
@@ -59,10 +59,11 @@ class Named:
 
         pipeline = self.checkpoint.pipeline(safety_checker=safety_checker)
         self.adapt(pipeline)
-        pipeline.to(machine().device)
-        if settings.dtype not in (None, "fp32"):
-            with quiet():
-                pipeline.to(DTYPES[settings.dtype])
+        if settings.dtype in (None, "fp32"):
+            pipeline.to(machine().device)
+        else:
+            with quiet():  # at once: in float32 a GPU may not have room for it
+                pipeline.to(machine().device, DTYPES[settings.dtype])
             for network in (denoiser_of(pipeline), pipeline.vae):
                 network.to(memory_format=torch.channels_last)
         if settings.compile:
@@ -147,7 +148,7 @@ def marks_of(
     source: Named,
     parts: Sequence[str] = (),
     part: Callable[[Path], str] = fingerprint,
-    file: Callable[[Path], str] = sha256,
+    file: Callable[[Path], str] = remembered,
 ) -> dict[str, str | None]:
     """A mark of each part of a model, of its adapter and its state: equal exactly when all that draws is.
 

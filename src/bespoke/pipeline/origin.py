@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from bespoke.models.passport import passport
 from bespoke.models.safety import PART as CHECKER
 from bespoke.recipe import Recipe
 from bespoke.records import Dataset, Picture
-from bespoke.workspace import Project, Run, atomic_file, sha256, write_json
+from bespoke.workspace import Project, Run, atomic_file, remembered, sha256, write_json
 
 Origin = Mapping[str, Any]
 UNSAFE = "unsafe content"
@@ -51,7 +51,7 @@ def found(run: Run, recipe: Recipe, checkpoint: Checkpoint, more: Sequence[Pictu
         "run": run.root.name,
         "method": recipe.model.method,
         "base": recipe.model.base,
-        "base_hash": base_hash(checkpoint),
+        "base_hash": base_hash(checkpoint, sha256),  # written down for good, so the bytes are read
         "base_commit": checkpoint.commit,
         "base_licence": licence(checkpoint),
         "safety_checker": checkpoint.part(CHECKER).is_dir(),
@@ -65,9 +65,10 @@ def found(run: Run, recipe: Recipe, checkpoint: Checkpoint, more: Sequence[Pictu
     }
 
 
-def base_hash(checkpoint: Checkpoint) -> str:
-    """16 hexadecimal digits, equal for bases of equal weights, settings and words."""
-    return hashlib.sha256("".join(checkpoint.fingerprint(p) for p in checkpoint.family.parts).encode()).hexdigest()[:16]
+def base_hash(checkpoint: Checkpoint, digest: Callable[[Path], str] = remembered) -> str:
+    """16 hexadecimal digits, equal for bases of equal weights, settings and words; `digest` gives that of a file."""
+    marks = "".join(checkpoint.fingerprint(part, digest) for part in checkpoint.family.parts)
+    return hashlib.sha256(marks.encode()).hexdigest()[:16]
 
 
 def licence(checkpoint: Checkpoint) -> str:

@@ -23,6 +23,7 @@ from bespoke.pipeline.rack import MisfitError, Rack, Worn, free
 from bespoke.pipeline.sample import settled
 from bespoke.pipeline.unfinished import Unfinished
 from bespoke.pipeline.warm import shared
+from bespoke.recipe.schedulers import scheduler_names
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import NO_NUMBER, Drawn, Request, draw, stamped
 from bespoke.sampling.preview import Watch
@@ -77,7 +78,8 @@ class Painter:
             raise BespokeError(f"{model} does not fit into memory: {error}", hint) from None
         self._models[model] = known
         settings = known.settings.model_dump(mode="json", exclude=set(NOT_OF_ONE), exclude_none=True)
-        return Facts(model, width, height, tuple(sorted(settings.items())), tuple(_facts(known.source).items()))
+        told, schedulers = _facts(known.source), scheduler_names(flows=known.source.checkpoint.flows)
+        return Facts(model, width, height, tuple(sorted(settings.items())), tuple(told.items()), schedulers)
 
     def release(self, model: str) -> None:
         """Lets go of a model that no name means any more, if memory is needed."""
@@ -265,6 +267,7 @@ def _facts(source: Named) -> Mapping[str, str]:
         "family": checkpoint.family.name,
         "hash": version.manifest if version else _mark(source),
         "licence": version.origin.get("base_licence", "") if version else origin.licence(checkpoint),
+        "left out": checkpoint.unread,
         "licences of pictures": ", ".join(sorted(pictures)),
     }
     return {key: value for key, value in found.items() if value}

@@ -12,6 +12,8 @@ from bespoke.text import plain
 DOMAIN, GENERAL, COMPLEX, TRAINED = "reference", "general", "complex", "training"
 """The kinds of prompts: in the style's words, without them, such that say much at once, and training captions."""
 KINDS: tuple[str, ...] = (DOMAIN, GENERAL, COMPLEX, TRAINED)
+BESIDE = {GENERAL: "objective.keep_prompts", COMPLEX: "objective.complex_prompts"}
+"""Kinds without which there is a scorecard all the same, and the keys that name their prompts."""
 FEW = 24
 """So many prompts are made where the recipe names none of a kind that is not the first."""
 
@@ -63,6 +65,10 @@ def prompts(recipe: Recipe, captions: Sequence[str], trained: Sequence[str], wan
         TRAINED: "No training captions are known.",
     }
     seeds = tuple(recipe.sample.seed + k for k in range(recipe.evaluate.seeds))
+    for kind, key in BESIDE.items():
+        if len(kinds[kind]) * len(seeds) == 1:
+            why[kind] = f"It would be one picture, and an interval takes two: {key} or evaluate.seeds can ask for more."
+            kinds[kind] = ()
     held = {kind: kinds[kind] for kind in wanted if kinds[kind]}
     return Prompts(held, seeds, {kind: why[kind] for kind in wanted if kind not in held})
 

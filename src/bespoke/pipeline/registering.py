@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from bespoke import recipe as recipes
 from bespoke import training
 from bespoke.errors import BespokeError
 from bespoke.models import adapters
+from bespoke.models.marks import fingerprint
 from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.pipeline import origin
 from bespoke.pipeline.naming import Named, begun_with, marks_of, named
 from bespoke.pipeline.reporting import Reporter, silent
 from bespoke.registry import Catalogue, Manifest, Shelf, Version, checked_name, measured, place
 from bespoke.training.track import numbers
-from bespoke.workspace import Project, Run, is_hidden
+from bespoke.workspace import Project, Run, is_hidden, sha256
 
 
 @dataclass(frozen=True)
@@ -48,23 +50,24 @@ def register_model(run: str | Path, name: str = "", *, store: str = "", report: 
     recipe, project = recipes.load(folder.recipe), Project(folder.root.parent.parent)
     called = checked_name(name or _plain(project.root.name))
     catalogue = Catalogue(place(store or recipe.track.store or str(project.store), must_be=False))
-    manifest = _manifest(source, folder, recipe, catalogue.shelf, report)
-    content, card = _scorecard(folder, manifest, catalogue.shelf)
-    told = manifest.origin
-    tracked = catalogue.track(
-        folder.root, lambda: origin.about(folder, recipe, told, catalogue.place.address), _figures(folder)
-    )
-    report("register", 0, 1)
-    version, new = catalogue.register(called, manifest, card, tracked)
-    if card:
-        _score(catalogue, version, manifest, card, content, new=new)
+    with catalogue.shelf.changing(lambda: report("wait for another command", 0, 1)):
+        manifest = _manifest(source, folder, recipe, catalogue.shelf, report)
+        content, card = _scorecard(folder, manifest, catalogue.shelf)
+        told = manifest.origin
+        tracked = catalogue.track(
+            folder.root, lambda: origin.about(folder, recipe, told, catalogue.place.address), _figures(folder)
+        )
+        report("register", 0, 1)
+        version, new = catalogue.register(called, manifest, card, tracked)
+        if card:
+            _score(catalogue, version, manifest, card, content, new=new)
     report("register", 1, 1, version.title)
     size = sum(blob.bytes for blob in manifest.files.values())
     scored = bool(catalogue.scorecard(version, catalogue.standing(called)))
     return Registered(version, new, scored, size, catalogue.place.shown)
 
 
-def score_version(version: Version, scorecard: Path, catalogue: Catalogue) -> bool:
+def score_version(version: Version, scorecard: Path, catalogue: Catalogue, report: Reporter = silent) -> bool:
     """Whether a version has a scorecard from a file now: it must have measured exactly the version's weights.
 
     Raises: BespokeError when somebody changed the model's records meanwhile.
@@ -72,7 +75,8 @@ def score_version(version: Version, scorecard: Path, catalogue: Catalogue) -> bo
     manifest, content = catalogue.manifest(version), json.loads(scorecard.read_text(encoding="utf-8"))
     if measured(content, manifest.marks) is None:
         return False
-    _score(catalogue, version, manifest, catalogue.shelf.put(scorecard).sha256, content, new=False)
+    with catalogue.shelf.changing(lambda: report("wait for another command", 0, 1)):
+        _score(catalogue, version, manifest, catalogue.shelf.put(scorecard).sha256, content, new=False)
     return True
 
 
@@ -101,7 +105,8 @@ def _manifest(source: Named, run: Run, recipe: recipes.Recipe, shelf: Shelf, rep
     report("keep files", len(files), len(files))
     begun = begun_with(run, recipe)
     came_from = origin.of_run(run, recipe, begun.checkpoint)
-    return Manifest(blobs, came_from, marks_of(source))
+    # Written down for good, so the bytes are read, whatever is kept of their digests.
+    return Manifest(blobs, came_from, marks_of(source, part=partial(fingerprint, digest=sha256), file=sha256))
 
 
 def _files(source: Named, run: Run, recipe: recipes.Recipe) -> Iterator[tuple[str, Path]]:

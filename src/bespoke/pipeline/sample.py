@@ -122,7 +122,8 @@ def read_all(checkpoint: Checkpoint, prompts: Sequence[str], settings: Sample, r
         prompts = [escaped(prompt) for prompt in prompts]
     for prompt in prompts:
         checked(prompt)
-    if note := told_long(checkpoint.measure(), list(dict.fromkeys(prompts)), windowed=checkpoint.windowed):
+    long = told_long(checkpoint.measure(), list(dict.fromkeys(prompts)), windowed=checkpoint.windowed)
+    if note := "; ".join(filter(None, (long, checkpoint.unread))):
         report("read prompts", len(prompts), len(prompts), note)
 
 

@@ -51,5 +51,4 @@ def import_model(
 def _unpacked(file: Path, folder: Path, settings: Path | None, *, ema: bool) -> Imported:
     found = unpacking.unpack(file, folder, settings, ema=ema)
     which = ("average" if ema else "weights") if unpacking.has_average(file) else ""
-    lost = unpacking.has_t5(file) and not (folder / "text_encoder_3").is_dir()
-    return Imported(folder, found.family, found.dtype, which, left_out=("T5",) if lost else ())
+    return Imported(folder, found.family, found.dtype, which, unpacking.left_out(folder))

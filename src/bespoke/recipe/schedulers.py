@@ -103,6 +103,11 @@ def scheduler_name(name: str) -> str:
     raise BespokeError(f"There is no scheduler {name!r}.", f"{meant}Known: {', '.join(known)}.")
 
 
+def scheduler_names(*, flows: bool) -> tuple[str, ...]:
+    """The names of all that draw with a model, by whether it was trained by flow matching; its own comes first."""
+    return OWN, *(FLOWING if flows else SCHEDULERS)
+
+
 def scheduler_title(name: str) -> str:
     """What galleries call the scheduler of that name; nothing for a model's own."""
     return "" if name == OWN else SCHEDULERS[name].title

@@ -5,13 +5,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bespoke.errors import BespokeError
-from bespoke.workspace import atomic_file, sha256
+from bespoke.workspace import atomic_file, locked, sha256
 
 READ_ONLY = 0o444
 
@@ -68,6 +68,18 @@ class Shelf:
         """Whether the content of that hash is here, unchanged."""
         path = self.path(digest)
         return path.is_file() and sha256(path) == digest
+
+    @contextlib.contextmanager
+    def changing(self, waits: Callable[[], None] | None = None) -> Generator[None, None, None]:
+        """A block that one process at a time enters: what it puts here stays until a version names it.
+
+        Where another is in it, `waits` is called before it is waited for.
+
+        Raises: BespokeError when another is in it and there is no `waits`.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with locked(self.root / ".lock", f"Another command registers a version in {self.root}.", waits=waits):
+            yield
 
     def put(self, source: Path, digest: str = "") -> Blob:
         """The content of a file, kept; what is here already is left as it is.
@@ -130,7 +142,8 @@ class Shelf:
         folder = self.root / manifest.sha256
         for name, blob in manifest.files.items():
             self._place(folder / name, blob.sha256, name)
-        there = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+        files = [file for file in folder.rglob("*") if file.is_file() and not _is_half(file)]
+        there = {file.relative_to(folder).as_posix() for file in files}
         if strange := sorted(there - set(manifest.files)):
             raise BespokeError(f"{folder} holds what was not registered: {strange[0]}.", "Move it elsewhere.")
         return folder
@@ -146,3 +159,8 @@ class Shelf:
                 shutil.copyfile(blob, temporary)
         with contextlib.suppress(OSError):
             target.chmod(READ_ONLY)
+
+
+def _is_half(file: Path) -> bool:
+    """Whether another process is about to place a file under another name, or was killed over it: nobody reads it."""
+    return file.name.startswith(".") and file.suffix == ".tmp"

@@ -15,7 +15,16 @@ from bespoke.errors import BespokeError
 from bespoke.registry import store, tracking
 from bespoke.registry.blobs import Manifest, Shelf
 from bespoke.registry.gate import Decision
-from bespoke.registry.ledger import SUFFIX, Kind, Ledger, Record, Standing, versions_of
+from bespoke.registry.ledger import (
+    SUFFIX,
+    Kind,
+    Ledger,
+    Record,
+    Standing,
+    every_version,
+    scorecard_of,
+    versions_of,
+)
 from bespoke.registry.places import Place
 from bespoke.registry.tracking import About
 from bespoke.workspace import sha256
@@ -50,6 +59,16 @@ class Version:
     def title(self) -> str:
         """What it is called on the command line."""
         return f"{self.name}@{self.number}"
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What a store's versions need of a shelf."""
+
+    manifests: frozenset[str]
+    """The hashes of what the versions are."""
+    blobs: frozenset[str]
+    """The hashes of all files that they name: their own, the lists of these, and scorecards."""
 
 
 class Catalogue:
@@ -115,6 +134,7 @@ class Catalogue:
         """The version of what is on the shelf, and whether it is new: what was registered before stays what it is.
 
         It is there only once all of its files are. Of one that is there, files that were spoilt are put back.
+        Who calls this is in the block of `shelf.changing` in which the files were put there.
         """
         versions, standing = self._versions(name), self.standing(name)
         same = [one for one in versions if one.manifest == manifest.sha256]
@@ -187,6 +207,23 @@ class Catalogue:
         """A text that was registered with a version. Raises: BespokeError when it is missing or was changed."""
         self._fetch(version, [digest])
         return self.shelf.read(digest)
+
+    def needed(self) -> Needed:
+        """What versions of this store name, retired ones too, and what was written down of them.
+
+        Of a server's versions these are the ones that were used or registered here: the others have nothing here.
+
+        Raises: BespokeError when it cannot be told of one, because the list of its files is missing or was changed.
+        """
+        with self._reached():
+            found = every_version(self._client)
+        versions = [_version(one) for one in found if MANIFEST in one.tags]
+        if not self.place.file:
+            versions = [one for one in versions if self.shelf.path(one.manifest).is_file()]
+        manifests = {one.manifest: self.manifest(one) for one in versions}
+        files = {blob.sha256 for manifest in manifests.values() for blob in manifest.files.values()}
+        cards = {*(one.scorecard for one in versions), *(scorecard_of(one) for one in found)} - {""}
+        return Needed(frozenset(manifests), frozenset({*files, *manifests, *cards}))
 
     def folder(self, version: Version) -> Path:
         """A version's files as a run's folder, each found to be what was registered.

@@ -23,7 +23,9 @@ TAG = "bespoke.record"
 SOURCE = "bespoke:///record"
 """MLflow wants to know where a version's files are; a record has none."""
 TRIES = 8
-TOGETHER = 1000
+TOGETHER, ALL = 1000, 200_000
+"""So many versions are asked for at once. Of all there are, MLflow's most: a page that begins where the one before it
+ended would miss one if another was deleted in between."""
 
 
 @dataclass(frozen=True)
@@ -186,10 +188,24 @@ class Ledger:
 
 def versions_of(client: Any, name: str) -> list[Any]:
     """MLflow's versions of a registered model; none where there is no such model."""
+    return _searched(client, f"name='{name}'", TOGETHER)
+
+
+def every_version(client: Any) -> list[Any]:
+    """MLflow's versions of all registered models, records of what happened to them among them."""
+    return _searched(client, None, ALL)
+
+
+def scorecard_of(record: Any) -> str:
+    """The hash of the scorecard that one of MLflow's versions names, if it is a record; empty where it names none."""
+    return json.loads(record.tags[TAG])["scorecard"] if TAG in record.tags else ""
+
+
+def _searched(client: Any, which: str | None, together: int) -> list[Any]:
     found: list[Any] = []
     token: str | None = None
     while True:
-        page = client.search_model_versions(f"name='{name}'", max_results=TOGETHER, page_token=token)
+        page = client.search_model_versions(which, max_results=together, page_token=token)
         found += page
         token = page.token
         if not token:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from bespoke.errors import BespokeError
-from bespoke.registry.store import of_file, shown
+from bespoke.registry.store import is_store, of_file, shown
 from bespoke.workspace import Project, cache
 
 VARIABLE = "BESPOKE_STORE"
@@ -58,6 +58,17 @@ def place(given: str = "", start: Path | None = None, *, must_be: bool = True) -
     if must_be and not file.is_file():
         raise BespokeError(f"There is no registry at {file}.", "Name a bespoke.db, a project or a server's URL.")
     return Place(of_file(file), Project(file.parent).versions)
+
+
+def sharing(one: Place) -> list[Place]:
+    """The stores whose versions may have files on the shelf of this one: itself, and those of the shelf's project.
+
+    Raises: BespokeError when the project's recipe names a store that cannot be.
+    """
+    project = Project(one.shelf.parent)
+    beside = [str(file) for file in sorted(project.root.iterdir()) if is_store(file)] if project.root.is_dir() else []
+    known = [place(name, project.root) for name in (*beside, *filter(None, [_named(project)]))]
+    return [one, *(other for other in dict.fromkeys(known) if other.shelf == one.shelf and other != one)]
 
 
 def _nearest(here: Path) -> str:

@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import filelock
 
+from bespoke.errors import BespokeError
 from bespoke.workspace import atomic_file
 
 SETTINGS = {
@@ -29,6 +30,9 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
 """What MLflow is told before it is loaded; but for the first, a person's own environment counts for more."""
+
+SQLITE = b"SQLite format 3\x00"
+"""What a file of SQLite's begins with."""
 
 
 def load() -> None:
@@ -60,6 +64,22 @@ def client(address: str) -> Any:
 def of_file(file: Path) -> str:
     """The URL of a store that is one file."""
     return f"sqlite:///{quote(file.absolute().as_posix(), safe='/:')}"
+
+
+def is_store(file: Path) -> bool:
+    """Whether a file is an SQLite store of MLflow's. Raises: BespokeError when it is SQLite's and cannot be read."""
+    if not file.is_file():
+        return False
+    try:
+        with file.open("rb") as content:
+            if content.read(len(SQLITE)) != SQLITE:
+                return False
+        with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return (
+                connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'model_versions'").fetchone() is not None
+            )
+    except (OSError, sqlite3.Error) as error:
+        raise BespokeError(f"{file} cannot be read, and may be a registry: {error}.", "May you read it?") from None
 
 
 def shown(address: str) -> str:

@@ -17,7 +17,7 @@ from bespoke.recipe.tree import Sample
 from bespoke.sampling.deepcache import remembering
 from bespoke.sampling.preview import Watch, watched
 from bespoke.sampling.schedulers import hushed, scheduler, settings_of
-from bespoke.sampling.ways import check, kept, size_of, way
+from bespoke.sampling.ways import check, check_steps, kept, size_of, way
 from bespoke.shapes import Latents
 from bespoke.text import escaped, read, unweighed
 
@@ -78,8 +78,10 @@ def draw(pipeline: Any, requests: Sequence[Request], settings: Sample, watch: Wa
     `watch` hears of each step of each batch. Of a picture that is not a number, a warning tells.
     """
     for start in range(0, len(requests), settings.batch_size):
-        drawn = _drawn(pipeline, requests[start : start + settings.batch_size], settings, watch)
-        yield from drawn if settings.hires_scale == 1 else _enlarged(pipeline, drawn, settings, watch)
+        part = requests[start : start + settings.batch_size]
+        again = _again(pipeline, part[0], settings)
+        drawn = _drawn(pipeline, part, settings, watch)
+        yield from _enlarged(pipeline, drawn, again, watch) if again else drawn
 
 
 def latents(pipeline: Any, requests: Sequence[Request], settings: Sample) -> Iterator[Latents]:
@@ -96,19 +98,32 @@ def _drawn(pipeline: Any, part: Sequence[Request], settings: Sample, watch: Watc
     return [Drawn(*one) for one in zip(part, pictures, map(bool, flags), broken, strict=True)]
 
 
-def _enlarged(pipeline: Any, drawn: Sequence[Drawn], settings: Sample, watch: Watch | None) -> Iterator[Drawn]:
-    """The pictures enlarged and drawn over, so that a large one has one subject, and detail of its own.
+def _again(pipeline: Any, request: Request, settings: Sample) -> Sample | None:
+    """How pictures that are to be enlarged are drawn the second time; nothing where they stay as they are.
 
-    Source: A1111's "Hires. fix" with Lanczos.
+    Raises: BespokeError when they cannot be, before anything is drawn.
     """
-    across, down = drawn[0].picture.size
+    if settings.hires_scale == 1:
+        return None
+    across, down = size_of(pipeline, settings, request.image.size if request.image else None)
     wanted = {"width": round(across * settings.hires_scale), "height": round(down * settings.hires_scale)}
     again = settings.model_copy(
         update={**wanted, "hires_scale": 1.0, "strength": settings.hires_strength, "guidance_rescale": 0.0}
     )
+    size_of(pipeline, again)
+    if again.strength:
+        check_steps(again, "sample.hires_strength")
+    return again
+
+
+def _enlarged(pipeline: Any, drawn: Sequence[Drawn], again: Sample, watch: Watch | None) -> Iterator[Drawn]:
+    """The pictures enlarged and drawn over, so that a large one has one subject, and detail of its own.
+
+    Source: A1111's "Hires. fix" with Lanczos.
+    """
     size = size_of(pipeline, again)
     larger = [one.picture.resize(size, Image.Resampling.LANCZOS) for one in drawn]
-    if not settings.hires_strength:
+    if not again.strength:
         yield from (replace(one, picture=picture) for one, picture in zip(drawn, larger, strict=True))
         return
     begun = [Request(one.request.prompt, one.request.seed, picture) for one, picture in zip(drawn, larger, strict=True)]

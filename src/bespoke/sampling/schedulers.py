@@ -9,7 +9,7 @@ from typing import Any
 from bespoke.diffusion.flow import flows
 from bespoke.errors import BespokeError
 from bespoke.models import quiet
-from bespoke.recipe.schedulers import FLOWING, OWN, SCHEDULERS
+from bespoke.recipe.schedulers import FLOWING, OWN, SCHEDULERS, scheduler_names
 
 
 def scheduler(name: str, own: Any) -> Any:
@@ -40,7 +40,7 @@ def check_scheduler(name: str, own: Mapping[str, Any]) -> None:
     """Raises: BespokeError when a model whose own scheduler has these settings cannot be drawn by that of this name."""
     if name != OWN and flows(own) and name not in FLOWING:
         problem = f"sample.scheduler = {name!r} is none for models that were trained by flow matching."
-        raise BespokeError(problem, f"Those that are: {', '.join((OWN, *FLOWING))}.")
+        raise BespokeError(problem, f"Those that are: {', '.join(scheduler_names(flows=True))}.")
 
 
 @contextmanager

@@ -47,9 +47,7 @@ def way(
     if settings.guidance_rescale:
         hint = "Take sample.guidance_rescale out."
         raise BespokeError("Only pictures drawn from words alone can have their guidance rescaled.", hint)
-    if round(settings.num_inference_steps * settings.strength) < 1:
-        problem = f"{settings.num_inference_steps} steps with strength {settings.strength:g} are none."
-        raise BespokeError(problem, "Raise sample.strength or sample.num_inference_steps.")
+    check_steps(settings, "sample.strength")
     size = size_of(pipeline, settings, images[0].size)
     begun = [image.convert("RGB").resize(size, Image.Resampling.LANCZOS) for image in images]
     more = {"image": begun, "strength": settings.strength}
@@ -63,6 +61,13 @@ def way(
     if "mask" not in made._callback_tensor_inputs:  # noqa: SLF001 - SD3's takes it back, but does not say so
         made._callback_tensor_inputs = [*made._callback_tensor_inputs, "mask"]  # noqa: SLF001
     return made, more | {"mask_image": hidden} | sizes
+
+
+def check_steps(settings: Sample, key: str) -> None:
+    """Raises: BespokeError when so little of a picture to begin with is drawn anew, as `key` says, that no step is."""
+    if round(settings.num_inference_steps * settings.strength) < 1:
+        problem = f"{settings.num_inference_steps} steps with strength {settings.strength:g} are none."
+        raise BespokeError(problem, f"Raise {key} or sample.num_inference_steps.")
 
 
 def _takes(pipeline: Any, name: str) -> bool:

@@ -69,13 +69,17 @@ def settled(wish: Wish, facts: Facts) -> Sample:
     said |= {side: own for side, own in zip(("width", "height"), size, strict=True) if said.get(side) is None}
     try:
         settings = Sample(**said)
-        return settings.model_copy(update={"scheduler": scheduler_name(settings.scheduler)})
+        settings = settings.model_copy(update={"scheduler": scheduler_name(settings.scheduler)})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(map(str, first["loc"]))
         raise Refusal(400, INVALID, f"{key}: {first['msg']}.", param=key) from None
     except BespokeError as error:
         raise Refusal(400, INVALID, f"{error.problem} {error.hint}", param="scheduler") from None
+    if settings.scheduler not in facts.schedulers:
+        message = f"This model is not drawn by {settings.scheduler}, but by: {', '.join(facts.schedulers)}."
+        raise Refusal(400, INVALID, message, param="scheduler")
+    return settings
 
 
 def checked(wish: Wish, settings: Serve, facts: Facts, adapters: Collection[str] = ()) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from bespoke.recipe.schedulers import scheduler_names
+
 Settings = tuple[tuple[str, Any], ...]
 """Keys of `[sample]` with their values, sorted: what differs from how the model draws of itself."""
 
@@ -89,6 +91,8 @@ class Facts:
     """How it draws what says nothing else."""
     facts: tuple[tuple[str, str], ...] = ()
     """What else people may know of it: its base, its hash, its family."""
+    schedulers: tuple[str, ...] = scheduler_names(flows=False)
+    """Those that can draw with it."""
 
 
 @dataclass(frozen=True)

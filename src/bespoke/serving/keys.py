@@ -165,7 +165,7 @@ def _made(
 def revoke(path: Path, name: str) -> int:
     """How many keys of that name are refused from now on. Raises: BespokeError when there is none."""
     with _changing(path) as keys:
-        return len(_ended(keys, name, now()))
+        return len(_ended(path, keys, name, now()))
 
 
 def rotate(path: Path, name: str, overlap: timedelta = timedelta()) -> str:
@@ -175,21 +175,31 @@ def rotate(path: Path, name: str, overlap: timedelta = timedelta()) -> str:
     """
     secret, time = MARK + secrets.token_urlsafe(32), now()
     with _changing(path) as keys:
-        last = _ended(keys, name, time + overlap)[-1]
+        last = _ended(path, keys, name, time + overlap)[-1]
         keys.append(last.model_copy(update={"hash": hashed(secret), "created": time, "revoked": None}))
     return secret
 
 
-def _ended(keys: list[Key], name: str, end: datetime) -> list[Key]:
-    """The keys of that name that hold, which end by then from now on."""
+def _ended(path: Path, keys: list[Key], name: str, end: datetime) -> list[Key]:
+    """The keys of that name that hold, which end by then from now on. Raises: BespokeError when there is none."""
     time = now()
     found = [n for n, key in enumerate(keys) if key.name == name and key.holds(time)]
     if not found:
-        known = ", ".join(sorted({key.name for key in keys if key.holds(time)})) or "none"
-        raise BespokeError(f"There is no key {name!r}.", f"There are: {known}.")
+        raise _missing(path, keys, name, time)
     for n in found:
         keys[n] = keys[n].model_copy(update={"revoked": min(keys[n].revoked or end, end)})
     return [keys[n] for n in found]
+
+
+def _missing(path: Path, keys: Sequence[Key], name: str, time: datetime) -> BespokeError:
+    """Why no key of that name can be changed, and what to do."""
+    if any(key.name == name for key in keys):
+        return BespokeError(f"The key {name!r} opens nothing any more already.", f"A new one: bespoke keys new {name}")
+    if known := ", ".join(sorted({key.name for key in keys if key.holds(time)})):
+        return BespokeError(f"There is no key {name!r}.", f"There are: {known}.")
+    why = "holds no key that opens anything" if keys else "has no keys" if path.exists() else "is not there"
+    hint = "Keys lie in their project's folder: go there, or name the file (--file). A new one: bespoke keys new NAME"
+    return BespokeError(f"There is no key {name!r}: {path} {why}.", hint)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def wish_of(form: Words, model: str, facts: Facts, options: Options) -> Wish:
         raise Refusal(400, INVALID, message, param="prompt")
     asked = {
         "num_inference_steps": form.steps, "guidance_scale": form.cfg_scale, "negative_prompt": form.negative_prompt,
-        "width": form.width, "height": form.height, "scheduler": _scheduler(form),
+        "width": form.width, "height": form.height, "scheduler": _scheduler(form, facts),
     }  # fmt: skip
     settings = options.settings | {key: value for key, value in asked.items() if value is not None}
     image = mask = None
@@ -89,11 +89,11 @@ def _sampler(form: Words) -> str | None:
     return as_a1111(name)[0] if name else None
 
 
-def _scheduler(form: Words) -> str | None:
+def _scheduler(form: Words, facts: Facts) -> str | None:
     if not steady(_sampler(form), form.eta):
         usual = 1 if _sampler(form) in FRESH else 0
         raise _undone("eta", f"with this sampler {form.eta:g} is not done here, but {usual}")
-    return from_a1111(form.sampler_name or form.sampler_index, form.scheduler)
+    return from_a1111(form.sampler_name or form.sampler_index, form.scheduler, facts.schedulers)
 
 
 def _enlarged(form: TextToImage) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
+from bespoke.recipe.schedulers import SCHEDULERS
 from bespoke.recipe.service import Serve
 from bespoke.serving.a1111 import forms
 from bespoke.serving.a1111.answers import answered, picture_info, progressing
 from bespoke.serving.a1111.asking import softened, wish_of
 from bespoke.serving.a1111.options import Options
-from bespoke.serving.a1111.samplers import SAMPLERS, TYPES
+from bespoke.serving.a1111.samplers import samplers, types
 from bespoke.serving.a1111.underway import Errand, Underway
 from bespoke.serving.access import Needs
 from bespoke.serving.asked import TOO_MUCH, checked, known, settled
@@ -54,6 +55,12 @@ class Room:
     def choose(self, owner: str, given: dict[str, Any]) -> None:
         """Changes some of a caller's options. Raises: Refusal when one is none here."""
         self._options[owner] = self._options.get(owner, Options()).changed(given, self.drawing.models)
+
+    def schedulers(self, owner: str) -> tuple[str, ...]:
+        """Those that draw with the model that a caller draws with; all of them where it is gone."""
+        models, name = self.drawing.models, self.options(owner).sd_model_checkpoint
+        facts = next((facts for served, facts in models.items() if name in (served, facts.title)), None)
+        return facts.schedulers if facts else tuple(SCHEDULERS)
 
     async def draw(self, form: forms.Words, name: str, request: Request, owner: str) -> forms.Pictures:
         """The pictures of a form. Raises: Refusal."""
@@ -147,9 +154,9 @@ def _option_routes(routes: APIRouter, room: Room, needs: Needs) -> None:
 def _lists(routes: APIRouter, room: Room, needs: Needs) -> None:
     caller = Depends(needs("draw"))
 
-    def listing(content: Callable[[Drawing], Any]) -> Callable[..., Any]:
-        async def listed(_: Annotated[str, caller]) -> Any:  # noqa: ANN401 - the route says what it is
-            return content(room.drawing)
+    def listing(content: Callable[[Room, str], Any]) -> Callable[..., Any]:
+        async def listed(owner: Annotated[str, caller]) -> Any:  # noqa: ANN401 - the route says what it is
+            return content(room, owner)
 
         return listed
 
@@ -157,20 +164,20 @@ def _lists(routes: APIRouter, room: Room, needs: Needs) -> None:
         routes.get(f"/{name}", response_model=kind, name=name, description=content.__doc__)(listing(content))
 
 
-def _samplers(_: Drawing) -> list[forms.Sampler]:
-    """Ways from noise to picture, with the schedule that `Automatic` is for them."""
-    made = SAMPLERS.items()
+def _samplers(room: Room, owner: str) -> list[forms.Sampler]:
+    """Ways from noise to picture with the caller's model, with the schedule that `Automatic` is for them."""
+    made = samplers(room.schedulers(owner)).items()
     return [forms.Sampler(name=key, aliases=[name], options={"scheduler": kind}) for key, (name, kind) in made]
 
 
-def _schedulers(_: Drawing) -> list[forms.Schedule]:
-    """How steps are spread."""
-    return [forms.Schedule(name=name, label=label) for name, label in TYPES.items()]
+def _schedulers(room: Room, owner: str) -> list[forms.Schedule]:
+    """How steps are spread with the caller's model."""
+    return [forms.Schedule(name=name, label=label) for name, label in types(room.schedulers(owner)).items()]
 
 
-def _checkpoints(drawing: Drawing) -> list[forms.Checkpoint]:
+def _checkpoints(room: Room, _: str) -> list[forms.Checkpoint]:
     """Models by the names that are served; the file's is what a name means now, never where it lies."""
-    return [_checkpoint(name, facts) for name, facts in drawing.models.items()]
+    return [_checkpoint(name, facts) for name, facts in room.drawing.models.items()]
 
 
 def _checkpoint(name: str, facts: Facts) -> forms.Checkpoint:
@@ -179,32 +186,32 @@ def _checkpoint(name: str, facts: Facts) -> forms.Checkpoint:
     return forms.Checkpoint(title=name, model_name=name, filename=facts.title, sha256=digest, hash=short)
 
 
-def _loras(drawing: Drawing) -> list[forms.Lora]:
+def _loras(room: Room, _: str) -> list[forms.Lora]:
     """Adapters that prompts may call."""
-    return [forms.Lora(name=name, alias=name, path=name) for name in drawing.adapters]
+    return [forms.Lora(name=name, alias=name, path=name) for name in room.drawing.adapters]
 
 
-def _upscalers(_: Drawing) -> list[forms.Upscaler]:
+def _upscalers(_room: Room, _: str) -> list[forms.Upscaler]:
     """What `hr_upscaler` may be."""
     return [forms.Upscaler(name="Lanczos", scale=4)]
 
 
-def _embeddings(_: Drawing) -> forms.Embeddings:
+def _embeddings(_room: Room, _: str) -> forms.Embeddings:
     """None: words that a model has learnt are its own."""
     return forms.Embeddings()
 
 
-def _scripts(_: Drawing) -> forms.Scripts:
+def _scripts(_room: Room, _: str) -> forms.Scripts:
     """None."""
     return forms.Scripts()
 
 
-def _none(_: Drawing) -> list[dict[str, Any]]:
+def _none(_room: Room, _: str) -> list[dict[str, Any]]:
     """None."""
     return []
 
 
-LISTS: dict[str, tuple[Any, Callable[[Drawing], Any]]] = {
+LISTS: dict[str, tuple[Any, Callable[[Room, str], Any]]] = {
     "samplers": (list[forms.Sampler], _samplers),
     "schedulers": (list[forms.Schedule], _schedulers),
     "sd-models": (list[forms.Checkpoint], _checkpoints),

@@ -60,6 +60,8 @@ class Served(BaseModel):
     """Ours: how it draws what says nothing else."""
     facts: dict[str, str]
     """Ours: its base, its hash, its family."""
+    schedulers: list[str]
+    """Ours: what `scheduler` may be."""
 
 
 class Listed(BaseModel):
@@ -81,7 +83,7 @@ def served(name: str, facts: Facts, since: int) -> Served:
     """What is told of a name."""
     return Served(
         id=name, created=since, title=facts.title, width=facts.width, height=facts.height,
-        settings=dict(facts.settings), facts=dict(facts.facts),
+        settings=dict(facts.settings), facts=dict(facts.facts), schedulers=list(facts.schedulers),
     )  # fmt: skip
 
 
