@@ -1,5 +1,6 @@
 """Types and shapes are checked in every call that a test makes, by jaxtyping or by beartype alone."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def test_types_are_checked_where_there_are_no_shapes() -> None:
 
 
 def test_what_is_given_back_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bespoke.workspace.hashlib.file_digest", lambda *_: Numbers())
+    monkeypatch.setattr(hashlib, "file_digest", lambda *_: Numbers())
     with pytest.raises(BeartypeCallHintReturnViolation, match="sha256"):
         sha256(Path(__file__))
 
