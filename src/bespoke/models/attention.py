@@ -91,6 +91,8 @@ class _Functions:
         self.choices = choices
         self.seen = dict[Shape, None]()
         """The shapes of attention without a mask so far, in order."""
+        self.kinds = dict[type, type]()
+        """The kinds of processors that use these functions, by what they were: torch's compiler tells kinds apart."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(F, name)
@@ -102,7 +104,8 @@ class _Functions:
         if attn_mask is not None or any(others.values()):
             return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, **others)
         shape = shape_of(query, key)
-        self.seen.setdefault(shape)
+        if not torch.compiler.is_compiling():
+            self.seen.setdefault(shape)
         known, blocks = ways(query.device), suits(query, key, value)
         if shape not in self.choices and blocks and query.dtype == torch.bfloat16:
             return (at_once if shape.rows * shape.keys <= FEW else attend)(query, key, value)
@@ -117,7 +120,11 @@ def _derived(processor: Any, functions: _Functions) -> Any:
     from diffusers.models.attention_processor import AttnProcessor2_0, JointAttnProcessor2_0
 
     kind: Any = type(processor)
-    return _as(processor, _kind(kind, functions)) if kind in (AttnProcessor2_0, JointAttnProcessor2_0) else processor
+    if kind not in (AttnProcessor2_0, JointAttnProcessor2_0):
+        return processor
+    if kind not in functions.kinds:
+        functions.kinds[kind] = _kind(kind, functions)
+    return _as(processor, functions.kinds[kind])
 
 
 def _plain(processor: Any) -> Any:
@@ -138,6 +145,7 @@ def _kind(plain: Any, functions: _Functions) -> type:
     """
     code = plain.__call__
     known = {**code.__globals__, "F": functions}
+    del known["__name__"]  # or torch's compiler looks for `F` in the module of that name
     call = types.FunctionType(code.__code__, known, code.__name__, code.__defaults__, code.__closure__)
     call.__kwdefaults__, call.__annotations__ = code.__kwdefaults__, code.__annotations__
     return type(f"Chosen{plain.__name__}", (_Derived, plain), {"__call__": call, "plain": plain})

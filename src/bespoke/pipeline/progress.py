@@ -145,7 +145,8 @@ def _aside(trainer: Trainer) -> Generator[None, None, None]:
     """A block that draws with what is trained and leaves it as it was: its modes, and torch's streams of numbers."""
     modes = {module: module.training for module in trainer.bare.modules()}
     devices = [trainer.accelerator.device] if trainer.accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), trainer.accelerator.autocast():
+    eager = torch.compiler.set_stance("force_eager")  # pictures have other shapes than a training's batches
+    with torch.random.fork_rng(devices), trainer.accelerator.autocast(), eager:
         trainer.bare.eval()
         try:
             yield

@@ -18,6 +18,7 @@ from bespoke.models.kinds import LORA
 from bespoke.models.vocabulary import FILE as WORDS
 from bespoke.pipeline import origin, progress, runpage
 from bespoke.pipeline.attending import attend
+from bespoke.pipeline.compiling import compiling_explained
 from bespoke.pipeline.fitting import memory_explained
 from bespoke.pipeline.material import Encoder
 from bespoke.pipeline.mirror import fetched, mirrored
@@ -186,7 +187,7 @@ def _carry_out(
             report("sharding", 1, 1, "there is one process, which holds all of the weights")
         # Before this a signal ends the process at once: what was encoded so far is kept in any case.
         enough = memory_explained(dataset, start.checkpoint, recipe)
-        with watch.stage("train"), stop_wish() as wish, enough:
+        with watch.stage("train"), stop_wish() as wish, enough, compiling_explained():
             trainer = trainer_for(run, recipe, start, material, workers)
             give_back()
             stopped = _fit(run, trainer, start, dataset, report, wish, heed)

@@ -95,11 +95,13 @@ class Validator:
     def __call__(self, network: Any, device: torch.device) -> dict[str, Measurement]:
         """The measurement on each set of `network` as it is now; its mode is put back afterwards.
 
+        What was compiled for training is not: its batches have other shapes, each of which would be compiled anew.
         Unless it is `even`, processes may go forward unequally often, and `network` must not wait for the others.
         """
         training = network.training
         network.eval()
-        own = {name: self._own(network, device, examples) for name, examples in self.sets.items()}
+        with torch.compiler.set_stance("force_eager"):
+            own = {name: self._own(network, device, examples) for name, examples in self.sets.items()}
         network.train(training)
         strata = self.settings.strata
         return {
