@@ -6,10 +6,15 @@ Nothing here may import bespoke: the hook that checks shapes must be in place fi
 import gc
 import os
 import socket
+import sys
 from typing import Any
 
 import hypothesis
 import pytest
+
+from tests import checking
+
+checking.be_sparing()
 
 # How long a draw takes depends on what else the machine does; no test is timed.
 hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -22,12 +27,33 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # Reading the libraries makes a million objects that stay. The collector, and trainings that give memory back, would
 # look through all of them again and again: that took a quarter of the tests' time.
 gc.disable()
+MANY = 50
+"""Modules that were read since the objects that stay were told apart: so many bring enough more to be worth a look."""
+
+
+class Lasting:
+    """The objects that stay, kept out of the collector's sight: those of all modules that were read so far."""
+
+    modules = 0
+
+    def look(self) -> None:
+        """Takes in the libraries that a test was the first to read."""
+        if len(sys.modules) > self.modules + MANY:
+            self.modules = len(sys.modules)
+            gc.collect()
+            gc.freeze()
+
+
+LASTING = Lasting()
 
 
 def pytest_collection_finish() -> None:
-    gc.collect()
-    gc.freeze()
+    LASTING.look()
     gc.enable()
+
+
+def pytest_runtest_teardown() -> None:
+    LASTING.look()
 
 
 def pytest_unconfigure() -> None:

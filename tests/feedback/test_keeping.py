@@ -125,8 +125,8 @@ def test_nothing_of_what_is_forgotten_stays_in_any_file(owners, said, whom: dict
             voices[rater] += (opinion.id,)
             if often:
                 store.withdraw(opinion.id, rater)  # which leaves words of before in freed pages
-                store.say(replace(opinion, id=f"again{number}"))
-                voices[rater] += (f"again{number}",)
+                store.say(replace(opinion, id=f"again-{number}-"))
+                voices[rater] += (f"again-{number}-",)
         everything = {mark for both in marks.values() for mark in both} | {rater for rater in RATERS if voices[rater]}
         assert holding(Path(folder), everything) == everything, "the look finds what is there"
         meant = those(whom, owners)

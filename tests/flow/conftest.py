@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SMALL = (
     "train.max_train_steps=12", "train.num_class_images=4", "train.log_every=3", "sample.num_inference_steps=2",
+    "sample.sample_every_n_steps=6",
     # By itself it would measure after every step, for much longer than it trains.
     "validation.validation_steps=6", "validation.strata=2",
 )  # fmt: skip

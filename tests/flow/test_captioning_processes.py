@@ -4,7 +4,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,20 +20,11 @@ from bespoke.pipeline.caption import workers_of
 from bespoke.recipe import Recipe
 from bespoke.recipe.dataset import Data
 from bespoke.scale import Workers, processes
+from tests import warm
+from tests.flow import dying
 
 PICTURES = Path(__file__).parent.parent / "annotation" / "pictures"
 SETTINGS = ("caption.existing=replace", "caption.batch_size=2", "caption.top_p=0.9", "clean.set_aside=[]")
-AT_ONCE = """
-import signal, sys
-from bespoke import caption_data, scale
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a test may run where Ctrl-C is ignored
-original = scale.map
-def at_once(*records, **how):
-    return original(*records, **{**how, "patience": 0.0})
-scale.map = at_once
-caption_data(sys.argv[1], overrides=sys.argv[2:])
-"""
-"""A script that captions, and starts other processes for the second batch; otherwise they come when that is quicker."""
 
 
 @pytest.fixture(scope="module")
@@ -129,13 +119,11 @@ def test_tags_are_the_same_too_and_only_what_is_not_said_yet_starts_processes(
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_kill_loses_nothing_that_was_said(how: signal.Signals, dataset: Path, alone: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(dataset, tmp_path / "dataset")
-    command = [sys.executable, "-c", AT_ONCE, str(copy), *SETTINGS, "data.processes=2"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    process = warm.Process(dying.caption, str(copy), (*SETTINGS, "data.processes=2"), log=tmp_path / "log.txt")
     assert until(lambda: len(said_before(copy)) >= 4 or process.poll() is not None)
     workers = children(process.pid)
     process.send_signal(how)
-    process.communicate()
-    assert process.returncode != 0
+    assert process.wait() != 0
     assert len(workers) == 2 and until(lambda: not any(runs(pid) for pid in workers))
     held = (copy / TABLE).read_bytes()
     before = said_before(copy)

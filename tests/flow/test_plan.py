@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pico import families
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -87,8 +88,24 @@ def recipe(root: Path) -> Path:
     return root / "my-style" / "recipe.toml"
 
 
-def test_what_leaves_the_result_as_it_is_is_changed_first(recipe: Path, meter: Meter) -> None:
-    whole = prepare(recipe)
+@pytest.fixture(scope="module")
+def few(root: Path, recipe: Path) -> Path:
+    """The same recipe for a model of few layers: each of them takes time to compute memory for."""
+    families.write("sd1", root / "few-layers")
+    path = recipe.with_name("few.toml")
+    path.write_text(recipe.read_text().replace('base = "pico"', f'base = "{root / "few-layers"}"'))
+    return path
+
+
+@pytest.fixture(scope="module")
+def meter(few: Path) -> Meter:
+    """Estimates of that recipe."""
+    prepared = prepare(few)
+    return Meter(prepared.shown, prepared.start.checkpoint)
+
+
+def test_what_leaves_the_result_as_it_is_is_changed_first(few: Path, meter: Meter) -> None:
+    whole = prepare(few)
     needed = meter(whole.recipe).total
     assert fit_in(whole, needed, meter) == (whole, ())
     saved, changes = fit_in(whole, needed - 1, meter)
@@ -122,18 +139,26 @@ def test_sixteen_bits_come_last_and_only_where_the_device_is_made_for_them(recip
     assert not any(with_changes(plain, changes).train.offload_optimizer for changes in _variants(plain, card))
 
 
-def test_where_nothing_fits_it_says_what_would(recipe: Path, meter: Meter) -> None:
-    code, _, said = run("train", str(recipe), "--plan", "--fit", "744MB", "--set", "model.method=full")
+def test_where_nothing_fits_it_says_what_would(few: Path, meter: Meter) -> None:
+    def least(*words: str) -> int:
+        """The bytes that it takes when everything was changed that may be."""
+        asked = prepare(few, words).recipe
+        return meter(with_changes(asked, list(_variants(asked, meter.here))[-1])).total
+
+    limit = f"{least('model.method=full') / 2**20 - 0.01:.3f}MB"
+    code, _, said = run("train", str(few), "--plan", "--fit", limit, "--set", "model.method=full")
     assert code == 2 and "one picture at a time" in said
     assert '--set model.method="lora"' in said
-    large, limit = ["data.upscale=true", "data.resolution=512"], 748 * 2**20
-    with pytest.raises(BespokeError, match="A LoRA of pico takes") as caught:
-        fit_in(prepare(recipe, large), limit, meter)
+    large = ["data.upscale=true", "data.resolution=512"]
+    enough = least("data.upscale=true", "data.resolution=256")
+    with pytest.raises(BespokeError, match=r"A LoRA of .*few-layers takes") as caught:
+        fit_in(prepare(few, large), enough, meter)
     (side,) = re.findall(r"--set data\.resolution=(\d+)", caught.value.hint)
-    smaller, _ = fit_in(prepare(recipe, [*large, f"data.resolution={side}"]), limit, meter)
-    assert meter(smaller.recipe).total <= limit
+    assert 256 <= int(side) < 512
+    smaller, _ = fit_in(prepare(few, [*large, f"data.resolution={side}"]), enough, meter)
+    assert meter(smaller.recipe).total <= enough
     with pytest.raises(BespokeError) as caught:
-        fit_in(prepare(recipe), 100 * 2**20, meter)
+        fit_in(prepare(few), 100 * 2**20, meter)
     assert "No setting makes it fit" in caught.value.hint
 
 

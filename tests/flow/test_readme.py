@@ -24,6 +24,7 @@ strata = 1
 max_items = 4
 [sample]
 num_inference_steps = 1
+sample_every_n_steps = 4
 [evaluate]
 seeds = 1
 most_prompts = 3

@@ -3,8 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +19,8 @@ from bespoke.errors import BespokeError
 from bespoke.pipeline import mirror
 from bespoke.pipeline.mirror import Mirror, shared
 from bespoke.workspace import atomic_folder
-from tests.flow import drawn
+from tests import warm
+from tests.flow import drawn, dying
 
 QUICK = (
     "train.max_train_steps=12", "train.checkpointing_steps=2", "train.num_class_images=0", "train.train_batch_size=2",
@@ -67,13 +66,11 @@ def test_killed_and_with_its_machine_lost_a_run_goes_on_elsewhere_to_the_same_en
     url = f"file://{tmp_path}/store"
     whole = train(recipe, QUICK)
     words = [*QUICK, f"remote.runs={url}"]
-    code = "import sys; from bespoke import train; from bespoke.pipeline import mirror; mirror.EVERY = 0.01; "
-    code += f"train(sys.argv[1], {words!r})"
-    process = subprocess.Popen([sys.executable, "-c", code, str(recipe)], stderr=subprocess.PIPE)
+    process = warm.Process(dying.send, str(recipe), words, log=tmp_path / "log.txt")
     while process.poll() is None and not list((tmp_path / "store").glob("*/state/*/manifest.json")):
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, (tmp_path / "log.txt").read_text()
     (run,) = (tmp_path / "store").iterdir()
     another = tmp_path / "another"  # machine, to which the recipe and the dataset are copied
     shutil.copytree(recipe.parent, another, ignore=shutil.ignore_patterns("runs", "cache"))

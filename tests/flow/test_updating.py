@@ -1,12 +1,8 @@
 """A champion that is brought up to date by commands: reasons, kills in every stage, the gate's answers, approval."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -20,6 +16,8 @@ from bespoke.feedback import Opinion, Sample, Store
 from bespoke.feedback.reviewed import decide
 from bespoke.pipeline.new import new
 from bespoke.records import GENERATED, Dataset
+from tests import warm
+from tests.flow import dying
 from tests.flow.test_evaluate import some
 
 RECIPE = """
@@ -45,7 +43,6 @@ alarm_days = 2
 least_served = 6
 least_ratings = 4
 """
-ROOT = Path(__file__).parents[2]
 KILLED = ("import", "train", "evaluate", "register")
 
 
@@ -62,10 +59,9 @@ def champion() -> int:
 
 def killed(project, stage, *words):
     """The command, killed by a signal in a stage."""
-    command = [sys.executable, "-m", "tests.flow.dying", str(project), stage, *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    log = project.parent / "log.txt"
+    process = warm.Process(dying.update, str(project), stage, *words, log=log, folder=project)
+    assert process.wait() == -signal.SIGKILL, log.read_text()
 
 
 def ledger(project):

@@ -2,6 +2,8 @@
 
 import copy
 import importlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from torch import nn
 
 from bespoke.errors import BespokeError
 from bespoke.models import adapters, find, tuned, weightless
+from bespoke.models.lightly import _compiled_when_called
 from bespoke.models.quantized import WHOLE, QuantizedLinear, is_quantized, quantize
 from bespoke.recipe import parse
 
@@ -188,3 +191,38 @@ def test_without_weights_it_has_the_same_shapes(kind, checkpoint):
 def test_what_does_not_go_together_is_refused(model, problem, checkpoint):
     with pytest.raises(BespokeError, match=problem):
         tuned(checkpoint, recipe(model={"quantization": "nf4", **model}))
+
+
+READ = """
+import sys
+import bespoke.models
+import bitsandbytes, diffusers.models, peft, torch
+compiler = torch.compile
+print("torch._inductor.compile_fx" in sys.modules, compiler.__module__)
+print(hasattr(torch.ops.bitsandbytes, "dequantize_4bit"), bitsandbytes.__spec__.origin == bitsandbytes.__file__)
+"""
+
+
+def test_reading_it_reads_no_compiler_and_leaves_torchs_own_in_its_place():
+    done = subprocess.run([sys.executable, "-c", READ], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["False", "torch", "True", "True"]
+
+
+def test_what_is_to_be_compiled_is_compiled_once_when_it_is_first_called():
+    asked = []
+
+    def compiler(function, **how):
+        asked.append(how)
+        return lambda number: function(number) + 0.5
+
+    plain = _compiled_when_called(compiler, lambda number: number + 1)
+
+    @_compiled_when_called(compiler, dynamic=False)
+    def decorated(number):
+        """What is said of it."""
+        return number + 2
+
+    assert asked == [] and decorated.__doc__ == "What is said of it."
+    assert (plain(1), plain(2), decorated(1)) == (2.5, 3.5, 3.5)
+    assert asked == [{}, {"dynamic": False}]

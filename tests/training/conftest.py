@@ -58,7 +58,7 @@ def recipe() -> Callable[..., Any]:
             "data": {"resolution": 64},
             "text": {"trigger": "8bit illustration of"},
             "train": SMALL,
-            "validation": {"validation_steps": 2, "strata": 2, "early_stopping": False},
+            "validation": {"validation_steps": 2, "strata": 1, "early_stopping": False},
         }
         for name, keys in sections.items():
             content[name] = {**content.get(name, {}), **keys} if isinstance(keys, dict) else keys

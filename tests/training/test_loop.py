@@ -132,7 +132,7 @@ def test_validation_begins_at_nothing_and_does_not_depend_on_the_batch_size(tmp_
 
 
 def test_the_log_ratio_is_the_mean_over_pictures_and_strata(tmp_path, trainer):
-    ours = trainer(tmp_path, train={"max_train_steps": 2, "learning_rate": 0.01})
+    ours = trainer(tmp_path, train={"max_train_steps": 2, "learning_rate": 0.01}, validation={"strata": 2})
     *_, last = (e for e in ours.fit() if isinstance(e, Validated))
     now = ours.validator(ours.network, torch.device("cpu"))["validation"].losses
     base = np.array(ours.progress.base["validation"])

@@ -3,12 +3,11 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
+from tests import warm
 from typer.testing import CliRunner
 
 import bespoke
@@ -132,14 +131,7 @@ def test_a_state_of_another_adapter_is_refused(tmp_path, trainer):
 
 
 def started(*words, log):
-    program = "import sys; from bespoke.cli import main; sys.argv[0] = 'bespoke'; main()"
-    with log.open("wb") as out:
-        return subprocess.Popen(
-            [sys.executable, "-c", program, *map(str, words)],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        )
+    return warm.Process(warm.command, *map(str, words), log=log)
 
 
 def rows(run):

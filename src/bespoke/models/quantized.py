@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bespoke.errors import BespokeError
+from bespoke.models.lightly import read_lightly
 
 Kind = Literal["int8", "nf4", "fp8"]
 BLOCK = 64
@@ -16,6 +17,7 @@ BLOCK = 64
 FP8 = torch.float8_e4m3fn
 """Four bits of exponent and three of mantissa, up to 448. Source: Micikevicius et al. 2022, arXiv 2209.05433."""
 logging.getLogger("bitsandbytes.backends.cpu").setLevel(logging.ERROR)  # peft imports it, and it advises on kernels
+read_lightly()
 WHOLE = ("time_emb", "time_text_embed", "add_embedding")
 """Layers whose names have this in them stay as they are: few weights, which all others hang on."""
 
