@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks.scaling_model import TRAININGS, Machine, adding_up, efficiency, exposed, ring, rows
-from benchmarks.side_by_side.counted import TARGETS, operations
+from benchmarks.side_by_side.counted import operations
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig
 from pico.families import KINDS, outline
+
+from bespoke.models import find
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 each = pytest.mark.parametrize("training", TRAININGS, ids=lambda training: training.name)
@@ -55,5 +57,5 @@ def test_its_counts_are_those_of_the_networks(number, kind, side, tmp_path):
         unet = KINDS[kind]().unet
         assert sum(weight.numel() for weight in unet.parameters()) == whole.weights
         unet.requires_grad_(requires_grad=False)
-        unet.add_adapter(LoraConfig(r=16, target_modules=TARGETS))
+        unet.add_adapter(LoraConfig(r=16, target_modules=list(find(str(tmp_path)).family.lora_targets)))
     assert sum(weight.numel() for weight in unet.parameters() if weight.requires_grad) == adapter.weights
