@@ -169,6 +169,6 @@ def test_the_commands_of_the_page_are_understood():
         line for block in blocks for line in block.splitlines() if line.startswith("python -m benchmarks.training ")
     ]
     asked = [training.parser().parse_args(shlex.split(line)[3:]) for line in lines]
-    assert [each.verb for each in asked].count("run") == 5
+    assert [each.verb for each in asked].count("run") == 6
     pictures_of, runs_of = ({each.side for each in asked if each.verb == verb} for verb in ("pictures", "run"))
     assert pictures_of == {64, 512} and runs_of == {64, 256, 512}
