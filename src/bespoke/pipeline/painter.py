@@ -253,7 +253,7 @@ def _check(prompt: str, settings: Sample) -> None:
 
 
 def _mark(source: Named) -> str:
-    """A hash of all that draws; every weight is read for it, which a version's own hash spares."""
+    """A hash of all that draws; weights nobody knows yet are read for it, which a version's own hash spares."""
     return hashlib.sha256(json.dumps(marks_of(source), sort_keys=True).encode()).hexdigest()
 
 

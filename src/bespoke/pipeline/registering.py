@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -50,7 +51,7 @@ def register_model(run: str | Path, name: str = "", *, store: str = "", report: 
     recipe, project = recipes.load(folder.recipe), Project(folder.root.parent.parent)
     called = checked_name(name or _plain(project.root.name))
     catalogue = Catalogue(place(store or recipe.track.store or str(project.store), must_be=False))
-    with catalogue.shelf.changing(lambda: report("wait for another command", 0, 1)):
+    with _changing(catalogue.shelf, report):
         manifest = _manifest(source, folder, recipe, catalogue.shelf, report)
         content, card = _scorecard(folder, manifest, catalogue.shelf)
         told = manifest.origin
@@ -75,7 +76,7 @@ def score_version(version: Version, scorecard: Path, catalogue: Catalogue, repor
     manifest, content = catalogue.manifest(version), json.loads(scorecard.read_text(encoding="utf-8"))
     if measured(content, manifest.marks) is None:
         return False
-    with catalogue.shelf.changing(lambda: report("wait for another command", 0, 1)):
+    with _changing(catalogue.shelf, report):
         _score(catalogue, version, manifest, catalogue.shelf.put(scorecard).sha256, content, new=False)
     return True
 
@@ -94,6 +95,11 @@ def _finished(source: Named, name: str) -> Run:
 
 def _plain(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-._") or "model"
+
+
+def _changing(shelf: Shelf, report: Reporter) -> AbstractContextManager[None]:
+    """A block of `shelf.changing` that waits for another command, and says so."""
+    return shelf.changing(lambda: report("wait for another command", 0, 1))
 
 
 def _manifest(source: Named, run: Run, recipe: recipes.Recipe, shelf: Shelf, report: Reporter) -> Manifest:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bespoke.errors import BespokeError
-from bespoke.workspace import atomic_file, locked, sha256
+from bespoke.workspace import atomic_file, is_half_written, locked, sha256
 
 READ_ONLY = 0o444
 
@@ -142,7 +142,7 @@ class Shelf:
         folder = self.root / manifest.sha256
         for name, blob in manifest.files.items():
             self._place(folder / name, blob.sha256, name)
-        files = [file for file in folder.rglob("*") if file.is_file() and not _is_half(file)]
+        files = [file for file in folder.rglob("*") if file.is_file() and not is_half_written(file)]
         there = {file.relative_to(folder).as_posix() for file in files}
         if strange := sorted(there - set(manifest.files)):
             raise BespokeError(f"{folder} holds what was not registered: {strange[0]}.", "Move it elsewhere.")
@@ -159,8 +159,3 @@ class Shelf:
                 shutil.copyfile(blob, temporary)
         with contextlib.suppress(OSError):
             target.chmod(READ_ONLY)
-
-
-def _is_half(file: Path) -> bool:
-    """Whether another process is about to place a file under another name, or was killed over it: nobody reads it."""
-    return file.name.startswith(".") and file.suffix == ".tmp"

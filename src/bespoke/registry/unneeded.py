@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bespoke.registry.blobs import Shelf
 from bespoke.registry.catalogue import Catalogue
+from bespoke.workspace import is_half_written
 
 UNTOUCHED = 24 * 3600
 """Seconds. A file that is being written is not this old."""
@@ -48,7 +49,7 @@ def unneeded(catalogues: Sequence[Catalogue]) -> Unneeded:
     manifests = frozenset[str]().union(*(one.manifests for one in needed))
     gone = [file for file in files if _DIGEST.fullmatch(file.name) and file.name not in blobs]
     laid = [folder for folder in sorted(folders) if _DIGEST.fullmatch(folder.name) and folder.name not in manifests]
-    halves = [file for file in files if file.name.endswith(".tmp") and _is_old(file)]
+    halves = [file for file in files if is_half_written(file) and _is_old(file)]
     return Unneeded(tuple(file.name for file in gone), tuple(laid), tuple(halves), _room([*gone, *halves], laid))
 
 

@@ -11,6 +11,7 @@ from bespoke.workspace.writing import (
     atomic_folder,
     check_new,
     is_full,
+    is_half_written,
     make_durable,
     verified,
     write_json,
@@ -20,6 +21,6 @@ from bespoke.workspace.writing import (
 
 __all__ = [
     "MANIFEST", "Journal", "Project", "Run", "alone", "atomic_file", "atomic_folder", "cache", "check_new",
-    "hashing_told", "is_full", "is_hidden", "locked", "make_durable", "relative", "remembered", "sha256", "verified",
-    "write_json", "write_lines", "write_text",
+    "hashing_told", "is_full", "is_half_written", "is_hidden", "locked", "make_durable", "relative", "remembered",
+    "sha256", "verified", "write_json", "write_lines", "write_text",
 ]  # fmt: skip

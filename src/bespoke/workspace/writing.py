@@ -40,6 +40,11 @@ def atomic_file(path: Path, *, durable: bool = True) -> Generator[Path, None, No
             temporary.unlink(missing_ok=True)
 
 
+def is_half_written(path: Path) -> bool:
+    """Whether a file is on its way to another name, by a process that is at it or was killed: nobody reads it."""
+    return path.name.startswith(".") and path.suffix == ".tmp"
+
+
 def make_durable(paths: Sequence[Path]) -> None:
     """Waits until files that were written are on disk, all at once where the system can do that."""
     if paths and hasattr(os, "sync"):
