@@ -16,12 +16,12 @@ from bespoke.models.passport import passport
 from bespoke.models.weightless import skeletons
 from bespoke.pipeline.convert import convert_model
 from bespoke.recipe.tree import Sample
-from tests.flow.tiny import by_diffusers, model_of, plain_of, project_of
+from tests.flow.tiny import BRIEF, by_diffusers, model_of, plain_of, project_of
 
-QUICK = ("train.max_train_steps=2", "train.learning_rate=0.05", "train.lr_warmup_steps=0", "train.num_class_images=0",
-         "sample.num_inference_steps=2", "sample.sample_every_n_steps=0", "validation.strata=2",
-         "validation.validation_steps=2", "train.train_batch_size=2", "train.checkpointing_steps=2",
-         "track.mlflow=false", "track.tensorboard=false", "model.rank=3")  # fmt: skip
+QUICK = (
+    *BRIEF, "train.max_train_steps=2", "train.learning_rate=0.05", "train.num_class_images=0",
+    "sample.sample_every_n_steps=0", "model.rank=3",
+)  # fmt: skip
 PROMPT = "blot of a red cat"
 WISH = Sample(num_inference_steps=3, guidance_scale=4.0)
 

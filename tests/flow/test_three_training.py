@@ -19,12 +19,12 @@ from bespoke.models import find
 from bespoke.pipeline.naming import named
 from bespoke.recipe.tree import Sample
 from bespoke.workspace import Project, Run
-from tests.flow.tiny import BLOTS, again, by_diffusers, model_of, plain_of, project_of
+from tests.flow.tiny import BLOTS, BRIEF, again, by_diffusers, model_of, plain_of, project_of
 
-QUICK = ("train.max_train_steps=4", "train.learning_rate=0.02", "train.lr_warmup_steps=0", "train.num_class_images=2",
-         "sample.num_inference_steps=2", "sample.sample_every_n_steps=2", "validation.strata=2",
-         "validation.validation_steps=2", "train.train_batch_size=2", "train.checkpointing_steps=2",
-         "track.mlflow=false", "track.tensorboard=false")  # fmt: skip
+QUICK = (
+    *BRIEF, "train.max_train_steps=4", "train.learning_rate=0.02", "train.num_class_images=2",
+    "sample.sample_every_n_steps=2",
+)  # fmt: skip
 PROMPT = "blot of a red cat"
 WISH = Sample(num_inference_steps=3, guidance_scale=4.0)
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]

@@ -27,12 +27,12 @@ from bespoke.pipeline.naming import named
 from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request, draw
 from bespoke.workspace import Run
-from tests.flow.tiny import BLOTS, again, model_of, plain_of, project_of
+from tests.flow.tiny import BLOTS, BRIEF, again, model_of, plain_of, project_of
 
-QUICK = ("train.max_train_steps=4", "train.learning_rate=0.02", "train.lr_warmup_steps=0", "train.num_class_images=2",
-         "sample.num_inference_steps=2", "sample.sample_every_n_steps=2", "validation.strata=2",
-         "validation.validation_steps=2", "train.train_batch_size=2", "train.checkpointing_steps=2",
-         "track.mlflow=false", "track.tensorboard=false")  # fmt: skip
+QUICK = (
+    *BRIEF, "train.max_train_steps=4", "train.learning_rate=0.02", "train.num_class_images=2",
+    "sample.sample_every_n_steps=2",
+)  # fmt: skip
 PROMPT = "blot of a red cat"
 REQUESTS = [Request(PROMPT, 3), Request("two words", 4)]
 WISH = Sample(num_inference_steps=3, guidance_scale=4.0)

@@ -25,12 +25,12 @@ from bespoke.recipe.tree import Sample
 from bespoke.sampling import Request, draw
 from bespoke.training.step import losses
 from bespoke.workspace import Project, Run
-from tests.flow.tiny import again, by_diffusers, model_of, plain_of, project_of
+from tests.flow.tiny import BRIEF, again, by_diffusers, model_of, plain_of, project_of
 
-QUICK = ("train.max_train_steps=4", "train.learning_rate=0.02", "train.lr_warmup_steps=0", "train.num_class_images=0",
-         "sample.num_inference_steps=2", "sample.sample_every_n_steps=0", "validation.strata=2", "model.rank=4",
-         "validation.validation_steps=2", "train.train_batch_size=2", "train.checkpointing_steps=2",
-         "track.mlflow=false", "track.tensorboard=false", "words.learning_rate=0.05")  # fmt: skip
+QUICK = (
+    *BRIEF, "train.max_train_steps=4", "train.learning_rate=0.02", "train.num_class_images=0",
+    "sample.sample_every_n_steps=0", "model.rank=4", "words.learning_rate=0.05",
+)  # fmt: skip
 TEXT = "train.train_text_encoder=true"
 PROMPT = "blot of a red cat"
 WISH = Sample(num_inference_steps=3, guidance_scale=4.0)

@@ -22,6 +22,11 @@ from bespoke.workspace import Run
 
 BLOTS = [f"blot of a {name}" for name in ("cat", "dog", "fox", "cow", "pig", "bee", "owl", "car")]
 """Captions of pictures."""
+BRIEF = (
+    "train.lr_warmup_steps=0", "sample.num_inference_steps=2", "validation.strata=2", "validation.validation_steps=2",
+    "train.train_batch_size=2", "train.checkpointing_steps=2", "track.mlflow=false", "track.tensorboard=false",
+)  # fmt: skip
+"""Settings of trainings of few steps."""
 
 
 def model_of(kind: str, factory: Any) -> Path:
